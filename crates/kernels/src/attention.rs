@@ -1,0 +1,414 @@
+//! Causal attention of new tokens over the pages of their sequences.
+//!
+//! Every query attends in spans of [`SPAN`] tokens that start at absolute positions. A span gives
+//! a maximum, a sum and a weighted value; spans are merged in order. Keys and values are read as
+//! stored, also those of this step. So a token's result depends on its sequence alone: not on the
+//! chunk it came in, the batch beside it, or the thread.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod scalar;
+
+use crate::activation::exp;
+use crate::cpu::Cpu;
+use crate::isa::Isa;
+use crate::kv::{KvCache, KvElement, KvShape, Store, TILE_TOKENS};
+use crate::pool::{Pool, SendPtr};
+use crate::quantise::{Activations, Parts};
+use crate::rope::RopeTable;
+use crate::sums::add_lanes;
+
+/// Tokens of one span of the softmax.
+pub const SPAN: usize = 256;
+const SPAN_TILES: usize = SPAN / TILE_TOKENS;
+/// Queries (a token's head each) that one register tile holds.
+const TILE_QUERIES: usize = 6;
+/// Queries of one unit of work, about.
+const UNIT_QUERIES: usize = 12;
+/// Largest head the scratch has room for.
+pub const HEAD_DIM_MAX: usize = 256;
+
+/// One sequence's new tokens in a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct SequenceRows<'a> {
+    /// First row of the batch that belongs to the sequence.
+    pub row: usize,
+    /// Number of rows.
+    pub rows: usize,
+    /// Position of the first row's token in the sequence.
+    pub position: usize,
+    /// Block table; covers `position + rows` tokens.
+    pub blocks: &'a [u32],
+}
+
+/// Rotates, stores and attends for one layer.
+///
+/// Shapes: `qkv` [rows, (heads + 2 kv_heads) * head_dim], queries, keys, values of a row one after
+/// another, before rotation; `out` takes [rows, heads * head_dim]. Keys and values of all rows are
+/// written to `cache` at `layer`. The number of heads follows from `out`.
+pub fn attention(
+    cpu: &mut Cpu,
+    (cache, layer): (&mut KvCache, usize),
+    sequences: &[SequenceRows<'_>],
+    (qkv, rope): (&[f32], &RopeTable),
+    scratch: &mut AttentionScratch,
+    out: &mut Activations,
+) {
+    let shape = *cache.shape();
+    let heads = out.cols() / shape.head_dim;
+    check(&shape, layer, sequences, (heads, out.cols()));
+    let rows = sequences.iter().map(|s| s.rows).sum::<usize>();
+    assert_eq!(qkv.len(), rows * (heads + 2 * shape.kv_heads) * shape.head_dim, "shape of qkv");
+    let parts = out.parts(rows);
+    let isa = cpu.isa();
+    let step = Step { shape, layer, heads, qkv, rope, isa, parts: &parts, sequences };
+    let scratch = scratch.of_threads(cpu.pool.threads());
+    match &mut cache.store {
+        Store::Bf16(store) => step.run(&mut cpu.pool, SendPtr(store.as_mut_ptr()), scratch),
+        Store::F32(store) => step.run(&mut cpu.pool, SendPtr(store.as_mut_ptr()), scratch),
+    }
+}
+
+fn check(
+    shape: &KvShape,
+    layer: usize,
+    sequences: &[SequenceRows<'_>],
+    (heads, cols): (usize, usize),
+) {
+    assert!(layer < shape.layers, "layer {layer} of {}", shape.layers);
+    assert!(shape.head_dim <= HEAD_DIM_MAX, "head_dim {} above {HEAD_DIM_MAX}", shape.head_dim);
+    assert_eq!(cols, heads * shape.head_dim, "the output holds whole heads");
+    assert!(heads.is_multiple_of(shape.kv_heads), "{heads} heads over {} KV heads", shape.kv_heads);
+    let mut row = 0;
+    for sequence in sequences {
+        assert_eq!(sequence.row, row, "sequences stand one after another");
+        assert!(sequence.rows > 0, "a sequence has a row");
+        let tokens = sequence.position + sequence.rows;
+        assert!(sequence.blocks.len() * shape.block_size >= tokens, "the table covers the tokens");
+        for block in &sequence.blocks[..tokens.div_ceil(shape.block_size)] {
+            assert!(
+                (*block as usize) < shape.block_count,
+                "block {block} of {}",
+                shape.block_count
+            );
+        }
+        row += sequence.rows;
+    }
+}
+
+/// Everything that the units of one layer's attention share.
+struct Step<'a> {
+    shape: KvShape,
+    layer: usize,
+    heads: usize,
+    qkv: &'a [f32],
+    rope: &'a RopeTable,
+    isa: Isa,
+    parts: &'a Parts,
+    sequences: &'a [SequenceRows<'a>],
+}
+
+/// Some tokens of one sequence.
+#[derive(Clone, Copy)]
+struct Unit<'a> {
+    sequence: &'a SequenceRows<'a>,
+    /// First token of the unit within the sequence's rows, and how many.
+    first: usize,
+    tokens: usize,
+}
+
+impl Step<'_> {
+    fn run<T: KvElement>(&self, pool: &mut Pool, store: SendPtr<T>, scratch: SendPtr<Scratch>) {
+        let kv_heads = self.shape.kv_heads;
+        let group = self.heads / kv_heads;
+        let tokens_per_unit = (UNIT_QUERIES / group).max(1);
+        let mut units = Vec::new();
+        let mut long = Vec::new();
+        for sequence in self.sequences {
+            for first in (0..sequence.rows).step_by(tokens_per_unit) {
+                let tokens = tokens_per_unit.min(sequence.rows - first);
+                let unit = Unit { sequence, first, tokens };
+                units.push(unit);
+                if sequence.rows > 1 {
+                    long.push(unit);
+                }
+            }
+        }
+        // A chunk's tokens attend to each other, so all its keys are stored before any query runs;
+        // a single token's unit stores its own.
+        pool.for_each_chunk(long.len(), |_, index| {
+            for head in 0..kv_heads {
+                self.store(&long[index], head, store);
+            }
+        });
+        pool.for_each_chunk(units.len() * kv_heads, |thread, index| {
+            let (unit, head) = (&units[index / kv_heads], index % kv_heads);
+            if unit.sequence.rows == 1 {
+                self.store(unit, head, store);
+            }
+            // SAFETY: there is one scratch per thread, and a thread runs one unit at a time.
+            self.attend(unit, head, store, unsafe { &mut *scratch.get().add(thread) });
+        });
+    }
+
+    /// Rotates and writes the keys and values of one KV head.
+    fn store<T: KvElement>(&self, unit: &Unit<'_>, head: usize, store: SendPtr<T>) {
+        let dim = self.shape.head_dim;
+        let mut key = [0.0; HEAD_DIM_MAX];
+        let key = &mut key[..dim];
+        for token in unit.first..unit.first + unit.tokens {
+            let position = unit.sequence.position + token;
+            let row = self.row(unit.sequence.row + token);
+            key.copy_from_slice(&row[(self.heads + head) * dim..][..dim]);
+            self.rope.rotate(position, key);
+            let value = &row[(self.heads + self.shape.kv_heads + head) * dim..][..dim];
+            let tile = self.shape.tile_of(unit.sequence.blocks, position);
+            let slot = position % TILE_TOKENS;
+            let start = self.shape.tile_start(self.layer, tile, head);
+            // SAFETY: `tile_of` checked the block, so the tile lies in the store. Each token and
+            // head is written by one unit, and nothing reads it before the unit or region ends:
+            // block tables of different sequences share only blocks that nobody writes.
+            let (keys, values) = unsafe {
+                let keys = store.get().add(start);
+                (keys, keys.add(TILE_TOKENS * dim))
+            };
+            for (i, (&key, &value)) in key.iter().zip(value).enumerate() {
+                // SAFETY: both indices are below `TILE_TOKENS * dim`.
+                unsafe {
+                    *keys.add(T::key_at(i, slot)) = T::from_f32(key);
+                    *values.add(T::value_at(i, slot, dim)) = T::from_f32(value);
+                }
+            }
+        }
+    }
+
+    /// Attends for the query heads of one KV head.
+    fn attend<T: KvElement>(
+        &self,
+        unit: &Unit<'_>,
+        head: usize,
+        store: SendPtr<T>,
+        scratch: &mut Scratch,
+    ) {
+        let group = self.heads / self.shape.kv_heads;
+        let queries = unit.tokens * group;
+        let tiles = queries.div_ceil(TILE_QUERIES);
+        for tile in 0..tiles {
+            let (first, end) = (tile * queries / tiles, (tile + 1) * queries / tiles);
+            let position = |query: usize| unit.sequence.position + unit.first + query / group;
+            scratch.count = end - first;
+            for (slot, query) in (first..end).enumerate() {
+                scratch.positions[slot] = position(query);
+                self.load_query(unit, (head, query), &mut scratch.queries[slot]);
+            }
+            self.attend_tile(unit.sequence, head, store, scratch);
+            for (slot, query) in (first..end).enumerate() {
+                self.write_output(unit, (head, query), scratch, slot);
+            }
+        }
+    }
+
+    /// Copies, rotates and scales one query.
+    fn load_query(&self, unit: &Unit<'_>, (head, query): (usize, usize), out: &mut Head) {
+        let (dim, group) = (self.shape.head_dim, self.heads / self.shape.kv_heads);
+        let token = unit.first + query / group;
+        let row = self.row(unit.sequence.row + token);
+        let out = &mut out.0[..dim];
+        out.copy_from_slice(&row[(head * group + query % group) * dim..][..dim]);
+        self.rope.rotate(unit.sequence.position + token, out);
+        let scale = 1.0 / (dim as f32).sqrt();
+        out.iter_mut().for_each(|x| *x *= scale);
+    }
+
+    fn write_output(
+        &self,
+        unit: &Unit<'_>,
+        (head, query): (usize, usize),
+        scratch: &Scratch,
+        slot: usize,
+    ) {
+        let (dim, group) = (self.shape.head_dim, self.heads / self.shape.kv_heads);
+        let row = unit.sequence.row + unit.first + query / group;
+        let column = (head * group + query % group) * dim;
+        let inverse = 1.0 / scratch.sums[slot];
+        let fill = |out: &mut [f32]| {
+            for (out, value) in out.iter_mut().zip(&scratch.outputs[slot].0) {
+                *out = value * inverse;
+            }
+        };
+        // SAFETY: each row and head belongs to one unit.
+        unsafe { self.parts.fill(self.isa, (row, column), dim, fill) };
+    }
+
+    /// Runs the spans of up to six queries and merges them in order.
+    fn attend_tile<T: KvElement>(
+        &self,
+        sequence: &SequenceRows<'_>,
+        head: usize,
+        store: SendPtr<T>,
+        scratch: &mut Scratch,
+    ) {
+        let last = scratch.positions[..scratch.count].iter().max().expect("a tile has a query");
+        let tokens = last + 1;
+        let dim = self.shape.head_dim;
+        scratch.begin();
+        for span in 0..tokens.div_ceil(SPAN) {
+            let start = span * SPAN;
+            let count = SPAN.min(tokens - start);
+            let mut tiles = [std::ptr::null(); SPAN_TILES];
+            for (i, tile) in tiles[..count.div_ceil(TILE_TOKENS)].iter_mut().enumerate() {
+                let number = self.shape.tile_of(sequence.blocks, start + i * TILE_TOKENS);
+                let at = self.shape.tile_start(self.layer, number, head);
+                // SAFETY: `tile_of` checked the block, so the tile lies in the store.
+                *tile = unsafe { store.get().add(at) }.cast_const();
+            }
+            let span = Span { tiles: &tiles, start, count, dim };
+            // SAFETY: the tiles hold keys and values of `count` tokens at least, written before.
+            unsafe { span_of_type(self.isa, &span, scratch) };
+            scratch.merge(start, dim);
+        }
+    }
+
+    fn row(&self, row: usize) -> &[f32] {
+        let len = (self.heads + 2 * self.shape.kv_heads) * self.shape.head_dim;
+        &self.qkv[row * len..(row + 1) * len]
+    }
+}
+
+/// Up to [`SPAN`] tokens of one sequence and head: keys of a tile, then its values.
+struct Span<'a, T> {
+    tiles: &'a [*const T; SPAN_TILES],
+    /// Position of the first token.
+    start: usize,
+    /// Tokens that any query of the tile may see.
+    count: usize,
+    dim: usize,
+}
+
+/// # Safety
+/// The tiles of `span` hold `count` tokens, and nobody writes them now.
+unsafe fn span_of_type<T: KvElement>(isa: Isa, span: &Span<'_, T>, scratch: &mut Scratch) {
+    // SAFETY: passed on; the vector tier is only chosen where its instructions exist, and the
+    // pointers are of bf16 elements there.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512 && std::any::TypeId::of::<T>() == std::any::TypeId::of::<u16>() {
+            let tiles = span.tiles.map(|tile| tile.cast::<u16>());
+            let span = Span { tiles: &tiles, start: span.start, count: span.count, dim: span.dim };
+            return avx512::span(&span, scratch);
+        }
+        let _ = isa;
+        scalar::span(span, scratch);
+    }
+}
+
+/// One head's numbers, aligned for vector loads.
+#[repr(align(64))]
+#[derive(Clone, Copy)]
+struct Head([f32; HEAD_DIM_MAX]);
+
+/// One query's scores or weights over a span.
+#[repr(align(64))]
+#[derive(Clone, Copy)]
+struct Scores([f32; SPAN]);
+
+/// Working memory of [`attention`], kept between steps.
+#[derive(Default)]
+pub struct AttentionScratch(Vec<Scratch>);
+
+impl AttentionScratch {
+    fn of_threads(&mut self, threads: usize) -> SendPtr<Scratch> {
+        self.0.resize_with(threads.max(self.0.len()), Scratch::new);
+        SendPtr(self.0.as_mut_ptr())
+    }
+}
+
+/// State of up to six queries while their spans are visited.
+struct Scratch {
+    count: usize,
+    positions: [usize; TILE_QUERIES],
+    queries: [Head; TILE_QUERIES],
+    scores: [Scores; TILE_QUERIES],
+    /// Of the current span: largest score, sum of weights, weighted values.
+    span_max: [f32; TILE_QUERIES],
+    span_sum: [f32; TILE_QUERIES],
+    span_outputs: [Head; TILE_QUERIES],
+    /// Of all spans so far.
+    maxima: [f32; TILE_QUERIES],
+    sums: [f32; TILE_QUERIES],
+    outputs: [Head; TILE_QUERIES],
+}
+
+impl Scratch {
+    fn new() -> Scratch {
+        let heads = [Head([0.0; HEAD_DIM_MAX]); TILE_QUERIES];
+        Scratch {
+            count: 0,
+            positions: [0; TILE_QUERIES],
+            queries: heads,
+            scores: [Scores([0.0; SPAN]); TILE_QUERIES],
+            span_max: [0.0; TILE_QUERIES],
+            span_sum: [0.0; TILE_QUERIES],
+            span_outputs: heads,
+            maxima: [0.0; TILE_QUERIES],
+            sums: [0.0; TILE_QUERIES],
+            outputs: heads,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.maxima = [f32::NEG_INFINITY; TILE_QUERIES];
+        self.sums = [0.0; TILE_QUERIES];
+    }
+
+    /// Joins the current span, which starts at `start`, to what came before it.
+    fn merge(&mut self, start: usize, dim: usize) {
+        for query in 0..self.count {
+            if self.positions[query] < start {
+                continue;
+            }
+            let (span_max, span_sum) = (self.span_max[query], self.span_sum[query]);
+            let span_output = &self.span_outputs[query].0[..dim];
+            let output = &mut self.outputs[query].0[..dim];
+            if start == 0 {
+                output.copy_from_slice(span_output);
+                (self.maxima[query], self.sums[query]) = (span_max, span_sum);
+                continue;
+            }
+            let maximum = if span_max > self.maxima[query] { span_max } else { self.maxima[query] };
+            let (old, new) = (exp(self.maxima[query] - maximum), exp(span_max - maximum));
+            self.maxima[query] = maximum;
+            self.sums[query] = self.sums[query] * old + span_sum * new;
+            for (output, value) in output.iter_mut().zip(span_output) {
+                *output = *output * old + value * new;
+            }
+        }
+    }
+}
+
+/// Turns one query's scores into weights: `exp(score - max)`, zero past `visible` tokens.
+///
+/// Gives the maximum and the sum of the weights, which `round` has rounded as they are used.
+/// `scores` is a whole number of tiles long; sums run in 16 lanes, so trailing zeros do not count.
+#[inline(always)]
+fn softmax(scores: &mut [f32], visible: usize, round: impl Fn(f32) -> f32) -> (f32, f32) {
+    let visible = visible.min(scores.len());
+    scores[visible..].fill(f32::NEG_INFINITY);
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    for chunk in scores.chunks_exact(16) {
+        for (lane, &score) in lanes.iter_mut().zip(chunk) {
+            // Keeps a NaN, so that broken numbers are seen at the end and not hidden here.
+            *lane = if score <= *lane { *lane } else { score };
+        }
+    }
+    let maximum = lanes.iter().fold(lanes[0], |a, &b| if b <= a { a } else { b });
+    let mut sums = [0.0_f32; 16];
+    for chunk in scores.chunks_exact_mut(16) {
+        for (sum, score) in sums.iter_mut().zip(chunk) {
+            *score = round(exp(*score - maximum));
+            *sum += *score;
+        }
+    }
+    scores[visible..].fill(0.0);
+    (maximum, add_lanes(sums))
+}

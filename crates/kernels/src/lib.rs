@@ -1,0 +1,33 @@
+//! Arithmetic of a transformer on packed weights: matrix products, paged attention, norms, rope,
+//! activations, and the threads that share the work.
+//!
+//! This crate does not know models, files, requests or schedules. It is the only crate with
+//! `unsafe` code: every public function is safe, checks its shapes with `assert!`, and then calls
+//! one unsafe body.
+//!
+//! How data passes through: GGUF blocks ([`blocks`]) are packed once into 16-row panels
+//! ([`pack::PackedMatrix`]); a step normalises its rows and quantises them
+//! ([`quantise::Activations`]), multiplies ([`matmul`]), rotates queries and keys ([`rope`]),
+//! writes keys and values into pages ([`kv::KvCache`]) and attends over them ([`attention`]).
+//!
+//! **A row's result never depends on the batch, on how a prompt is cut into chunks, or on the
+//! number of threads.** Integer dot products are exact, and every float sum has one order that
+//! is fixed by the row alone: products go block by block along the columns of the weight,
+//! attention in spans that start at absolute positions and are merged in order.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod isa;
+pub mod buffer;
+pub mod pool;
+pub mod cpu;
+pub mod blocks;
+pub mod pack;
+mod sums;
+pub mod quantise;
+pub mod norm;
+pub mod activation;
+pub mod rope;
+pub mod kv;
+pub mod matmul;
+pub mod attention;

@@ -1,0 +1,378 @@
+//! AVX-512 with VNNI: lanes are output columns, four activations are broadcast at a time.
+//!
+//! Register tiles of 1-6 rows by 1-4 panels. The k-groups of a block are the outer loop inside a
+//! block, so codes are unpacked once for all rows of the tile.
+
+#![expect(clippy::needless_range_loop, reason = "indices name registers of a tile")]
+
+use std::arch::x86_64::*;
+
+use super::{Job, Tile, blocks_of};
+use crate::blocks::{BLOCK, BlockKind};
+use crate::pack::{PANEL_ROWS, code_bytes, scales_per_block};
+
+const Q8_0: u8 = BlockKind::Q8_0 as u8;
+const Q4_0: u8 = BlockKind::Q4_0 as u8;
+const Q4_1: u8 = BlockKind::Q4_1 as u8;
+const Q5_0: u8 = BlockKind::Q5_0 as u8;
+const Q5_1: u8 = BlockKind::Q5_1 as u8;
+const F32: u8 = BlockKind::F32 as u8;
+const F16: u8 = BlockKind::F16 as u8;
+const BF16: u8 = BlockKind::Bf16 as u8;
+
+/// The kind that a constant parameter stands for.
+const fn kind_of(kind: u8) -> BlockKind {
+    match kind {
+        Q8_0 => BlockKind::Q8_0,
+        Q4_0 => BlockKind::Q4_0,
+        Q4_1 => BlockKind::Q4_1,
+        Q5_0 => BlockKind::Q5_0,
+        Q5_1 => BlockKind::Q5_1,
+        F16 => BlockKind::F16,
+        BF16 => BlockKind::Bf16,
+        _ => BlockKind::F32,
+    }
+}
+
+/// Computes the outputs of one tile.
+///
+/// # Safety
+/// The machine has the tier's instructions, `tile` lies inside the shapes of `job`, and nobody
+/// else writes these outputs.
+pub(super) unsafe fn tile(job: &Job<'_>, tile: Tile) {
+    // SAFETY: passed on from this function's contract.
+    unsafe {
+        match job.weight.kind() {
+            BlockKind::Q8_0 => by_rows::<Q8_0>(job, tile),
+            BlockKind::Q4_0 => by_rows::<Q4_0>(job, tile),
+            BlockKind::Q4_1 => by_rows::<Q4_1>(job, tile),
+            BlockKind::Q5_0 => by_rows::<Q5_0>(job, tile),
+            BlockKind::Q5_1 => by_rows::<Q5_1>(job, tile),
+            BlockKind::F32 => by_rows::<F32>(job, tile),
+            BlockKind::F16 => by_rows::<F16>(job, tile),
+            BlockKind::Bf16 => by_rows::<BF16>(job, tile),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`tile`].
+unsafe fn by_rows<const KIND: u8>(job: &Job<'_>, tile: Tile) {
+    // SAFETY: passed on from this function's contract.
+    unsafe {
+        match tile.rows {
+            1 => by_panels_wide::<KIND, 1>(job, tile),
+            2 => by_panels_wide::<KIND, 2>(job, tile),
+            3 => by_panels::<KIND, 3>(job, tile),
+            4 => by_panels::<KIND, 4>(job, tile),
+            5 => by_panels::<KIND, 5>(job, tile),
+            6 => by_panels::<KIND, 6>(job, tile),
+            rows => unreachable!("a tile has 1 to 6 rows, not {rows}"),
+        }
+    }
+}
+
+/// Few rows: four panels at a time, so that enough sums are in flight.
+///
+/// # Safety
+/// As for [`tile`].
+unsafe fn by_panels_wide<const KIND: u8, const ROWS: usize>(job: &Job<'_>, tile: Tile) {
+    // SAFETY: passed on from this function's contract.
+    unsafe {
+        if tile.panels == 4 {
+            one::<KIND, ROWS, 4>(job, tile.panel, tile.row);
+        } else {
+            by_panels::<KIND, ROWS>(job, tile);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`tile`].
+unsafe fn by_panels<const KIND: u8, const ROWS: usize>(job: &Job<'_>, tile: Tile) {
+    let (mut panel, end) = (tile.panel, tile.panel + tile.panels);
+    // SAFETY: passed on from this function's contract.
+    unsafe {
+        while panel + 2 <= end {
+            one::<KIND, ROWS, 2>(job, panel, tile.row);
+            panel += 2;
+        }
+        if panel < end {
+            one::<KIND, ROWS, 1>(job, panel, tile.row);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`tile`], for the rows and panels that begin at `row` and `panel`.
+unsafe fn one<const KIND: u8, const ROWS: usize, const PANELS: usize>(
+    job: &Job<'_>,
+    panel: usize,
+    row: usize,
+) {
+    // SAFETY: passed on from this function's contract.
+    unsafe {
+        if kind_of(KIND).is_quantised() {
+            quantised::<KIND, ROWS, PANELS>(job, panel, row);
+        } else {
+            float::<KIND, ROWS, PANELS>(job, panel, row);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`one`]; `KIND` is a quantised kind.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,gfni,f16c,fma")]
+unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
+    job: &Job<'_>,
+    panel: usize,
+    row: usize,
+) {
+    let kind = kind_of(KIND);
+    let blocks = blocks_of(job.weight);
+    let panel_scales = blocks * scales_per_block(kind);
+    let x = job.x.blocks();
+    let (x_codes, x_fine) = job.x.codes();
+    let mut acc = [[_mm512_setzero_ps(); PANELS]; ROWS];
+    // SAFETY: by the contract rows and panels exist, so every pointer below stays inside the
+    // buffers of the packed matrix and of the activations.
+    unsafe {
+        let mut codes = job.weight.codes().as_ptr().add(panel * blocks * code_bytes(kind));
+        let mut scales = job.weight.scales().as_ptr().add(panel * panel_scales);
+        for block in 0..blocks {
+            let at = row * blocks + block;
+            let mut dot = [[_mm512_setzero_si512(); PANELS]; ROWS];
+            add_zero_points::<KIND, ROWS, PANELS>(x.sums.as_ptr().add(at), blocks, &mut dot);
+            let codes_of_x = x_codes.as_ptr().add(at * BLOCK);
+            add_codes::<KIND, ROWS, PANELS>(codes, codes_of_x, blocks, u32::MAX, &mut dot);
+            let mut refined = 0;
+            for r in 0..ROWS {
+                refined |= u32::from(*x.refined.as_ptr().add(at + r * blocks)) << r;
+            }
+            if refined != 0 {
+                for r in 0..ROWS {
+                    if refined >> r & 1 == 1 {
+                        dot[r] = dot[r].map(|dot| _mm512_slli_epi32::<8>(dot));
+                    }
+                }
+                let fine_sums = x.fine_sums.as_ptr().add(at);
+                add_zero_points::<KIND, ROWS, PANELS>(fine_sums, blocks, &mut dot);
+                let fine = x_fine.as_ptr().add(at * BLOCK);
+                add_codes::<KIND, ROWS, PANELS>(codes, fine, blocks, refined, &mut dot);
+            }
+            for p in 0..PANELS {
+                let scale = half_lanes(scales.add(p * panel_scales));
+                for r in 0..ROWS {
+                    let x_scale = _mm512_set1_ps(*x.scales.as_ptr().add(at + r * blocks));
+                    let scale = _mm512_mul_ps(scale, x_scale);
+                    acc[r][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r][p]), scale, acc[r][p]);
+                }
+                if kind.has_minimum() {
+                    let minimum = half_lanes(scales.add(p * panel_scales + PANEL_ROWS));
+                    for r in 0..ROWS {
+                        let sum = _mm512_set1_ps(*x.value_sums.as_ptr().add(at + r * blocks));
+                        acc[r][p] = _mm512_fmadd_ps(minimum, sum, acc[r][p]);
+                    }
+                }
+            }
+            codes = codes.add(code_bytes(kind));
+            scales = scales.add(scales_per_block(kind));
+        }
+        write::<ROWS, PANELS>(job, (row, panel), &acc);
+    }
+}
+
+/// Adds `-zero_point * sum` to the sums of each row; rows stand `blocks` apart in `sums`.
+///
+/// # Safety
+/// `ROWS` sums can be read.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn add_zero_points<const KIND: u8, const ROWS: usize, const PANELS: usize>(
+    sums: *const i32,
+    blocks: usize,
+    dot: &mut [[__m512i; PANELS]; ROWS],
+) {
+    let zero_point = kind_of(KIND).zero_point();
+    if zero_point == 0 {
+        return;
+    }
+    for r in 0..ROWS {
+        // SAFETY: by the contract.
+        let offset = _mm512_set1_epi32(-zero_point * unsafe { *sums.add(r * blocks) });
+        for p in 0..PANELS {
+            dot[r][p] = _mm512_add_epi32(dot[r][p], offset);
+        }
+    }
+}
+
+/// Adds the products of one block's codes, for the rows in the bit set `rows`.
+///
+/// # Safety
+/// `codes` points to the block's lines in `PANELS` panels of `blocks` blocks, `x` to the block's
+/// activations in rows that stand `blocks` blocks apart.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,gfni")]
+unsafe fn add_codes<const KIND: u8, const ROWS: usize, const PANELS: usize>(
+    codes: *const u8,
+    x: *const i8,
+    blocks: usize,
+    rows: u32,
+    dot: &mut [[__m512i; PANELS]; ROWS],
+) {
+    let panel_codes = blocks * code_bytes(kind_of(KIND));
+    for line in 0..4 {
+        let mut weight = [[_mm512_setzero_si512(); 2]; PANELS];
+        for p in 0..PANELS {
+            // SAFETY: by the contract.
+            weight[p] = unsafe { unpack::<KIND>(codes.add(p * panel_codes), line) };
+        }
+        for r in 0..ROWS {
+            if rows >> r & 1 == 0 {
+                continue;
+            }
+            // SAFETY: by the contract; a line is eight activations of the row.
+            let (first, second) = unsafe {
+                let x = x.add(r * blocks * BLOCK + line * 8).cast::<i32>();
+                (x.read_unaligned(), x.add(1).read_unaligned())
+            };
+            let (first, second) = (_mm512_set1_epi32(first), _mm512_set1_epi32(second));
+            for p in 0..PANELS {
+                dot[r][p] = _mm512_dpbusd_epi32(dot[r][p], weight[p][0], first);
+                dot[r][p] = _mm512_dpbusd_epi32(dot[r][p], weight[p][1], second);
+            }
+        }
+    }
+}
+
+/// The two column groups of line `line` (0..4): groups `2 line` and `2 line + 1`, `[16][4]` codes.
+///
+/// # Safety
+/// `lines` points to the code lines of one panel and block of the kind.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,gfni")]
+unsafe fn unpack<const KIND: u8>(lines: *const u8, line: usize) -> [__m512i; 2] {
+    // SAFETY: by the contract each line read exists.
+    unsafe {
+        if KIND == Q8_0 {
+            return [load(lines, 2 * line), load(lines, 2 * line + 1)];
+        }
+        let nibble = _mm512_set1_epi8(0x0f);
+        let both = load(lines, line);
+        let low = _mm512_and_si512(both, nibble);
+        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(both), nibble);
+        if KIND == Q4_0 || KIND == Q4_1 {
+            return [low, high];
+        }
+        let plane = load(lines, 4);
+        [
+            _mm512_or_si512(low, fifth_bits(plane, 2 * line)),
+            _mm512_or_si512(high, fifth_bits(plane, 2 * line + 1)),
+        ]
+    }
+}
+
+/// Bit `group` of every byte, moved to bit 4.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,gfni")]
+fn fifth_bits(plane: __m512i, group: usize) -> __m512i {
+    // Row 3 of the 8x8 bit matrix makes output bit 4 (rows count from the top bit down).
+    let matrix = _mm512_set1_epi64(1_i64 << (24 + group));
+    _mm512_gf2p8affine_epi64_epi8::<0>(plane, matrix)
+}
+
+/// # Safety
+/// 64 bytes can be read at `lines + 64 * line`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load(lines: *const u8, line: usize) -> __m512i {
+    // SAFETY: by the contract.
+    unsafe { _mm512_loadu_si512(lines.add(64 * line).cast()) }
+}
+
+/// 16 f16 numbers as f32 lanes.
+///
+/// # Safety
+/// 16 numbers can be read at `halves`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,f16c")]
+unsafe fn half_lanes(halves: *const u16) -> __m512 {
+    // SAFETY: by the contract.
+    unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(halves.cast())) }
+}
+
+/// # Safety
+/// As for [`one`]; `KIND` is a float kind.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c,fma")]
+unsafe fn float<const KIND: u8, const ROWS: usize, const PANELS: usize>(
+    job: &Job<'_>,
+    panel: usize,
+    row: usize,
+) {
+    let cols = job.weight.cols();
+    let line_bytes = PANEL_ROWS * kind_of(KIND).block_bytes();
+    let mut acc = [[_mm512_setzero_ps(); PANELS]; ROWS];
+    // SAFETY: by the contract rows and panels exist, so every pointer stays inside its buffer.
+    unsafe {
+        let values = job.weight.codes().as_ptr().add(panel * cols * line_bytes);
+        let x = job.x.floats().as_ptr().add(row * cols);
+        for col in 0..cols {
+            for p in 0..PANELS {
+                let weight = lanes::<KIND>(values.add((p * cols + col) * line_bytes));
+                for r in 0..ROWS {
+                    let x = _mm512_set1_ps(*x.add(r * cols + col));
+                    acc[r][p] = _mm512_fmadd_ps(weight, x, acc[r][p]);
+                }
+            }
+        }
+        write::<ROWS, PANELS>(job, (row, panel), &acc);
+    }
+}
+
+/// 16 values of a float kind as f32 lanes.
+///
+/// # Safety
+/// 16 values of the kind can be read at `values`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
+unsafe fn lanes<const KIND: u8>(values: *const u8) -> __m512 {
+    // SAFETY: by the contract.
+    unsafe {
+        match KIND {
+            F16 => half_lanes(values.cast()),
+            BF16 => {
+                let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(values.cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+            }
+            _ => _mm512_loadu_ps(values.cast()),
+        }
+    }
+}
+
+/// Writes or adds the sums of a tile.
+///
+/// # Safety
+/// As for [`one`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl")]
+unsafe fn write<const ROWS: usize, const PANELS: usize>(
+    job: &Job<'_>,
+    (row, panel): (usize, usize),
+    acc: &[[__m512; PANELS]; ROWS],
+) {
+    for (r, sums) in acc.iter().enumerate() {
+        for (p, &sum) in sums.iter().enumerate() {
+            // SAFETY: by the contract the row and panel exist; the mask keeps to existing lanes.
+            unsafe {
+                let (out, lanes) = job.output(row + r, panel + p);
+                let mask = ((1_u32 << lanes) - 1) as __mmask16;
+                let sum = if job.add {
+                    _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), sum)
+                } else {
+                    sum
+                };
+                _mm512_mask_storeu_ps(out, mask, sum);
+            }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Every tier against the scalar one, and every batch against a row alone.
+
+use half::f16;
+use kernels::attention::{AttentionScratch, SequenceRows, attention};
+use kernels::blocks::{BlockKind, dequantise};
+use kernels::cpu::Cpu;
+use kernels::isa::Isa;
+use kernels::kv::{KvCache, KvShape, KvType};
+use kernels::matmul::{matmul, matmul_add};
+use kernels::pack::PackedMatrix;
+use kernels::quantise::Activations;
+use kernels::rope::RopeTable;
+use proptest::prelude::*;
+
+/// A small generator, so that shapes and values follow from one seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn float(&mut self) -> f32 {
+        (self.next() % 20_001) as f32 / 10_000.0 - 1.0
+    }
+
+    fn floats(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.float()).collect()
+    }
+
+    /// A tensor of random codes; scales of either sign, some zero, some subnormal.
+    fn tensor(&mut self, kind: BlockKind, values: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..kind.bytes_of(values)).map(|_| self.next() as u8).collect();
+        for block in bytes.chunks_exact_mut(kind.block_bytes()) {
+            match kind {
+                BlockKind::F32 => block.copy_from_slice(&self.float().to_le_bytes()),
+                BlockKind::F16 => block.copy_from_slice(&f16::from_f32(self.float()).to_le_bytes()),
+                BlockKind::Bf16 => {
+                    block.copy_from_slice(&half::bf16::from_f32(self.float()).to_le_bytes());
+                }
+                _ => {
+                    block[..2].copy_from_slice(&self.scale().to_le_bytes());
+                    if kind.has_minimum() {
+                        block[2..4].copy_from_slice(&self.scale().to_le_bytes());
+                    }
+                }
+            }
+        }
+        bytes
+    }
+
+    fn scale(&mut self) -> f16 {
+        match self.next() % 16 {
+            0 => f16::ZERO,
+            1 => f16::from_bits(3),
+            _ => f16::from_f32(self.float() / 16.0),
+        }
+    }
+}
+
+/// The product of `rows` random rows with one or two random weights, on one set-up.
+struct ProductCase {
+    x: Vec<f32>,
+    cols: usize,
+    tensors: Vec<(BlockKind, usize, Vec<u8>)>,
+}
+
+impl ProductCase {
+    fn new(seed: u64, kinds: &[(BlockKind, usize)], rows: usize, cols: usize) -> ProductCase {
+        let mut random = Random(seed);
+        let tensors =
+            kinds.iter().map(|&(kind, n)| (kind, n, random.tensor(kind, n * cols))).collect();
+        let mut x = random.floats(rows * cols);
+        // Some rows have values far above the rest, whose blocks are refined.
+        for _ in 0..x.len() / 64 {
+            let at = random.next() as usize % x.len();
+            x[at] *= 50.0;
+        }
+        ProductCase { x, cols, tensors }
+    }
+
+    fn run(&self, threads: usize, isa: Isa, x: &[f32]) -> Vec<f32> {
+        let mut cpu = Cpu::new(threads, isa);
+        let packed: Vec<PackedMatrix> = self
+            .tensors
+            .iter()
+            .map(|(kind, n, bytes)| {
+                PackedMatrix::pack(&mut cpu.pool, *kind, (*n, self.cols), bytes)
+            })
+            .collect();
+        let weights: Vec<&PackedMatrix> = packed.iter().collect();
+        let rows = x.len() / self.cols;
+        let mut activations = Activations::new(rows, self.cols);
+        activations.quantise(&mut cpu, x);
+        let mut out = vec![f32::NAN; rows * packed.iter().map(PackedMatrix::rows).sum::<usize>()];
+        matmul(&mut cpu, &activations, &weights, &mut out);
+        out
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn kind() -> impl Strategy<Value = BlockKind> {
+    prop::sample::select(BlockKind::ALL.to_vec())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn products_have_the_bits_of_the_scalar_tier(
+        (seed, first, second) in (any::<u64>(), kind(), kind()),
+        (rows, n, m, blocks) in (1_usize..15, 1_usize..150, 1_usize..40, 1_usize..6),
+    ) {
+        let case = ProductCase::new(seed, &[(first, n), (second, m)], rows, blocks * 32);
+        let scalar = case.run(1, Isa::Scalar, &case.x);
+        let best = case.run(2, Isa::detect(), &case.x);
+        prop_assert_eq!(bits(&scalar), bits(&best));
+    }
+
+    #[test]
+    fn a_row_is_the_same_alone_and_in_any_batch(
+        (seed, kind) in (any::<u64>(), kind()),
+        (rows, n) in (2_usize..70, 1_usize..100),
+    ) {
+        let case = ProductCase::new(seed, &[(kind, n)], rows, 64);
+        let together = case.run(3, Isa::detect(), &case.x);
+        for (row, x) in case.x.chunks(64).enumerate() {
+            let alone = case.run(1, Isa::detect(), x);
+            prop_assert_eq!(bits(&alone), bits(&together[row * n..(row + 1) * n]));
+        }
+    }
+}
+
+#[test]
+fn products_come_near_the_float_product() {
+    for kind in BlockKind::ALL {
+        let (rows, cols, n) = (3, 576, 40);
+        let case = ProductCase::new(7, &[(kind, n)], rows, cols);
+        let out = case.run(2, Isa::detect(), &case.x);
+        let mut weight = vec![0.0; n * cols];
+        dequantise(kind, &case.tensors[0].2, &mut weight);
+        let (mut error, mut size) = (0.0, 0.0);
+        for row in 0..rows {
+            for column in 0..n {
+                let exact: f64 = (0..cols)
+                    .map(|k| {
+                        f64::from(case.x[row * cols + k]) * f64::from(weight[column * cols + k])
+                    })
+                    .sum();
+                error += (f64::from(out[row * n + column]) - exact).powi(2);
+                size += exact.powi(2);
+            }
+        }
+        // 8-bit activations per 32 values: about 40 dB below the signal.
+        let limit = if kind.is_quantised() { 0.01 } else { 1e-6 };
+        assert!(
+            (error / size).sqrt() < limit,
+            "{kind:?}: relative error {}",
+            (error / size).sqrt()
+        );
+    }
+}
+
+#[test]
+fn matmul_add_adds_to_what_is_there() {
+    let case = ProductCase::new(3, &[(BlockKind::Q8_0, 24)], 5, 96);
+    let product = case.run(1, Isa::detect(), &case.x);
+    let mut cpu = Cpu::new(2, Isa::detect());
+    let (kind, n, bytes) = &case.tensors[0];
+    let weight = PackedMatrix::pack(&mut cpu.pool, *kind, (*n, 96), bytes);
+    let mut x = Activations::new(5, 96);
+    x.quantise(&mut cpu, &case.x);
+    let mut out: Vec<f32> = (0..product.len()).map(|i| i as f32).collect();
+    matmul_add(&mut cpu, &x, &weight, &mut out);
+    for (i, (out, product)) in out.iter().zip(&product).enumerate() {
+        assert_eq!(*out, i as f32 + product);
+    }
+}
+
+/// Sequences of one batch: position of the first row, number of rows.
+type Rows = (usize, usize);
+
+/// Keys, values and queries of whole sequences, to be attended in any cut.
+struct AttentionCase {
+    shape: KvShape,
+    heads: usize,
+    /// Per sequence [tokens, (heads + 2 kv_heads) * head_dim].
+    qkv: Vec<Vec<f32>>,
+}
+
+impl AttentionCase {
+    fn new(seed: u64, (heads, kv_heads, head_dim): (usize, usize, usize), lens: &[usize]) -> Self {
+        let mut random = Random(seed);
+        let width = (heads + 2 * kv_heads) * head_dim;
+        let qkv = lens.iter().map(|len| random.floats(len * width)).collect();
+        let shape = KvShape {
+            layers: 2,
+            kv_heads,
+            head_dim,
+            block_size: 64,
+            block_count: 64,
+            kind: KvType::Bf16,
+        };
+        AttentionCase { shape, heads, qkv }
+    }
+
+    /// Attends in steps, each with rows of some sequences; gives every token's output.
+    fn run(&self, cpu: &mut Cpu, kind: KvType, steps: &[Vec<(usize, Rows)>]) -> Vec<Vec<f32>> {
+        let mut cache = KvCache::new(KvShape { kind, ..self.shape });
+        let rope = RopeTable::new(2048, self.shape.head_dim, 10_000.0);
+        let mut scratch = AttentionScratch::default();
+        let width = self.heads * self.shape.head_dim;
+        let qkv_width = width + 2 * self.shape.kv_heads * self.shape.head_dim;
+        let mut out: Vec<Vec<f32>> =
+            self.qkv.iter().map(|qkv| vec![f32::NAN; qkv.len() / qkv_width * width]).collect();
+        // Tables that interleave the sequences' blocks, backwards.
+        let tables: Vec<Vec<u32>> = (0..self.qkv.len() as u32)
+            .map(|sequence| (0..16).map(|i| 63 - i * self.qkv.len() as u32 - sequence).collect())
+            .collect();
+        for step in steps {
+            let mut qkv = Vec::new();
+            let mut sequences = Vec::new();
+            for &(sequence, (position, rows)) in step {
+                let row = qkv.len() / qkv_width;
+                let part = position * qkv_width..(position + rows) * qkv_width;
+                qkv.extend_from_slice(&self.qkv[sequence][part]);
+                let blocks = &tables[sequence][..(position + rows).div_ceil(64)];
+                sequences.push(SequenceRows { row, rows, position, blocks });
+            }
+            let mut outputs = Activations::new(qkv.len() / qkv_width, width);
+            let input = (&qkv[..], &rope);
+            attention(cpu, (&mut cache, 1), &sequences, input, &mut scratch, &mut outputs);
+            for (&(sequence, (position, _)), rows) in step.iter().zip(&sequences) {
+                let from = &outputs.floats()[rows.row * width..(rows.row + rows.rows) * width];
+                out[sequence][position * width..(position + rows.rows) * width]
+                    .copy_from_slice(from);
+            }
+        }
+        out
+    }
+
+    /// Attention in f64, token by token.
+    fn exact(&self, sequence: usize) -> Vec<f64> {
+        let (dim, kv_heads) = (self.shape.head_dim, self.shape.kv_heads);
+        let rope = RopeTable::new(2048, dim, 10_000.0);
+        let width = (self.heads + 2 * kv_heads) * dim;
+        let mut rows: Vec<Vec<f32>> =
+            self.qkv[sequence].chunks(width).map(<[f32]>::to_vec).collect();
+        for (position, row) in rows.iter_mut().enumerate() {
+            rope.rotate(position, &mut row[..(self.heads + kv_heads) * dim]);
+        }
+        let mut out = Vec::new();
+        for (position, row) in rows.iter().enumerate() {
+            for head in 0..self.heads {
+                let kv_head = head / (self.heads / kv_heads);
+                let at = |row: &[f32], part: usize, i: usize| f64::from(row[part * dim + i]);
+                let score = |key: &[f32]| {
+                    let dot = |i| at(row, head, i) * at(key, self.heads + kv_head, i);
+                    (0..dim).map(dot).sum::<f64>() / (dim as f64).sqrt()
+                };
+                let scores: Vec<f64> = rows[..=position].iter().map(|key| score(key)).collect();
+                let most = scores.iter().copied().fold(f64::MIN, f64::max);
+                let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
+                let sum: f64 = weights.iter().sum();
+                for i in 0..dim {
+                    let value = |(w, row): (&f64, &Vec<f32>)| {
+                        w * at(row, self.heads + kv_heads + kv_head, i)
+                    };
+                    out.push(weights.iter().zip(&rows).map(value).sum::<f64>() / sum);
+                }
+            }
+        }
+        out
+    }
+}
+
+const LENS: [usize; 3] = [301, 70, 33];
+
+/// All tokens of each sequence in one step.
+fn whole() -> Vec<Vec<(usize, Rows)>> {
+    vec![LENS.iter().enumerate().map(|(sequence, &len)| (sequence, (0, len))).collect()]
+}
+
+/// Chunks and single tokens in a crooked order, several sequences in some steps.
+fn crooked() -> Vec<Vec<(usize, Rows)>> {
+    let mut steps = vec![
+        vec![(0, (0, 7)), (1, (0, 64))],
+        vec![(2, (0, 32)), (0, (7, 249))],
+        vec![(1, (64, 1)), (2, (32, 1)), (0, (256, 1))],
+        vec![(0, (257, 43)), (1, (65, 5))],
+    ];
+    steps.push(vec![(0, (300, 1))]);
+    steps
+}
+
+#[test]
+fn attention_does_not_depend_on_chunks_batch_or_threads() {
+    for heads in [(9, 3, 64), (4, 4, 32), (8, 1, 96)] {
+        let case = AttentionCase::new(11, heads, &LENS);
+        for (isa, kind) in
+            [(Isa::detect(), KvType::Bf16), (Isa::Scalar, KvType::Bf16), (Isa::Scalar, KvType::F32)]
+        {
+            let first = case.run(&mut Cpu::new(1, isa), kind, &whole());
+            let second = case.run(&mut Cpu::new(3, isa), kind, &crooked());
+            for (first, second) in first.iter().zip(&second) {
+                assert_eq!(bits(first), bits(second), "{heads:?} {isa} {kind:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_comes_near_the_exact_result_in_every_tier() {
+    let case = AttentionCase::new(5, (6, 2, 64), &LENS);
+    let check = |isa, kind, limit: f64| {
+        let out = case.run(&mut Cpu::new(2, isa), kind, &whole());
+        for (sequence, out) in out.iter().enumerate() {
+            let exact = case.exact(sequence);
+            let worst = out
+                .iter()
+                .zip(&exact)
+                .map(|(got, exact)| (f64::from(*got) - exact).abs())
+                .fold(0.0, f64::max);
+            assert!(worst < limit, "{isa} {kind:?}: off by {worst}");
+        }
+    };
+    check(Isa::Scalar, KvType::F32, 1e-5);
+    // bf16 keys, values, queries and weights: 8 bits each, values up to 1.
+    check(Isa::Scalar, KvType::Bf16, 0.02);
+    check(Isa::detect(), KvType::Bf16, 0.02);
+}
+
+#[test]
+fn memory_past_the_last_token_is_never_used() {
+    let heads = (6, 2, 64);
+    let mut cpu = Cpu::new(1, Isa::detect());
+    let case = AttentionCase::new(6, heads, &[33]);
+    let clean = case.run(&mut cpu, KvType::Bf16, &[vec![(0, (0, 33))]]);
+    // The same 33 tokens in a block whose further slots someone left full of NaN.
+    let mut dirty = AttentionCase::new(6, heads, &[64]);
+    dirty.qkv[0].fill(f32::NAN);
+    dirty.qkv[0][..case.qkv[0].len()].copy_from_slice(&case.qkv[0]);
+    let steps = [vec![(0, (33, 31))], vec![(0, (0, 33))]];
+    let reused = dirty.run(&mut cpu, KvType::Bf16, &steps);
+    assert_eq!(bits(&clean[0]), bits(&reused[0][..clean[0].len()]));
+}
