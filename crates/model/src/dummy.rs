@@ -1,0 +1,265 @@
+//! Models with random weights, made in memory from a seed: for tests, and for measuring without a
+//! download. What is made is a GGUF file, which is then loaded like any other.
+
+mod vocabulary;
+
+use half::{bf16, f16};
+use kernels::blocks::{BLOCK, BlockKind};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::{
+    error::LoadError,
+    file::ModelFile,
+    gguf::{Entry, GgufWriter},
+};
+
+pub use vocabulary::VOCABULARY_MIN;
+
+/// Standard deviation of the logits, about. Large enough that some tokens are clearly more likely
+/// than others; small enough that, with a tied head, a token does not simply predict itself.
+const LOGIT_DEVIATION: f32 = 2.0;
+
+/// Turns of a dialogue in ChatML, the form of the default model.
+const CHAT_TEMPLATE: &str = "\
+{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// The shape of a model with random weights.
+#[derive(Debug, Clone)]
+pub struct DummyShape {
+    /// What the file calls itself.
+    pub name: String,
+    /// Number of tokens, at least [`VOCABULARY_MIN`].
+    pub vocab_size: u32,
+    /// Width of the residual stream.
+    pub hidden_size: u32,
+    /// Width inside the feed-forward part.
+    pub intermediate_size: u32,
+    /// Number of transformer blocks.
+    pub layer_count: u32,
+    /// Query heads in a layer.
+    pub head_count: u32,
+    /// Key and value heads in a layer, a divisor of `head_count`.
+    pub kv_head_count: u32,
+    /// Elements of a head, even.
+    pub head_dim: u32,
+    /// Longest sequence.
+    pub context_length: u32,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f32,
+    /// How the embedding, and the head if it is not tied, are stored.
+    pub embedding_kind: BlockKind,
+    /// How all other matrices are stored. Norms are always F32.
+    pub linear_kind: BlockKind,
+    /// True if the embedding serves as the head.
+    pub tied_head: bool,
+}
+
+/// The model that follows `dummy:` on the command line, made from `seed`.
+pub fn open(name: &str, seed: u64) -> Result<ModelFile, LoadError> {
+    DummyShape::named(name)?.open(seed)
+}
+
+impl DummyShape {
+    /// The names that [`DummyShape::named`] knows.
+    pub const NAMES: [&'static str; 2] = ["smollm2-135m", "tiny"];
+
+    /// The shape of that name.
+    pub fn named(name: &str) -> Result<Self, LoadError> {
+        match name {
+            "smollm2-135m" => Ok(Self::smollm2_135m()),
+            "tiny" => Ok(Self::tiny()),
+            _ => Err(LoadError::UnknownDummy {
+                name: name.to_string(),
+                known: Self::NAMES.join(", "),
+            }),
+        }
+    }
+
+    /// The default model's shape, tensor types included. Source: the header of
+    /// `SmolLM2-135M-Instruct.Q4_1.gguf`.
+    pub fn smollm2_135m() -> Self {
+        Self {
+            name: "dummy:smollm2-135m".to_string(),
+            vocab_size: 49_152,
+            hidden_size: 576,
+            intermediate_size: 1536,
+            layer_count: 30,
+            head_count: 9,
+            kv_head_count: 3,
+            head_dim: 64,
+            context_length: 8192,
+            rope_theta: 100_000.0,
+            embedding_kind: BlockKind::Q8_0,
+            linear_kind: BlockKind::Q4_1,
+            tied_head: true,
+        }
+    }
+
+    /// A model of about 0.1 million parameters, for tests.
+    pub fn tiny() -> Self {
+        Self {
+            name: "dummy:tiny".to_string(),
+            vocab_size: 320,
+            hidden_size: 64,
+            intermediate_size: 160,
+            layer_count: 2,
+            head_count: 4,
+            kv_head_count: 2,
+            head_dim: 16,
+            context_length: 512,
+            rope_theta: 10_000.0,
+            embedding_kind: BlockKind::Q8_0,
+            linear_kind: BlockKind::Q4_1,
+            tied_head: true,
+        }
+    }
+
+    /// Makes the model and opens it. The errors are those of a file: a shape whose numbers do not
+    /// fit together is refused like one.
+    pub fn open(&self, seed: u64) -> Result<ModelFile, LoadError> {
+        ModelFile::from_bytes(self.gguf(seed))
+    }
+
+    /// The model as the bytes of a GGUF file; equal shapes and seeds give equal bytes.
+    ///
+    /// # Panics
+    /// If `vocab_size` is less than [`VOCABULARY_MIN`], or a row is not a whole number of blocks.
+    pub fn gguf(&self, seed: u64) -> Vec<u8> {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut writer = GgufWriter::new();
+        self.write_metadata(&mut writer);
+        vocabulary::write(&mut writer, self.vocab_size as usize, &mut random);
+        writer.entry("tokenizer.chat_template", &Entry::Text(CHAT_TEMPLATE));
+        self.write_tensors(&mut writer, &mut random);
+        writer.finish()
+    }
+
+    fn write_metadata(&self, writer: &mut GgufWriter) {
+        writer
+            .entry("general.architecture", &Entry::Text("llama"))
+            .entry("general.name", &Entry::Text(&self.name))
+            .entry("llama.vocab_size", &Entry::U32(self.vocab_size))
+            .entry("llama.context_length", &Entry::U32(self.context_length))
+            .entry("llama.embedding_length", &Entry::U32(self.hidden_size))
+            .entry("llama.feed_forward_length", &Entry::U32(self.intermediate_size))
+            .entry("llama.block_count", &Entry::U32(self.layer_count))
+            .entry("llama.attention.head_count", &Entry::U32(self.head_count))
+            .entry("llama.attention.head_count_kv", &Entry::U32(self.kv_head_count))
+            .entry("llama.attention.key_length", &Entry::U32(self.head_dim))
+            .entry("llama.attention.value_length", &Entry::U32(self.head_dim))
+            .entry("llama.attention.layer_norm_rms_epsilon", &Entry::F32(1e-5))
+            .entry("llama.rope.dimension_count", &Entry::U32(self.head_dim))
+            .entry("llama.rope.freq_base", &Entry::F32(self.rope_theta));
+    }
+
+    fn write_tensors(&self, writer: &mut GgufWriter, random: &mut ChaCha8Rng) {
+        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        let query = self.head_count * self.head_dim;
+        let kv = self.kv_head_count * self.head_dim;
+        // An input row has a mean square of 1, so each product's deviation is that of the weights
+        // times the root of the columns.
+        let keeping = |cols: u32| (cols as f32).sqrt().recip();
+        let head_deviation = LOGIT_DEVIATION * keeping(hidden);
+        let embedding_deviation = if self.tied_head { head_deviation } else { 1.0 };
+        let mut bytes = Vec::new();
+        let mut matrix = |name: &str, kind: BlockKind, [rows, cols]: [u32; 2], deviation| {
+            let blocks = rows as usize * (cols as usize / kind.block_len());
+            random_blocks(kind, blocks, deviation, random, &mut bytes);
+            writer.tensor(name, kind, &[rows.into(), cols.into()], &bytes);
+        };
+        let (embedding, linear) = (self.embedding_kind, self.linear_kind);
+        matrix("token_embd.weight", embedding, [self.vocab_size, hidden], embedding_deviation);
+        for layer in 0..self.layer_count {
+            for (part, rows, cols) in [
+                ("attn_q", query, hidden),
+                ("attn_k", kv, hidden),
+                ("attn_v", kv, hidden),
+                ("attn_output", hidden, query),
+                ("ffn_gate", inner, hidden),
+                ("ffn_up", inner, hidden),
+                ("ffn_down", hidden, inner),
+            ] {
+                let name = format!("blk.{layer}.{part}.weight");
+                matrix(&name, linear, [rows, cols], keeping(cols));
+            }
+        }
+        if !self.tied_head {
+            matrix("output.weight", embedding, [self.vocab_size, hidden], head_deviation);
+        }
+        let mut norm = |name: &str| {
+            let mut gain = || (0.9 + 0.2 * unit(random)).to_le_bytes();
+            let bytes: Vec<u8> = (0..hidden).flat_map(|_| gain()).collect();
+            writer.tensor(name, BlockKind::F32, &[hidden.into()], &bytes);
+        };
+        for layer in 0..self.layer_count {
+            norm(&format!("blk.{layer}.attn_norm.weight"));
+            norm(&format!("blk.{layer}.ffn_norm.weight"));
+        }
+        norm("output_norm.weight");
+    }
+}
+
+/// Overwrites `bytes` with blocks whose values have mean 0 and, about, that standard deviation.
+///
+/// Quantised blocks get random codes, all of them equally often, and a random scale around the
+/// fitting one. Where codes are not symmetric, the minimum makes them so, or, in kinds without a
+/// minimum, the scale's sign does on average.
+fn random_blocks(
+    kind: BlockKind,
+    block_count: usize,
+    deviation: f32,
+    random: &mut ChaCha8Rng,
+    bytes: &mut Vec<u8>,
+) {
+    bytes.clear();
+    bytes.reserve(block_count * kind.block_bytes());
+    // Of evenly spread values in [-1, 1] the deviation is 1/√3.
+    let even = deviation * 3.0_f32.sqrt();
+    for _ in 0..block_count {
+        match kind {
+            BlockKind::F32 => bytes.extend((even * signed(random)).to_le_bytes()),
+            BlockKind::F16 => bytes.extend(f16::from_f32(even * signed(random)).to_le_bytes()),
+            BlockKind::Bf16 => bytes.extend(bf16::from_f32(even * signed(random)).to_le_bytes()),
+            _ => random_quantised_block(kind, even, random, bytes),
+        }
+    }
+}
+
+fn random_quantised_block(
+    kind: BlockKind,
+    even: f32,
+    random: &mut ChaCha8Rng,
+    bytes: &mut Vec<u8>,
+) {
+    // Codes reach this far on both sides of their middle.
+    let reach = match kind {
+        BlockKind::Q8_0 => 127.5,
+        BlockKind::Q5_0 | BlockKind::Q5_1 => 15.5,
+        _ => 7.5,
+    };
+    let size = even / reach * (0.8 + 0.4 * unit(random));
+    if kind.has_minimum() {
+        bytes.extend(f16::from_f32(size).to_le_bytes());
+        bytes.extend(f16::from_f32(-reach * size).to_le_bytes());
+    } else {
+        let sign = if unit(random) < 0.5 { -1.0 } else { 1.0 };
+        bytes.extend(f16::from_f32(sign * size).to_le_bytes());
+    }
+    let scales = if kind.has_minimum() { 4 } else { 2 };
+    let mut codes = [0; BLOCK];
+    let codes = &mut codes[..kind.block_bytes() - scales];
+    random.fill_bytes(codes);
+    bytes.extend_from_slice(codes);
+}
+
+/// A number in [0, 1).
+fn unit(random: &mut ChaCha8Rng) -> f32 {
+    (random.next_u32() >> 8) as f32 / (1_u32 << 24) as f32
+}
+
+/// A number in [-1, 1).
+fn signed(random: &mut ChaCha8Rng) -> f32 {
+    2.0 * unit(random) - 1.0
+}

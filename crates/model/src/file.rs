@@ -1,0 +1,207 @@
+//! What a model file gives: hyper-parameters, tokenizer, chat template, tensor bytes.
+
+use std::{
+    fmt::Write as _,
+    fs::File,
+    io::{Cursor, Read, Seek},
+    path::Path,
+};
+
+use text::{TokenKind, TokenizerSpec};
+
+use crate::{
+    config::{ARCHITECTURE, ModelConfig, bad, require},
+    error::LoadError,
+    gguf::{Gguf, Metadata, TensorInfo, tensor_kind_name},
+};
+
+/// The one kind of tokenizer that is implemented, byte-level BPE, by the name files give it.
+const TOKENIZER_MODEL: &str = "gpt2";
+/// Pre-tokenizers after which llama.cpp puts the begin token before a prompt unless the file says
+/// otherwise. Source: llama-vocab.cpp, where `add_bos` is set.
+const PRE_TOKENIZERS_WITH_BOS: [&str; 1] = ["llama-bpe"];
+
+/// Where a file's bytes come from: the disk, or memory for a dummy model.
+trait Source: Read + Seek + Send {}
+impl<T: Read + Seek + Send> Source for T {}
+
+/// A model file, checked as far as can be without reading the weights.
+pub struct ModelFile {
+    /// Hyper-parameters.
+    pub config: ModelConfig,
+    /// The tokenizer as the file describes it; the `text` crate checks what it means.
+    pub tokenizer: TokenizerSpec,
+    /// The chat template's source, if there is one.
+    pub chat_template: Option<String>,
+    /// The model's name by its maker, if the file gives one.
+    pub name: Option<String>,
+    gguf: Gguf<Box<dyn Source>>,
+}
+
+impl ModelFile {
+    /// Opens the `.gguf` file at `path`. The file stays open until the `ModelFile` is dropped.
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        let file = File::open(path)
+            .map_err(|source| LoadError::Open { path: path.to_path_buf(), source })?;
+        Self::from_source(Box::new(file))
+    }
+
+    /// Reads a GGUF file that lies in memory.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, LoadError> {
+        Self::from_source(Box::new(Cursor::new(bytes)))
+    }
+
+    fn from_source(source: Box<dyn Source>) -> Result<Self, LoadError> {
+        let mut gguf = Gguf::parse(source)?;
+        let tokenizer = tokenizer_spec(gguf.metadata_mut())?;
+        let config = ModelConfig::from_gguf(&gguf, tokenizer.tokens.len())?;
+        let owned = |text: Option<&str>| text.map(str::to_string);
+        let chat_template = owned(gguf.metadata().text("tokenizer.chat_template")?);
+        let name = owned(gguf.metadata().text("general.name")?);
+        Ok(Self { config, tokenizer, chat_template, name, gguf })
+    }
+
+    /// The tensors of the file, in its own order: exactly those of
+    /// [`ModelConfig::expected_tensors`].
+    pub fn tensors(&self) -> &[TensorInfo] {
+        self.gguf.tensors()
+    }
+
+    /// The tensor of that name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.gguf.tensor(name)
+    }
+
+    /// Overwrites `bytes` with the blocks of the tensor `name` as stored, row after row.
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    pub fn read_tensor(&mut self, name: &str, bytes: &mut Vec<u8>) -> Result<(), LoadError> {
+        self.gguf.read_tensor(name, bytes)
+    }
+
+    /// Number of elements in all tensors.
+    pub fn parameter_count(&self) -> u64 {
+        self.tensors().iter().map(|tensor| tensor.rows() * tensor.cols()).sum()
+    }
+
+    /// Several lines of text for `millrace check`: what the file holds.
+    pub fn description(&self) -> String {
+        let config = &self.config;
+        let mut text = String::new();
+        let mut line = |label: &str, value: String| {
+            writeln!(text, "{label:<14} {value}").expect("writing to a String cannot fail");
+        };
+        line("format", format!("GGUF {}", self.gguf.version()));
+        line("name", self.name.clone().unwrap_or_else(|| "(none given)".to_string()));
+        line("architecture", ARCHITECTURE.to_string());
+        line("parameters", self.parameter_count().to_string());
+        line("layers", config.layer_count.to_string());
+        line("hidden size", format!("{}, {} inside", config.hidden_size, config.intermediate_size));
+        line(
+            "heads",
+            format!(
+                "{} of {}, {} for keys",
+                config.head_count, config.head_dim, config.kv_head_count
+            ),
+        );
+        line("rope base", config.rope_theta.to_string());
+        line("context", format!("{} tokens", config.context_length));
+        let head = if config.tied_head { "tied to the embedding" } else { "of its own" };
+        line("output head", head.to_string());
+        line("tensors", self.tensor_summary());
+        let spec = &self.tokenizer;
+        let merges = format!("{} tokens, {} merges", spec.tokens.len(), spec.merges.len());
+        line("tokenizer", format!("{TOKENIZER_MODEL} / {}, {merges}", spec.pre_tokenizer));
+        let ends = spec.end_tokens.iter().map(|&id| format!("{id} `{}`", spec.tokens[id as usize]));
+        line("end tokens", ends.collect::<Vec<_>>().join(", "));
+        let template = self.chat_template.as_ref();
+        line(
+            "chat template",
+            template.map_or("none".to_string(), |t| format!("{} bytes", t.len())),
+        );
+        text
+    }
+
+    /// How many tensors of which kind, with their bytes: `210 Q4_1 (66.4 MB), …`.
+    fn tensor_summary(&self) -> String {
+        let mut kinds: Vec<(&'static str, usize, u64)> = Vec::new();
+        for tensor in self.tensors() {
+            let name = tensor_kind_name(tensor.kind);
+            match kinds.iter_mut().find(|kind| kind.0 == name) {
+                Some((_, count, bytes)) => (*count, *bytes) = (*count + 1, *bytes + tensor.size),
+                None => kinds.push((name, 1, tensor.size)),
+            }
+        }
+        let words = kinds
+            .iter()
+            .map(|(name, count, bytes)| format!("{count} {name} ({:.1} MB)", *bytes as f64 / 1e6));
+        words.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Reads the tokenizer's keys; takes the large arrays out of `metadata`.
+fn tokenizer_spec(metadata: &mut Metadata) -> Result<TokenizerSpec, LoadError> {
+    let model_key = "tokenizer.ggml.model";
+    let model = require(metadata.text(model_key)?, model_key)?;
+    if model != TOKENIZER_MODEL {
+        let limit = format!("`{TOKENIZER_MODEL}` (byte-level BPE)");
+        return Err(bad(model_key, format!("`{model}`"), limit));
+    }
+    let pre_key = "tokenizer.ggml.pre";
+    let pre_tokenizer = require(metadata.text(pre_key)?, pre_key)?.to_string();
+    let tokens = take(metadata, "tokenizer.ggml.tokens")?;
+    let merges = take(metadata, "tokenizer.ggml.merges")?;
+    let kinds = token_kinds(metadata, tokens.len())?;
+    let token_id = |key: &str| token_id(metadata, key, tokens.len());
+    let bos = token_id("tokenizer.ggml.bos_token_id")?;
+    let mut end_tokens = Vec::new();
+    for name in ["eos", "eot", "eom"] {
+        let id = token_id(&format!("tokenizer.ggml.{name}_token_id"))?;
+        end_tokens.extend(id.filter(|id| !end_tokens.contains(id)));
+    }
+    let bos_key = "tokenizer.ggml.add_bos_token";
+    let bos_usual = PRE_TOKENIZERS_WITH_BOS.contains(&pre_tokenizer.as_str());
+    let add_bos = metadata.bool(bos_key)?.unwrap_or(bos_usual);
+    if add_bos && bos.is_none() {
+        return Err(bad(bos_key, "true", "tokenizer.ggml.bos_token_id beside it".to_string()));
+    }
+    let eos_key = "tokenizer.ggml.add_eos_token";
+    let add_eos = metadata.bool(eos_key)?.unwrap_or(false);
+    if add_eos && end_tokens.is_empty() {
+        return Err(bad(eos_key, "true", "tokenizer.ggml.eos_token_id beside it".to_string()));
+    }
+    Ok(TokenizerSpec { tokens, kinds, merges, pre_tokenizer, bos, add_bos, add_eos, end_tokens })
+}
+
+fn take(metadata: &mut Metadata, key: &str) -> Result<Vec<String>, LoadError> {
+    require(metadata.take_texts(key)?, key)
+}
+
+fn token_kinds(metadata: &Metadata, token_count: usize) -> Result<Vec<TokenKind>, LoadError> {
+    let key = "tokenizer.ggml.token_type";
+    let numbers = require(metadata.i32s(key)?, key)?;
+    if numbers.len() != token_count {
+        let limit = format!("{token_count} entries, one for each token");
+        return Err(bad(key, format!("an array of {}", numbers.len()), limit));
+    }
+    let kind = |(id, number): (usize, &i32)| match number {
+        1 => Ok(TokenKind::Normal),
+        2 => Ok(TokenKind::Unknown),
+        3 => Ok(TokenKind::Control),
+        4 => Ok(TokenKind::UserDefined),
+        5 => Ok(TokenKind::Unused),
+        6 => Ok(TokenKind::Byte),
+        _ => Err(bad(key, format!("{number} for token {id}"), "1 to 6".to_string())),
+    };
+    numbers.iter().enumerate().map(kind).collect()
+}
+
+fn token_id(metadata: &Metadata, key: &str, count: usize) -> Result<Option<u32>, LoadError> {
+    match metadata.u32(key)? {
+        Some(id) if count <= id as usize => {
+            Err(bad(key, id, format!("below {count}, the number of tokens")))
+        }
+        id => Ok(id),
+    }
+}

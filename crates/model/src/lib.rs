@@ -1,0 +1,21 @@
+//! A model: what a file gives, and what is computed with it.
+//!
+//! This crate does not know HTTP, schedules or text to show; tokenizer and template leave it as
+//! plain data for the `text` crate.
+//!
+//! How data passes through: a file's bytes ([`gguf`]) become checked hyper-parameters
+//! ([`config`]) and, with tokenizer, chat template and tensor bytes, a [`file::ModelFile`].
+//! [`dummy`] makes the bytes of such a file from a seed, so there is one way to load. Tensors are
+//! packed once ([`weights`]); a step's tokens become logits ([`transformer`]), and tokens again
+//! ([`cpu::CpuDevice`], which is what the engine drives).
+
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod gguf;
+pub mod config;
+pub mod file;
+pub mod dummy;
+pub mod weights;
+pub mod transformer;
+pub mod cpu;

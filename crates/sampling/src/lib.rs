@@ -1,0 +1,23 @@
+//! Chooses the next token from a row of logits.
+//!
+//! This crate does not know models, requests, text or threads: a row is a slice of numbers, a
+//! token is its index in that slice, and the history is a slice of such indices.
+//!
+//! How data passes through: what a client asks for ([`SamplingRequest`]) is checked once and
+//! becomes [`SamplingParams`]; a [`Sampler`] applies them to one row after another. The steps and
+//! their order are those of vLLM's V1 sampler: mask of end tokens, penalties, argmax if the
+//! temperature is 0, temperature, min_p, top_k, top_p, draw.
+//!
+//! A token depends on the row, the parameters and the history alone: the random number is a
+//! function of the seed and the position, and no state is kept from one call to the next.
+
+#![forbid(unsafe_code)]
+
+mod params;
+mod random;
+mod numeric;
+mod history;
+mod sampler;
+
+pub use params::{SamplingError, SamplingParams, SamplingRequest};
+pub use sampler::{Context, SampleError, Sampler, argmax};

@@ -1,0 +1,278 @@
+//! What a client may ask for, and the checked form of it.
+
+use std::ops::RangeInclusive;
+
+use thiserror::Error;
+
+/// Below this a temperature means greedy choice. Source: vLLM, `_SAMPLING_EPS`.
+const GREEDY_BELOW: f32 = 1e-5;
+/// OpenAI's range; vLLM has no upper bound, yet beyond 2 text is noise.
+const TEMPERATURE: RangeInclusive<f32> = 0.0..=2.0;
+/// OpenAI's range of the presence and frequency penalties.
+const PENALTY: RangeInclusive<f32> = -2.0..=2.0;
+/// vLLM asks for "above 0"; the bounds keep every penalised logit of a real model finite.
+const REPETITION_PENALTY: RangeInclusive<f32> = 0.01..=100.0;
+/// Most tokens that `min_tokens` may mask.
+const BANNED_MAX: usize = 1024;
+
+/// Sampling parameters as asked for, not checked yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingRequest {
+    /// Divides the logits; 0 to 2, where less than 0.00001 means the most likely token.
+    pub temperature: f32,
+    /// Keeps the most likely tokens whose probabilities reach this sum; above 0, at most 1.
+    pub top_p: f32,
+    /// Keeps that many of the most likely tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Keeps tokens at least this fraction as likely as the most likely one; 0 to 1.
+    pub min_p: f32,
+    /// Divides a positive logit, and multiplies a negative one, of each token of the prompt or the
+    /// output; 0.01 to 100.
+    pub repetition_penalty: f32,
+    /// Subtracted from the logit of each token of the output; −2 to 2.
+    pub presence_penalty: f32,
+    /// Subtracted once for each time the token occurs in the output; −2 to 2.
+    pub frequency_penalty: f32,
+    /// Chooses the sequence of random numbers; choices of one request need different seeds.
+    pub seed: u64,
+    /// Number of output tokens before which no token of `banned_until_min` is chosen.
+    pub min_tokens: u32,
+    /// End tokens and stop tokens; at most 1024, each below the size of the vocabulary.
+    pub banned_until_min: Vec<u32>,
+}
+
+/// The values OpenAI's clients expect for what they do not mention. The seed is 0: a server puts
+/// a fresh one for each request without a seed of its own.
+impl Default for SamplingRequest {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            seed: 0,
+            min_tokens: 0,
+            banned_until_min: Vec::new(),
+        }
+    }
+}
+
+/// A parameter outside its range.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{param}` = {value} is out of range: expected {limit}")]
+pub struct SamplingError {
+    /// The parameter's name as clients write it.
+    pub param: &'static str,
+    /// The value found.
+    pub value: String,
+    /// What is accepted.
+    pub limit: String,
+}
+
+/// Sampling parameters within their ranges; see [`SamplingRequest`] for what each means.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingParams {
+    checked: SamplingRequest,
+}
+
+impl SamplingParams {
+    /// Checks all ranges; `vocabulary_len` is the number of token ids.
+    pub fn new(request: SamplingRequest, vocabulary_len: usize) -> Result<Self, SamplingError> {
+        let r = &request;
+        check("temperature", r.temperature, TEMPERATURE.contains(&r.temperature), "0 to 2")?;
+        check("top_p", r.top_p, 0.0 < r.top_p && r.top_p <= 1.0, "above 0, at most 1")?;
+        check("min_p", r.min_p, (0.0..=1.0).contains(&r.min_p), "0 to 1")?;
+        let repetition = REPETITION_PENALTY.contains(&r.repetition_penalty);
+        check("repetition_penalty", r.repetition_penalty, repetition, "0.01 to 100")?;
+        let presence = PENALTY.contains(&r.presence_penalty);
+        check("presence_penalty", r.presence_penalty, presence, "-2 to 2")?;
+        let frequency = PENALTY.contains(&r.frequency_penalty);
+        check("frequency_penalty", r.frequency_penalty, frequency, "-2 to 2")?;
+        let banned = &r.banned_until_min;
+        if BANNED_MAX < banned.len() {
+            return Err(SamplingError {
+                param: "stop_token_ids",
+                value: format!("a list of {}", banned.len()),
+                limit: format!("at most {BANNED_MAX} tokens"),
+            });
+        }
+        if let Some(id) = banned.iter().find(|&&id| vocabulary_len <= id as usize) {
+            return Err(SamplingError {
+                param: "stop_token_ids",
+                value: id.to_string(),
+                limit: format!("ids below {vocabulary_len}, the size of the vocabulary"),
+            });
+        }
+        Ok(Self { checked: request })
+    }
+
+    /// True if the most likely token is chosen and no random number is used.
+    pub fn is_greedy(&self) -> bool {
+        self.checked.temperature < GREEDY_BELOW
+    }
+
+    /// False if the token is the plain argmax of the logits, whatever the history: a caller that
+    /// has the argmax already need not keep the row.
+    pub fn needs_logits(&self) -> bool {
+        !self.is_greedy() || self.has_penalties() || self.masks_end_tokens(0)
+    }
+
+    /// True if the history changes logits.
+    pub fn has_penalties(&self) -> bool {
+        self.repetition_penalty() != 1.0
+            || self.presence_penalty() != 0.0
+            || self.frequency_penalty() != 0.0
+    }
+
+    /// True if the tokens of `banned_until_min` are masked after `generated` output tokens.
+    pub fn masks_end_tokens(&self, generated: usize) -> bool {
+        generated < self.checked.min_tokens as usize && !self.checked.banned_until_min.is_empty()
+    }
+
+    /// See [`SamplingRequest::temperature`].
+    pub fn temperature(&self) -> f32 {
+        self.checked.temperature
+    }
+
+    /// See [`SamplingRequest::top_p`].
+    pub fn top_p(&self) -> f32 {
+        self.checked.top_p
+    }
+
+    /// See [`SamplingRequest::top_k`].
+    pub fn top_k(&self) -> u32 {
+        self.checked.top_k
+    }
+
+    /// See [`SamplingRequest::min_p`].
+    pub fn min_p(&self) -> f32 {
+        self.checked.min_p
+    }
+
+    /// See [`SamplingRequest::repetition_penalty`].
+    pub fn repetition_penalty(&self) -> f32 {
+        self.checked.repetition_penalty
+    }
+
+    /// See [`SamplingRequest::presence_penalty`].
+    pub fn presence_penalty(&self) -> f32 {
+        self.checked.presence_penalty
+    }
+
+    /// See [`SamplingRequest::frequency_penalty`].
+    pub fn frequency_penalty(&self) -> f32 {
+        self.checked.frequency_penalty
+    }
+
+    /// See [`SamplingRequest::seed`].
+    pub fn seed(&self) -> u64 {
+        self.checked.seed
+    }
+
+    /// See [`SamplingRequest::min_tokens`].
+    pub fn min_tokens(&self) -> u32 {
+        self.checked.min_tokens
+    }
+
+    /// See [`SamplingRequest::banned_until_min`].
+    pub fn banned_until_min(&self) -> &[u32] {
+        &self.checked.banned_until_min
+    }
+}
+
+fn check(
+    param: &'static str,
+    value: f32,
+    accepted: bool,
+    limit: &str,
+) -> Result<(), SamplingError> {
+    if accepted {
+        return Ok(());
+    }
+    Err(SamplingError { param, value: value.to_string(), limit: limit.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Set = fn(&mut SamplingRequest, f32);
+
+    const FIELDS: [(&str, Set, f32, f32, bool); 6] = [
+        ("temperature", |r, v| r.temperature = v, 0.0, 2.0, true),
+        ("top_p", |r, v| r.top_p = v, 0.0, 1.0, false),
+        ("min_p", |r, v| r.min_p = v, 0.0, 1.0, true),
+        ("repetition_penalty", |r, v| r.repetition_penalty = v, 0.01, 100.0, true),
+        ("presence_penalty", |r, v| r.presence_penalty = v, -2.0, 2.0, true),
+        ("frequency_penalty", |r, v| r.frequency_penalty = v, -2.0, 2.0, true),
+    ];
+
+    #[test]
+    fn each_number_is_accepted_exactly_within_its_range() {
+        let values = [
+            f32::NAN,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::MAX,
+            f32::MIN,
+            f32::MIN_POSITIVE / 4.0,
+            -f32::MIN_POSITIVE,
+            -0.0,
+            0.0,
+            1.0,
+            -2.0,
+            2.0,
+            2.000_001,
+            100.0,
+            100.1,
+        ];
+        for (param, set, low, high, low_included) in FIELDS {
+            for value in values {
+                let mut request = SamplingRequest::default();
+                set(&mut request, value);
+                let above = if low_included { low <= value } else { low < value };
+                let result = SamplingParams::new(request, 10);
+                if above && value <= high {
+                    assert!(result.is_ok(), "{param} = {value}");
+                } else {
+                    let error = result.expect_err("outside the range");
+                    assert_eq!((error.param, error.value.clone()), (param, value.to_string()));
+                    assert!(error.to_string().contains("expected"), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_banned_token_lies_within_the_vocabulary() {
+        let request = |id| SamplingRequest { banned_until_min: vec![3, id], ..Default::default() };
+        assert!(SamplingParams::new(request(9), 10).is_ok());
+        let error = SamplingParams::new(request(10), 10).expect_err("10 of 10");
+        assert_eq!(
+            error.to_string(),
+            "`stop_token_ids` = 10 is out of range: expected ids below 10, the size of the vocabulary"
+        );
+        let many = SamplingRequest { banned_until_min: vec![0; 1025], ..Default::default() };
+        assert!(SamplingParams::new(many, 10).is_err());
+    }
+
+    #[test]
+    fn only_a_plain_greedy_request_needs_no_logits() {
+        let needs = |change: fn(&mut SamplingRequest)| {
+            let mut request = SamplingRequest { temperature: 0.0, ..Default::default() };
+            change(&mut request);
+            SamplingParams::new(request, 10).expect("within ranges").needs_logits()
+        };
+        assert!(!needs(|_| ()));
+        assert!(!needs(|r| r.top_k = 5));
+        assert!(!needs(|r| r.min_tokens = 5));
+        assert!(needs(|r| r.temperature = 0.5));
+        assert!(needs(|r| r.repetition_penalty = 1.1));
+        assert!(needs(|r| r.presence_penalty = 0.1));
+        assert!(needs(|r| r.frequency_penalty = -0.1));
+        assert!(needs(|r| (r.min_tokens, r.banned_until_min) = (1, vec![2])));
+    }
+}
