@@ -1,0 +1,371 @@
+//! Bytes in, blocks and maximum concurrency out: the one formula, for serving and for planning.
+//!
+//! `weights + activations + buffers + KV blocks` stay under the promised share of memory. The
+//! words and the rounding are vLLM's (`v1/core/kv_cache_utils.py`), except that no block is set
+//! aside as a null block.
+
+use std::fmt;
+
+/// What a model needs. All sizes in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// The packed weights.
+    pub weights_bytes: u64,
+    /// The most that one step of `max_num_batched_tokens` needs.
+    pub activation_bytes: u64,
+    /// Everything else that is bounded: queues, streams, tokenizer.
+    pub buffer_bytes: u64,
+    /// Keys and values of one block, all layers together; at least 1.
+    pub block_bytes: u64,
+    /// Positions in a block; at least 1.
+    pub block_size: u32,
+    /// Most tokens of one request; at least 1.
+    pub max_model_len: u32,
+}
+
+/// What the machine has and what of it may be used. All sizes in bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Memory {
+    /// The least of every cgroup limit and the physical memory.
+    pub total_bytes: u64,
+    /// What is available before any of the demand is taken.
+    pub available_bytes: u64,
+    /// The share of `total_bytes` that may be used: above 0, at most 1.
+    pub utilization: f64,
+    /// The bytes for KV blocks, if given; `utilization` then does not count.
+    pub kv_cache_bytes: Option<u64>,
+}
+
+/// How memory is divided. All sizes in bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Budget {
+    /// What was asked for.
+    pub demand: Demand,
+    /// What there is.
+    pub memory: Memory,
+    /// The KV blocks: `block_count * block_bytes`.
+    pub kv_bytes: u64,
+    /// Blocks in the pool.
+    pub block_count: u32,
+}
+
+/// Why the model cannot be served in this memory.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BudgetError {
+    /// The share is no share.
+    #[error("memory utilization is {value}; give a number above 0 and at most 1")]
+    UtilizationOutOfRange {
+        /// The share given.
+        value: f64,
+    },
+    /// The demand cannot be added up.
+    #[error("weights, activations and buffers add up to more than 2^64 bytes")]
+    DemandOverflow,
+    /// Nothing is left for KV blocks.
+    #[error(
+        "weights, activations and buffers need {} and the budget is {}, which leaves no room for \
+         one KV block of {}; raise --memory-utilization or set --kv-cache-memory-bytes",
+        Bytes(*.fixed_bytes), Bytes(*.limit_bytes), Bytes(*.block_bytes)
+    )]
+    NoRoomForBlocks {
+        /// Weights, activations and buffers.
+        fixed_bytes: u64,
+        /// What all may use together.
+        limit_bytes: u64,
+        /// One block.
+        block_bytes: u64,
+    },
+    /// `--kv-cache-memory-bytes` is less than one block.
+    #[error("--kv-cache-memory-bytes is {kv_bytes}, less than one KV block of {block_bytes} bytes")]
+    KvBelowOneBlock {
+        /// The bytes given.
+        kv_bytes: u64,
+        /// One block.
+        block_bytes: u64,
+    },
+    /// The promise cannot be kept now.
+    #[error(
+        "the budget is {} and only {} of memory is available; end other programs or lower \
+         --memory-utilization or --kv-cache-memory-bytes",
+        Bytes(*.needed_bytes), Bytes(*.available_bytes)
+    )]
+    NotAvailable {
+        /// The whole budget.
+        needed_bytes: u64,
+        /// What is available.
+        available_bytes: u64,
+    },
+    /// One request of the greatest length would not fit.
+    #[error(
+        "one request of max_model_len {max_model_len} needs {needed} KV blocks and {block_count} \
+         fit; set --max-model-len to at most {feasible} or give more memory"
+    )]
+    ModelLenTooLong {
+        /// The length asked for.
+        max_model_len: u32,
+        /// Blocks for one such request.
+        needed: u32,
+        /// Blocks that fit.
+        block_count: u32,
+        /// The greatest length that fits.
+        feasible: u32,
+    },
+}
+
+impl Budget {
+    /// Divides the memory, or says what is too much.
+    pub fn new(demand: Demand, memory: Memory) -> Result<Budget, BudgetError> {
+        let block_count = fitting_blocks(&demand, &memory)?;
+        let needed = demand.max_model_len.div_ceil(demand.block_size);
+        if block_count < needed {
+            return Err(BudgetError::ModelLenTooLong {
+                max_model_len: demand.max_model_len,
+                needed,
+                block_count,
+                feasible: block_count.saturating_mul(demand.block_size),
+            });
+        }
+        let kv_bytes = u64::from(block_count) * demand.block_bytes;
+        Ok(Budget { demand, memory, kv_bytes, block_count })
+    }
+
+    /// Weights, activations, buffers and KV blocks together.
+    pub fn total_bytes(&self) -> u64 {
+        let fixed = fixed_bytes(&self.demand).expect("a budget's demand adds up");
+        fixed + self.kv_bytes
+    }
+
+    /// How many requests of `max_model_len` fit at once; not a whole number.
+    pub fn max_concurrency(&self) -> f64 {
+        max_concurrency(self.block_count, self.demand.block_size, self.demand.max_model_len)
+    }
+
+    /// `max_concurrency` times `max_model_len`, rounded down: vLLM's size of the KV cache.
+    pub fn kv_tokens(&self) -> u64 {
+        kv_tokens(self.block_count, self.demand.block_size, self.demand.max_model_len)
+    }
+
+    /// The line that vLLM's users look for. `device` is the word for it: `CPU`.
+    pub fn log_line(&self, device: &str) -> String {
+        format!(
+            "{device} KV cache size: {} tokens, Maximum concurrency for {} tokens per request: {:.2}x",
+            thousands(self.kv_tokens()),
+            thousands(u64::from(self.demand.max_model_len)),
+            self.max_concurrency()
+        )
+    }
+}
+
+/// The whole sum, in one line.
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Demand { weights_bytes, activation_bytes, buffer_bytes, block_bytes, .. } = self.demand;
+        write!(
+            f,
+            "Memory: weights {} + activations {} + buffers {} + KV {} ({} blocks of {}) = {} of {}",
+            Bytes(weights_bytes),
+            Bytes(activation_bytes),
+            Bytes(buffer_bytes),
+            Bytes(self.kv_bytes),
+            thousands(u64::from(self.block_count)),
+            Bytes(block_bytes),
+            Bytes(self.total_bytes()),
+            Bytes(self.memory.total_bytes)
+        )
+    }
+}
+
+/// The greatest `max_model_len` that fits; the demand's own does not count.
+pub fn feasible_model_len(demand: &Demand, memory: &Memory) -> Result<u32, BudgetError> {
+    Ok(fitting_blocks(demand, memory)?.saturating_mul(demand.block_size))
+}
+
+/// `block_count / ceil(max_model_len / block_size)`: how many requests of the greatest length fit
+/// at once.
+pub fn max_concurrency(block_count: u32, block_size: u32, max_model_len: u32) -> f64 {
+    f64::from(block_count) / f64::from(max_model_len.div_ceil(block_size))
+}
+
+/// `floor(max_concurrency * max_model_len)`, in whole numbers.
+pub fn kv_tokens(block_count: u32, block_size: u32, max_model_len: u32) -> u64 {
+    let blocks_per_request = u64::from(max_model_len.div_ceil(block_size));
+    u64::from(block_count) * u64::from(max_model_len) / blocks_per_request
+}
+
+/// `1234567` as `1,234,567`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.char_indices() {
+        if 0 < index && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn fixed_bytes(demand: &Demand) -> Option<u64> {
+    demand
+        .weights_bytes
+        .checked_add(demand.activation_bytes)
+        .and_then(|sum| sum.checked_add(demand.buffer_bytes))
+}
+
+/// Blocks that the memory holds beside the rest of the demand; at least 1.
+fn fitting_blocks(demand: &Demand, memory: &Memory) -> Result<u32, BudgetError> {
+    let fixed_bytes = fixed_bytes(demand).ok_or(BudgetError::DemandOverflow)?;
+    let (kv_bytes, needed_bytes) = match memory.kv_cache_bytes {
+        Some(kv_bytes) => (kv_bytes, fixed_bytes.checked_add(kv_bytes)),
+        None => {
+            let limit_bytes = limit_bytes(memory)?;
+            (limit_bytes.saturating_sub(fixed_bytes), Some(limit_bytes))
+        }
+    };
+    let needed_bytes = needed_bytes.ok_or(BudgetError::DemandOverflow)?;
+    let available_bytes = memory.available_bytes;
+    let block_bytes = demand.block_bytes;
+    if kv_bytes < block_bytes && memory.kv_cache_bytes.is_some() {
+        return Err(BudgetError::KvBelowOneBlock { kv_bytes, block_bytes });
+    }
+    if kv_bytes < block_bytes {
+        let limit_bytes = needed_bytes;
+        return Err(BudgetError::NoRoomForBlocks { fixed_bytes, limit_bytes, block_bytes });
+    }
+    if available_bytes < needed_bytes {
+        return Err(BudgetError::NotAvailable { needed_bytes, available_bytes });
+    }
+    Ok(u32::try_from(kv_bytes / block_bytes).unwrap_or(u32::MAX))
+}
+
+/// The promised share of memory, rounded up as vLLM does.
+fn limit_bytes(memory: &Memory) -> Result<u64, BudgetError> {
+    let value = memory.utilization;
+    if !(0.0 < value && value <= 1.0) {
+        return Err(BudgetError::UtilizationOutOfRange { value });
+    }
+    Ok((memory.total_bytes as f64 * value).ceil() as u64)
+}
+
+/// A size for people: `1.50 GiB`.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        let mut value = self.0 as f64 / 1024.0;
+        let mut unit = 0;
+        while 1024.0 <= value && unit + 1 < UNITS.len() {
+            value /= 1024.0;
+            unit += 1;
+        }
+        write!(f, "{value:.2} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn demand(max_model_len: u32) -> Demand {
+        Demand {
+            weights_bytes: 100 * MIB,
+            activation_bytes: 20 * MIB,
+            buffer_bytes: 8 * MIB,
+            block_bytes: MIB,
+            block_size: 32,
+            max_model_len,
+        }
+    }
+
+    fn memory(utilization: f64, kv_cache_bytes: Option<u64>) -> Memory {
+        let (total_bytes, available_bytes) = (2048 * MIB, 1500 * MIB);
+        Memory { total_bytes, available_bytes, utilization, kv_cache_bytes }
+    }
+
+    fn check_line(block_count: u32, max_model_len: u32, line: &str) {
+        let demand = Demand { block_size: 16, ..demand(max_model_len) };
+        let memory =
+            Memory { available_bytes: u64::MAX, ..memory(0.5, Some(u64::from(block_count) * MIB)) };
+        let budget = Budget::new(demand, memory).expect("fits");
+        assert_eq!(budget.log_line("CPU"), line);
+    }
+
+    #[test]
+    fn the_line_is_that_of_vllm() {
+        check_line(
+            1000,
+            4100,
+            "CPU KV cache size: 15,953 tokens, Maximum concurrency for 4,100 tokens per request: 3.89x",
+        );
+        check_line(
+            5837,
+            1818,
+            "CPU KV cache size: 93,084 tokens, Maximum concurrency for 1,818 tokens per request: 51.20x",
+        );
+    }
+
+    #[test]
+    fn blocks_take_what_the_share_leaves() {
+        let budget = Budget::new(demand(2048), memory(0.5, None)).expect("fits");
+        assert_eq!((budget.block_count, budget.kv_bytes), (896, 896 * MIB));
+        assert_eq!(budget.total_bytes(), 1024 * MIB);
+        assert_eq!(
+            budget.to_string(),
+            "Memory: weights 100.00 MiB + activations 20.00 MiB + buffers 8.00 MiB + KV 896.00 MiB \
+             (896 blocks of 1.00 MiB) = 1.00 GiB of 2.00 GiB"
+        );
+    }
+
+    #[test]
+    fn given_kv_bytes_replace_the_share() {
+        let budget = Budget::new(demand(64), memory(0.0, Some(10 * MIB + 5))).expect("fits");
+        assert_eq!((budget.block_count, budget.kv_bytes), (10, 10 * MIB));
+    }
+
+    #[test]
+    fn the_share_must_be_one() {
+        for value in [0.0, -0.5, 1.01, f64::NAN, f64::INFINITY] {
+            let error = Budget::new(demand(64), memory(value, None)).expect_err("no share");
+            assert!(matches!(error, BudgetError::UtilizationOutOfRange { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_budget_above_what_is_available_is_refused() {
+        for memory in [memory(0.9, None), memory(0.5, Some(1400 * MIB))] {
+            let error = Budget::new(demand(64), memory).expect_err("too much");
+            assert!(matches!(error, BudgetError::NotAvailable { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_room_for_one_block_is_refused() {
+        let error = Budget::new(demand(64), memory(0.05, None)).expect_err("weights fill it");
+        assert!(matches!(error, BudgetError::NoRoomForBlocks { .. }), "{error}");
+        let error = Budget::new(demand(64), memory(0.5, Some(9))).expect_err("less than a block");
+        assert_eq!(error, BudgetError::KvBelowOneBlock { kv_bytes: 9, block_bytes: MIB });
+        let endless = Demand { weights_bytes: u64::MAX, ..demand(64) };
+        assert_eq!(Budget::new(endless, memory(0.5, None)), Err(BudgetError::DemandOverflow));
+    }
+
+    #[test]
+    fn the_refusal_of_a_length_names_the_one_that_fits() {
+        let memory = memory(0.5, Some(10 * MIB));
+        let error = Budget::new(demand(321), memory).expect_err("11 blocks are needed");
+        assert!(error.to_string().contains("at most 320"), "{error}");
+        assert_eq!(feasible_model_len(&demand(321), &memory), Ok(320));
+        assert!(Budget::new(demand(320), memory).is_ok());
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let texts = [0, 999, 1_000, 93_084, 1_000_000].map(thousands);
+        assert_eq!(texts, ["0", "999", "1,000", "93,084", "1,000,000"]);
+    }
+}

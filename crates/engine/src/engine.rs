@@ -1,0 +1,265 @@
+//! The engine: plan, run, apply.
+
+use crate::clock::{Clock, Nanos};
+use crate::config::EngineConfig;
+use crate::device::{Device, DeviceError};
+use crate::event::{Event, FinishReason};
+use crate::ids::{BlockId, RequestId};
+use crate::kv::BlockState;
+use crate::request::{Request, SubmitError};
+use crate::schedule::{PlannedRow, Scheduler};
+use crate::sequence::Sequence;
+use crate::stats::Snapshot;
+use crate::step::{RowOutput, Sampled, StepOutput};
+
+/// Serves many requests on one device, one step at a time.
+pub struct Engine<D: Device> {
+    device: D,
+    scheduler: Scheduler<D::Params>,
+    events: Vec<Event<D::Extra>>,
+    totals: EngineTotals,
+    /// When something last changed.
+    now: Nanos,
+    last_step_rows: usize,
+    last_step_tokens: usize,
+    device_failed: bool,
+}
+
+/// What the engine counts itself.
+#[derive(Debug, Clone, Copy, Default)]
+struct EngineTotals {
+    steps: u64,
+    computed_tokens: u64,
+    prompt_tokens: u64,
+    generation_tokens: u64,
+    accepted: u64,
+    finished: u64,
+    cancelled: u64,
+    failed: u64,
+}
+
+impl<D: Device> Engine<D> {
+    /// An idle engine whose blocks are all free.
+    pub fn new(config: EngineConfig, device: D) -> Self {
+        Engine::with_prefix_hash_mask(config, device, u64::MAX)
+    }
+
+    /// As `new`, but only these bits of a prefix hash count. For tests: with few bits, different
+    /// prefixes collide all the time, and nothing but time may change.
+    pub fn with_prefix_hash_mask(config: EngineConfig, device: D, hash_mask: u64) -> Self {
+        let at_least_one = [
+            ("block_size", config.block_size),
+            ("block_count", config.block_count),
+            ("max_num_seqs", config.max_num_seqs),
+            ("max_num_batched_tokens", config.max_num_batched_tokens),
+        ];
+        for (name, value) in at_least_one {
+            assert!(1 <= value, "{name} is {value}, but the engine needs at least 1");
+        }
+        Engine {
+            device,
+            scheduler: Scheduler::new(config, hash_mask),
+            events: Vec::new(),
+            totals: EngineTotals::default(),
+            now: Nanos::default(),
+            last_step_rows: 0,
+            last_step_tokens: 0,
+            device_failed: false,
+        }
+    }
+
+    /// The sizes it was made with.
+    pub fn config(&self) -> &EngineConfig {
+        self.scheduler.config()
+    }
+
+    /// Takes a request that arrived at `now`, or says why not. `id` must be new.
+    pub fn submit(
+        &mut self,
+        id: RequestId,
+        request: Request<D::Params>,
+        now: Nanos,
+    ) -> Result<(), SubmitError> {
+        if self.device_failed {
+            return Err(SubmitError::Stopped);
+        }
+        self.config().limits().check(&request)?;
+        let (in_flight, limit) = (self.in_flight(), self.config().capacity());
+        if limit <= in_flight {
+            return Err(SubmitError::QueueFull { in_flight, limit });
+        }
+        self.scheduler.enqueue(Sequence::new(id, self.totals.accepted, request, now));
+        self.totals.accepted += 1;
+        // It may have arrived while a step ran that has ended since.
+        self.now = self.now.max(now);
+        Ok(())
+    }
+
+    /// Ends a request, wherever it is; nothing happens if it has ended already.
+    pub fn cancel(&mut self, id: RequestId, now: Nanos) {
+        if let Some(sequence) = self.scheduler.take(id) {
+            self.now = self.now.max(now);
+            self.totals.cancelled += 1;
+            let (reason, times) = (FinishReason::Cancelled, sequence.times(now));
+            self.events.push(Event::Finished { id, reason, times });
+        }
+    }
+
+    /// Whether there is nothing to compute.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight() == 0
+    }
+
+    /// Advances by one step: plan, run, apply. Nothing happens when idle.
+    ///
+    /// If the device fails as a whole, every request fails, and so does every later submit.
+    pub fn step(&mut self, clock: &dyn Clock) -> Result<(), DeviceError> {
+        if self.is_idle() {
+            return Ok(());
+        }
+        let rows = self.scheduler.plan(clock.now());
+        let outcome = self.device.run(&self.scheduler.step_plan(&rows));
+        self.now = clock.now();
+        self.count_step(&rows);
+        match outcome {
+            Ok(output) => self.apply(&rows, output),
+            Err(error) => return Err(self.fail_all(error)),
+        }
+        Ok(())
+    }
+
+    fn count_step(&mut self, rows: &[PlannedRow]) {
+        self.last_step_rows = rows.len();
+        self.last_step_tokens = rows.iter().map(|row| row.compute.len()).sum();
+        self.totals.steps += 1;
+        self.totals.computed_tokens += self.last_step_tokens as u64;
+    }
+
+    fn apply(&mut self, rows: &[PlannedRow], output: StepOutput<D::Extra>) {
+        let answers = output.rows.len();
+        assert_eq!(answers, rows.len(), "the device answered another number of rows than asked");
+        let mut ended = Vec::new();
+        for (row, output) in rows.iter().zip(output.rows) {
+            if self.apply_row(row, output) {
+                ended.push(row.index);
+            }
+        }
+        self.scheduler.remove_running(&ended);
+    }
+
+    /// Applies one row's output; whether its request has ended.
+    fn apply_row(&mut self, row: &PlannedRow, output: RowOutput<D::Extra>) -> bool {
+        let sequence = self.scheduler.sequence(row);
+        let (id, known) = (sequence.id, sequence.tokens.len());
+        let sampled = row.compute.end == known;
+        match output {
+            RowOutput::Computed => {
+                assert!(!sampled, "the device gave no token for {id:?}, whose row was sampled");
+                self.advance(row);
+                false
+            }
+            RowOutput::Tokens(tokens) => {
+                assert!(sampled, "the device gave tokens for {id:?}, whose row was not sampled");
+                assert!(!tokens.is_empty(), "the device gave an empty list of tokens for {id:?}");
+                self.advance(row);
+                self.append(row, tokens)
+            }
+            RowOutput::Failed(message) => {
+                self.totals.failed += 1;
+                self.events.push(Event::Failed { id, message });
+                true
+            }
+        }
+    }
+
+    fn advance(&mut self, row: &PlannedRow) {
+        self.totals.prompt_tokens += self.scheduler.advance(row) as u64;
+    }
+
+    /// Appends the tokens up to the first that ends the request; whether one did.
+    fn append(&mut self, row: &PlannedRow, tokens: Vec<Sampled<D::Extra>>) -> bool {
+        let now = self.now;
+        let sequence = self.scheduler.sequence(row);
+        let id = sequence.id;
+        for Sampled { token, extra } in tokens {
+            let end = sequence.append(token, now);
+            self.totals.generation_tokens += 1;
+            self.events.push(Event::Token { id, token, extra });
+            if let Some(reason) = end {
+                self.totals.finished += 1;
+                self.events.push(Event::Finished { id, reason, times: sequence.times(now) });
+                return true;
+            }
+        }
+        false
+    }
+
+    fn fail_all(&mut self, error: DeviceError) -> DeviceError {
+        self.device_failed = true;
+        for id in self.scheduler.take_all() {
+            self.totals.failed += 1;
+            self.events.push(Event::Failed { id, message: error.to_string() });
+        }
+        error
+    }
+
+    /// The events since the last call, in order.
+    pub fn drain_events(&mut self) -> Vec<Event<D::Extra>> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// The state in numbers.
+    pub fn snapshot(&self) -> Snapshot {
+        let (scheduler, kv, totals) = (self.scheduler.totals(), self.scheduler.kv(), self.totals);
+        let gauge = |count: usize| u32::try_from(count).expect("gauges are bounded by u32 sizes");
+        Snapshot {
+            now: self.now,
+            running: gauge(self.scheduler.running_count()),
+            waiting: gauge(self.scheduler.waiting_count()),
+            blocks_used: gauge(kv.used_count()),
+            blocks_total: gauge(kv.block_count()),
+            last_step_rows: gauge(self.last_step_rows),
+            last_step_tokens: gauge(self.last_step_tokens),
+            steps_total: totals.steps,
+            computed_tokens_total: totals.computed_tokens,
+            prompt_tokens_total: totals.prompt_tokens,
+            generation_tokens_total: totals.generation_tokens,
+            preemptions_total: scheduler.preemptions,
+            prefix_queries_total: scheduler.prefix_queries,
+            prefix_hits_total: scheduler.prefix_hits,
+            prefix_evictions_total: kv.evictions_total(),
+            prefix_collisions_total: kv.collisions_total(),
+            requests_accepted_total: totals.accepted,
+            requests_finished_total: totals.finished,
+            requests_cancelled_total: totals.cancelled,
+            requests_failed_total: totals.failed,
+        }
+    }
+
+    /// What a block is at the moment. For tests that watch the pool.
+    pub fn block_state(&self, block: BlockId) -> BlockState {
+        self.scheduler.kv().block_state(block)
+    }
+
+    /// Panics unless the whole state agrees with itself: every block is free or counted for each
+    /// of its holders, cached blocks are what their holders keep in them, sequences are in order
+    /// and have work, and every accepted request is somewhere.
+    ///
+    /// For tests, after any step: it costs far more than a step.
+    pub fn check_invariants(&self) {
+        self.scheduler.check_invariants();
+        let EngineTotals { accepted, finished, cancelled, failed, .. } = self.totals;
+        let ended = finished + cancelled + failed;
+        assert_eq!(accepted, ended + u64::from(self.in_flight()), "a request is lost");
+        let budget = self.config().max_num_batched_tokens as usize;
+        assert!(self.last_step_tokens <= budget, "the last step exceeded the token budget");
+    }
+
+    fn in_flight(&self) -> u32 {
+        let count = self.scheduler.running_count() + self.scheduler.waiting_count();
+        u32::try_from(count).expect("the capacity is a u32")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,22 @@
+//! Numbers that must not be mistaken for one another.
+
+/// A token of the model's vocabulary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenId(pub u32);
+
+/// A request, from submit to its terminal event. Made by us, never by a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// A block of the KV pool: room for the keys and values of `block_size` positions.
+///
+/// Range: `0..block_count`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockId(pub u32);
+
+impl BlockId {
+    /// The block's place in per-block arrays.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}

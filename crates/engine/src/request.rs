@@ -1,0 +1,147 @@
+//! What is asked of the engine, and what it refuses at the door.
+
+use crate::ids::TokenId;
+
+/// One request: a prompt to continue. Valid once [`Limits::check`] has passed it.
+#[derive(Debug, Clone)]
+pub struct Request<P> {
+    /// The prompt; at least one token.
+    pub prompt: Vec<TokenId>,
+    /// Most tokens to generate; at least 1.
+    pub max_tokens: u32,
+    /// A stop token does not end the request while fewer tokens than this are generated.
+    pub min_tokens: u32,
+    /// Tokens that end the request: the model's end tokens and the client's `stop_token_ids`.
+    /// Empty means that only `max_tokens` ends it.
+    pub stop_tokens: Vec<TokenId>,
+    /// For the device alone: how to choose a token.
+    pub params: P,
+}
+
+/// What a request must keep to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most tokens of prompt and answer together.
+    pub max_model_len: u32,
+    /// Positions in a KV block.
+    pub block_size: u32,
+    /// Blocks in the whole pool.
+    pub block_count: u32,
+}
+
+impl Limits {
+    /// Says whether `request` can ever be served, alone if need be.
+    pub fn check<P>(&self, request: &Request<P>) -> Result<(), SubmitError> {
+        let prompt_tokens = request.prompt.len() as u64;
+        if prompt_tokens == 0 {
+            return Err(SubmitError::EmptyPrompt);
+        }
+        if request.max_tokens == 0 {
+            return Err(SubmitError::MaxTokensZero);
+        }
+        let tokens = prompt_tokens + u64::from(request.max_tokens);
+        if u64::from(self.max_model_len) < tokens {
+            let max_tokens = request.max_tokens;
+            let limit = self.max_model_len;
+            return Err(SubmitError::PromptTooLong { prompt_tokens, max_tokens, limit });
+        }
+        // The last token generated is never computed, so it needs no room.
+        let blocks = (tokens - 1).div_ceil(u64::from(self.block_size));
+        if u64::from(self.block_count) < blocks {
+            return Err(SubmitError::NeverFits { blocks, limit: self.block_count });
+        }
+        Ok(())
+    }
+}
+
+/// Why a request was refused at the door.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// There is nothing to continue.
+    #[error("the prompt has no tokens; give at least one")]
+    EmptyPrompt,
+    /// Nothing is asked for.
+    #[error("max_tokens is 0; ask for at least 1")]
+    MaxTokensZero,
+    /// Prompt and answer together exceed the context.
+    #[error(
+        "the prompt has {prompt_tokens} tokens and max_tokens is {max_tokens}, together more than \
+         max_model_len {limit}; shorten the prompt or lower max_tokens"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt_tokens: u64,
+        /// Tokens asked for.
+        max_tokens: u32,
+        /// `max_model_len`.
+        limit: u32,
+    },
+    /// Even alone it would run out of KV blocks.
+    #[error(
+        "the request needs {blocks} KV blocks and the whole pool has {limit}; lower max_tokens or \
+         give the server more KV memory"
+    )]
+    NeverFits {
+        /// Blocks needed for all positions of prompt and answer.
+        blocks: u64,
+        /// Blocks in the pool.
+        limit: u32,
+    },
+    /// All places for running and waiting requests are taken.
+    #[error(
+        "{in_flight} requests are running or waiting and the limit is {limit}; try again later"
+    )]
+    QueueFull {
+        /// Requests accepted and not yet ended.
+        in_flight: u32,
+        /// `max_num_seqs + max_num_queued_reqs`.
+        limit: u32,
+    },
+    /// The engine finishes what it has and takes nothing more.
+    #[error("the server is shutting down and takes no more requests; use another one")]
+    Draining,
+    /// The engine has stopped, normally or by a failure.
+    #[error("the engine has stopped; restart the server")]
+    Stopped,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(prompt: usize, max_tokens: u32) -> Result<(), SubmitError> {
+        let limits = Limits { max_model_len: 20, block_size: 4, block_count: 4 };
+        limits.check(&Request {
+            prompt: vec![TokenId(1); prompt],
+            max_tokens,
+            min_tokens: 0,
+            stop_tokens: Vec::new(),
+            params: (),
+        })
+    }
+
+    #[test]
+    fn an_empty_prompt_is_refused() {
+        assert_eq!(check(0, 1), Err(SubmitError::EmptyPrompt));
+    }
+
+    #[test]
+    fn asking_for_no_tokens_is_refused() {
+        assert_eq!(check(1, 0), Err(SubmitError::MaxTokensZero));
+    }
+
+    #[test]
+    fn prompt_and_answer_must_fit_the_context() {
+        let refusal = SubmitError::PromptTooLong { prompt_tokens: 20, max_tokens: 1, limit: 20 };
+        assert_eq!(check(20, 1), Err(refusal));
+        let refusal =
+            SubmitError::PromptTooLong { prompt_tokens: 1, max_tokens: u32::MAX, limit: 20 };
+        assert_eq!(check(1, u32::MAX), Err(refusal));
+    }
+
+    #[test]
+    fn the_last_token_needs_no_room() {
+        assert_eq!(check(10, 7), Ok(()));
+        assert_eq!(check(10, 8), Err(SubmitError::NeverFits { blocks: 5, limit: 4 }));
+    }
+}

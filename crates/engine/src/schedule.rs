@@ -1,0 +1,236 @@
+//! Who computes what in the next step: token budget, chunking, admission, preemption.
+//!
+//! The rules are those of vLLM V1. Running sequences come first, in order of arrival; when blocks
+//! run out, the last running one is preempted and later computed again. Then, if nothing was
+//! preempted, waiting ones are admitted, first come first served, as long as the head's known
+//! tokens all fit into free blocks; nobody overtakes a head that does not fit.
+//!
+//! Nobody starves: the first running sequence is never preempted, since all blocks are free when
+//! it runs alone and `Limits::check` let in only what fits then. So it advances in every step.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::clock::Nanos;
+use crate::config::EngineConfig;
+use crate::ids::RequestId;
+use crate::kv::KvCache;
+use crate::sequence::Sequence;
+use crate::step::{Row, StepPlan};
+
+/// The sequences and their blocks.
+pub struct Scheduler<P> {
+    config: EngineConfig,
+    kv: KvCache,
+    /// Running, then waiting, is always in order of arrival: admission takes the first waiting
+    /// one, preemption gives back the last running one.
+    running: Vec<Sequence<P>>,
+    waiting: VecDeque<Sequence<P>>,
+    totals: SchedulerTotals,
+}
+
+/// What the scheduler counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SchedulerTotals {
+    pub preemptions: u64,
+    pub prefix_queries: u64,
+    pub prefix_hits: u64,
+}
+
+/// A row of the next step, before it borrows from its sequence.
+#[derive(Debug)]
+pub struct PlannedRow {
+    /// Which running sequence.
+    pub index: usize,
+    /// Positions to compute.
+    pub compute: Range<usize>,
+}
+
+impl<P> Scheduler<P> {
+    /// No sequences; all blocks free. `hash_mask`: see `PrefixCache::with_hash_mask`.
+    pub fn new(config: EngineConfig, hash_mask: u64) -> Self {
+        Scheduler {
+            kv: KvCache::new(&config, hash_mask),
+            config,
+            running: Vec::new(),
+            waiting: VecDeque::new(),
+            totals: SchedulerTotals::default(),
+        }
+    }
+
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    pub fn kv(&self) -> &KvCache {
+        &self.kv
+    }
+
+    pub fn totals(&self) -> SchedulerTotals {
+        self.totals
+    }
+
+    pub fn running_count(&self) -> usize {
+        self.running.len()
+    }
+
+    pub fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Puts a new arrival at the end of the queue.
+    pub fn enqueue(&mut self, sequence: Sequence<P>) {
+        self.waiting.push_back(sequence);
+    }
+
+    /// Chooses the rows of the next step and gives their sequences the blocks that they need.
+    ///
+    /// There is at least one row if there is any sequence. Cost: the running sequences, and for
+    /// each admission, or the head that does not fit, the blocks of its known tokens.
+    pub fn plan(&mut self, now: Nanos) -> Vec<PlannedRow> {
+        let mut rows = Vec::with_capacity(self.running.len() + 1);
+        let mut budget = self.config.max_num_batched_tokens as usize;
+        let preemptions_before = self.totals.preemptions;
+        self.plan_running(&mut rows, &mut budget);
+        if self.totals.preemptions == preemptions_before {
+            self.admit(&mut rows, &mut budget, now);
+        }
+        let idle = self.running.is_empty() && self.waiting.is_empty();
+        assert!(idle || !rows.is_empty(), "there are sequences, but none of them can advance");
+        rows
+    }
+
+    /// Lets the running sequences advance, in order, while the budget lasts.
+    fn plan_running(&mut self, rows: &mut Vec<PlannedRow>, budget: &mut usize) {
+        let mut index = 0;
+        while index < self.running.len() && 0 < *budget {
+            let compute = self.running[index].next_compute(*budget);
+            if !self.make_room(index, compute.end) {
+                break;
+            }
+            *budget -= compute.len();
+            rows.push(PlannedRow { index, compute });
+            index += 1;
+        }
+    }
+
+    /// Gives a running sequence blocks for the positions `0..end`, preempting from the back as
+    /// long as there are too few. False if it had to preempt itself.
+    fn make_room(&mut self, index: usize, end: usize) -> bool {
+        while index < self.running.len() {
+            if self.kv.grow(&mut self.running[index].table, end) {
+                return true;
+            }
+            self.preempt_last();
+        }
+        false
+    }
+
+    fn preempt_last(&mut self) {
+        let mut sequence = self.running.pop().expect("a running sequence asked for blocks");
+        self.kv.release(&mut sequence.table);
+        sequence.preempt();
+        self.totals.preemptions += 1;
+        self.waiting.push_front(sequence);
+    }
+
+    /// Lets waiting sequences begin, first come first served, while places, blocks and budget last.
+    fn admit(&mut self, rows: &mut Vec<PlannedRow>, budget: &mut usize, now: Nanos) {
+        while 0 < *budget && self.running.len() < self.config.max_num_seqs as usize {
+            let Some(head) = self.waiting.front_mut() else { break };
+            let cached = self.kv.find_prefix(&mut head.table, &head.tokens);
+            if !self.kv.fits(&cached, head.tokens.len()) {
+                break;
+            }
+            let cached = self.kv.attach(&mut head.table, cached);
+            if head.begin(cached, now) {
+                self.totals.prefix_queries += head.tokens.len() as u64;
+                self.totals.prefix_hits += cached as u64;
+            }
+            let compute = head.next_compute(*budget);
+            let grown = self.kv.grow(&mut head.table, compute.end);
+            assert!(grown, "a part does not fit although the whole does");
+            *budget -= compute.len();
+            rows.push(PlannedRow { index: self.running.len(), compute });
+            self.running.extend(self.waiting.pop_front());
+        }
+    }
+
+    /// The rows as the device sees them.
+    pub fn step_plan(&self, rows: &[PlannedRow]) -> StepPlan<'_, P> {
+        let row = |row: &PlannedRow| {
+            let sequence = &self.running[row.index];
+            Row {
+                id: sequence.id,
+                tokens: &sequence.tokens,
+                prompt_len: sequence.prompt_len,
+                compute: row.compute.clone(),
+                blocks: sequence.table.blocks(),
+                params: &sequence.params,
+            }
+        };
+        StepPlan { rows: rows.iter().map(row).collect() }
+    }
+
+    /// The sequence of a planned row.
+    pub fn sequence(&mut self, row: &PlannedRow) -> &mut Sequence<P> {
+        &mut self.running[row.index]
+    }
+
+    /// Records that a row was computed and makes the blocks that it filled findable. Gives how
+    /// many prompt tokens were computed for the first time.
+    pub fn advance(&mut self, row: &PlannedRow) -> usize {
+        let sequence = &mut self.running[row.index];
+        self.kv.publish(&mut sequence.table, &sequence.tokens, row.compute.end);
+        sequence.advance(row.compute.end)
+    }
+
+    /// Drops the running sequences at these places, given in rising order, and takes their blocks
+    /// back.
+    pub fn remove_running(&mut self, indices: &[usize]) {
+        for &index in indices.iter().rev() {
+            let mut sequence = self.running.remove(index);
+            self.kv.release(&mut sequence.table);
+        }
+    }
+
+    /// Takes a request out, wherever it is, and its blocks back; none if it is not here.
+    pub fn take(&mut self, id: RequestId) -> Option<Sequence<P>> {
+        if let Some(index) = self.running.iter().position(|sequence| sequence.id == id) {
+            let mut sequence = self.running.remove(index);
+            self.kv.release(&mut sequence.table);
+            return Some(sequence);
+        }
+        let index = self.waiting.iter().position(|sequence| sequence.id == id)?;
+        self.waiting.remove(index)
+    }
+
+    /// Takes all requests out, in order of arrival, and their blocks back.
+    pub fn take_all(&mut self) -> Vec<RequestId> {
+        for sequence in self.running.iter_mut().rev() {
+            self.kv.release(&mut sequence.table);
+        }
+        let ended = self.running.drain(..).chain(self.waiting.drain(..));
+        ended.map(|sequence| sequence.id).collect()
+    }
+
+    /// Panics unless queues, sequences and blocks agree with one another.
+    pub fn check_invariants(&self) {
+        let EngineConfig { max_num_seqs, block_size, .. } = self.config;
+        assert!(self.running.len() <= max_num_seqs as usize, "too many sequences run");
+        let all = || self.running.iter().chain(&self.waiting);
+        assert!(
+            all().is_sorted_by(|a, b| a.arrival < b.arrival),
+            "running, then waiting, is not in order of arrival"
+        );
+        for sequence in all() {
+            assert!(sequence.computed < sequence.tokens.len(), "{:?} has no work", sequence.id);
+            let blocks = sequence.computed.div_ceil(block_size as usize);
+            assert_eq!(sequence.table.blocks().len(), blocks, "{:?} has idle blocks", sequence.id);
+        }
+        for sequence in &self.waiting {
+            assert_eq!(sequence.computed, 0, "{:?} waits with computed tokens", sequence.id);
+        }
+        self.kv.check_invariants(all().map(|s| (&s.table, s.tokens.as_slice())));
+    }
+}

@@ -1,0 +1,75 @@
+//! What a device is asked to do in one step, and what it answers. Plain data.
+
+use std::ops::Range;
+
+use crate::ids::{BlockId, RequestId, TokenId};
+
+/// One step: the rows that the device computes together.
+#[derive(Debug)]
+pub struct StepPlan<'a, P> {
+    /// One row for each sequence that takes part; at least one, each request at most once.
+    pub rows: Vec<Row<'a, P>>,
+}
+
+impl<P> StepPlan<'_, P> {
+    /// Positions computed in this step, over all rows.
+    pub fn token_count(&self) -> usize {
+        self.rows.iter().map(|row| row.compute.len()).sum()
+    }
+}
+
+/// One sequence's part of a step.
+#[derive(Debug)]
+pub struct Row<'a, P> {
+    /// The request that the sequence answers.
+    pub id: RequestId,
+    /// All known tokens: the prompt, then what was generated.
+    pub tokens: &'a [TokenId],
+    /// How many of `tokens` are the prompt.
+    pub prompt_len: usize,
+    /// Positions whose keys and values are computed in this step; never empty. Those before
+    /// `start` are in the cache already.
+    pub compute: Range<usize>,
+    /// The block table: position `p` is kept in block `blocks[p / block_size]`, slot
+    /// `p % block_size`. Covers the positions `0..compute.end`.
+    ///
+    /// A block that holds any of `compute` is in no other row's table; the others may be shared.
+    pub blocks: &'a [BlockId],
+    /// How to choose a token.
+    pub params: &'a P,
+}
+
+impl<P> Row<'_, P> {
+    /// Whether this row gives a token: it computes the last known position.
+    pub fn sampled(&self) -> bool {
+        self.compute.end == self.tokens.len()
+    }
+}
+
+/// The device's answer: one output for each row of the plan, in the same order.
+#[derive(Debug)]
+pub struct StepOutput<E> {
+    /// As many as the plan has rows.
+    pub rows: Vec<RowOutput<E>>,
+}
+
+/// What became of a row.
+#[derive(Debug)]
+pub enum RowOutput<E> {
+    /// Computed; the row was not [`sampled`](Row::sampled).
+    Computed,
+    /// The next tokens of a sampled row, at least one. Their keys and values are not in the cache
+    /// yet: a later step computes them.
+    Tokens(Vec<Sampled<E>>),
+    /// Only this request ends, for example because its logits were not finite.
+    Failed(String),
+}
+
+/// A token that the device chose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sampled<E> {
+    /// The token.
+    pub token: TokenId,
+    /// Passed on as it is, for example log-probabilities.
+    pub extra: E,
+}

@@ -1,0 +1,281 @@
+//! The scheduler's rules once more, on lists of clients alone: who may take part in a step.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use engine::{EngineConfig, Event, FinishReason, Request, RequestId, Snapshot, TokenId};
+
+use crate::device::{Script, SeenRow};
+use crate::oracle;
+use crate::sometimes::Sometimes;
+
+/// A request as its client sees it, and what the engine did with it.
+#[derive(Debug)]
+pub struct Client {
+    pub request: Request<Script>,
+    /// The prompt and the tokens told so far.
+    pub known: Vec<TokenId>,
+    pub cancelled: bool,
+    pub ended: bool,
+    computed: usize,
+    scheduled: bool,
+    cached: usize,
+    preemptions: u32,
+}
+
+impl Client {
+    fn answer(&self) -> &[TokenId] {
+        &self.known[self.request.prompt.len()..]
+    }
+}
+
+/// All clients, by id from 0, and the order in which they are served.
+#[derive(Debug, Default)]
+pub struct Model {
+    pub clients: Vec<Client>,
+    running: Vec<RequestId>,
+    waiting: VecDeque<RequestId>,
+    computed_tokens: u64,
+}
+
+impl Model {
+    pub fn in_flight(&self) -> usize {
+        self.running.len() + self.waiting.len()
+    }
+
+    pub fn client(&mut self, id: RequestId) -> &mut Client {
+        &mut self.clients[id.0 as usize]
+    }
+
+    /// The first in the queue, if it lost its blocks.
+    pub fn preempted(&self) -> Option<RequestId> {
+        let head = self.waiting.front().copied()?;
+        (0 < self.clients[head.0 as usize].preemptions).then_some(head)
+    }
+
+    pub fn accept(&mut self, request: Request<Script>) {
+        self.waiting.push_back(RequestId(self.clients.len() as u64));
+        self.clients.push(Client {
+            known: request.prompt.clone(),
+            request,
+            cancelled: false,
+            ended: false,
+            computed: 0,
+            scheduled: false,
+            cached: 0,
+            preemptions: 0,
+        });
+    }
+
+    pub fn cancel(&mut self, id: RequestId, sometimes: &mut Sometimes) {
+        if self.running.contains(&id) {
+            sometimes.happened("cancel of a running request");
+        } else if self.waiting.contains(&id) && 0 < self.client(id).preemptions {
+            sometimes.happened("cancel of a preempted request");
+        } else if self.waiting.contains(&id) {
+            sometimes.happened("cancel of a waiting request");
+        } else {
+            sometimes.happened("cancel after finish");
+        }
+        self.client(id).cancelled |= !self.client(id).ended;
+    }
+
+    /// Checks the rows of a step against the rules and follows them.
+    pub fn step(
+        &mut self,
+        rows: &[SeenRow],
+        config: &EngineConfig,
+        snapshots: [&Snapshot; 2],
+        sometimes: &mut Sometimes,
+    ) {
+        let [before, after] = snapshots;
+        let preempted = after.preemptions_total - before.preemptions_total;
+        for _ in 0..preempted {
+            self.preempt_last(sometimes);
+        }
+        let mut budget = config.max_num_batched_tokens as usize;
+        for (index, row) in rows.iter().enumerate() {
+            assert!(0 < budget, "{:?} takes part without budget", row.id);
+            if index == self.running.len() {
+                assert_eq!(preempted, 0, "{:?} is admitted although others lost blocks", row.id);
+                self.admit(row, config, before, sometimes);
+            }
+            assert_eq!(self.running[index], row.id, "the order of arrival is broken");
+            budget = self.advance(row, budget);
+        }
+        if rows.len() < self.running.len() {
+            assert_eq!(budget, 0, "a running sequence stands still although there is budget");
+        } else if preempted == 0 && 0 < budget {
+            self.check_head(rows, config, sometimes);
+        }
+        count_mixtures(rows, sometimes);
+    }
+
+    fn preempt_last(&mut self, sometimes: &mut Sometimes) {
+        let id = self.running.pop().expect("only running sequences are preempted");
+        self.waiting.push_front(id);
+        let client = self.client(id);
+        client.preemptions += 1;
+        sometimes.happened("preempted");
+        let in_prefill = client.computed < client.request.prompt.len();
+        sometimes.happened(if in_prefill {
+            "preempted in prefill"
+        } else {
+            "preempted while decoding"
+        });
+        if client.preemptions == 2 {
+            sometimes.happened("preempted twice");
+        }
+    }
+
+    fn admit(
+        &mut self,
+        row: &SeenRow,
+        config: &EngineConfig,
+        before: &Snapshot,
+        sometimes: &mut Sometimes,
+    ) {
+        assert!(self.running.len() < config.max_num_seqs as usize, "too many run");
+        assert_eq!(self.waiting.pop_front(), Some(row.id), "somebody overtook the head");
+        self.running.push(row.id);
+        let client = self.client(row.id);
+        let hit = row.compute.start;
+        assert_eq!(hit % config.block_size as usize, 0, "a part of a block is shared");
+        assert!(config.prefix_cache || hit == 0, "a hit although the cache is off");
+        client.computed = hit;
+        if 0 < hit {
+            sometimes.happened("hit in the prefix cache");
+        }
+        if 0 < hit && 0 < before.prefix_evictions_total {
+            sometimes.happened("hit after an eviction");
+        }
+        if 0 < hit && client.scheduled {
+            sometimes.happened("hit on the way back from a preemption");
+        }
+        if !client.scheduled {
+            (client.scheduled, client.cached) = (true, hit);
+        }
+    }
+
+    /// Follows one row; what is left of the budget.
+    fn advance(&mut self, row: &SeenRow, budget: usize) -> usize {
+        self.computed_tokens += row.compute.len() as u64;
+        let client = self.client(row.id);
+        assert_eq!(row.tokens, client.known, "{:?} forgot or made up tokens", row.id);
+        assert_eq!(row.prompt_len, client.request.prompt.len());
+        let end = client.known.len().min(client.computed + budget);
+        assert_eq!(row.compute, client.computed..end, "{:?} computes something else", row.id);
+        client.computed = end;
+        budget - row.compute.len()
+    }
+
+    /// If a place and budget are left, the head must be one that does not fit.
+    fn check_head(&self, rows: &[SeenRow], config: &EngineConfig, sometimes: &mut Sometimes) {
+        let Some(head) = self.waiting.front() else { return };
+        if config.max_num_seqs as usize <= self.running.len() {
+            return;
+        }
+        let held: BTreeSet<_> = rows.iter().flat_map(|row| &row.blocks).collect();
+        let free = config.block_count as usize - held.len();
+        let known = self.clients[head.0 as usize].known.len();
+        let needed = known.div_ceil(config.block_size as usize);
+        assert!(free < needed, "{head:?} needs {needed} blocks, {free} are free, and it waits");
+        sometimes.happened("head does not fit");
+    }
+
+    pub fn event(&mut self, event: &Event<u64>, device_failed: bool, sometimes: &mut Sometimes) {
+        let id = event.id();
+        let client = &mut self.clients[id.0 as usize];
+        assert!(!client.ended, "{id:?} has ended and then {event:?} follows");
+        match event {
+            Event::Token { token, .. } => client.known.push(*token),
+            Event::Failed { message, .. } => {
+                assert!(device_failed || message.contains("row of"), "{message}");
+                check_beginning(client);
+                sometimes.happened(if device_failed { "device failure" } else { "row failure" });
+            }
+            Event::Finished { reason, times, .. } => {
+                assert_eq!(times.prompt_tokens as usize, client.request.prompt.len());
+                assert_eq!(times.generated_tokens as usize, client.answer().len());
+                assert_eq!(times.preemptions, client.preemptions);
+                assert_eq!(times.cached_prompt_tokens as usize, client.cached);
+                assert_eq!(times.scheduled.is_some(), client.scheduled);
+                assert_eq!(times.first_token.is_some(), !client.answer().is_empty());
+                let moments = [times.scheduled, times.first_token, Some(times.finished)];
+                assert!(moments.iter().flatten().is_sorted() && times.arrived <= times.finished);
+                check_answer(client, *reason, sometimes);
+            }
+        }
+        if event.is_terminal() {
+            client.ended = true;
+            if device_failed && self.waiting.contains(&id) {
+                sometimes.happened("device failure with requests waiting");
+            }
+            self.running.retain(|&running| running != id);
+            self.waiting.retain(|&waiting| waiting != id);
+        }
+    }
+
+    /// Checks the gauges and totals, at any time between two steps.
+    pub fn check_snapshot(&self, snapshot: &Snapshot) {
+        assert_eq!(snapshot.running as usize, self.running.len(), "running");
+        assert_eq!(snapshot.waiting as usize, self.waiting.len(), "waiting");
+        let answers = self.clients.iter().map(|client| client.answer().len() as u64);
+        assert_eq!(snapshot.generation_tokens_total, answers.sum::<u64>(), "generation tokens");
+        assert_eq!(snapshot.computed_tokens_total, self.computed_tokens, "computed tokens");
+        let cached = self.clients.iter().map(|client| client.cached as u64);
+        assert_eq!(snapshot.prefix_hits_total, cached.sum::<u64>(), "prefix hits");
+        let preemptions = self.clients.iter().map(|client| u64::from(client.preemptions));
+        assert_eq!(snapshot.preemptions_total, preemptions.sum::<u64>(), "preemptions");
+        let prompts = self.clients.iter().map(|client| client.request.prompt.len() as u64);
+        let counted = snapshot.prompt_tokens_total + snapshot.prefix_hits_total;
+        assert!(counted <= prompts.sum::<u64>(), "prompt tokens are counted twice");
+        if self.in_flight() == 0 {
+            assert_eq!(snapshot.blocks_used, 0, "blocks leak");
+        }
+    }
+
+    /// Most steps until everything in flight has ended: in every step the first in order of
+    /// arrival computes at least one token, or the last one that it lacks.
+    pub fn steps_max(&self) -> usize {
+        let live = self.clients.iter().filter(|client| !client.ended);
+        live.map(|client| client.request.prompt.len() + client.request.max_tokens as usize).sum()
+    }
+}
+
+fn check_answer(client: &Client, reason: FinishReason, sometimes: &mut Sometimes) {
+    match reason {
+        FinishReason::Cancelled => {
+            assert!(client.cancelled, "nobody cancelled this");
+            return check_beginning(client);
+        }
+        FinishReason::Stop { .. } => sometimes.happened("finish by stop token"),
+        FinishReason::Length => sometimes.happened("finish by length"),
+    }
+    let (answer, expected) = oracle::answer(&client.request);
+    assert_eq!((client.answer(), reason), (answer.as_slice(), expected), "another answer");
+    let stops = &client.request.stop_tokens;
+    if answer.iter().rev().skip(1).any(|token| stops.contains(token)) {
+        sometimes.happened("stop token before min_tokens");
+    }
+}
+
+fn check_beginning(client: &Client) {
+    let (answer, _) = oracle::answer(&client.request);
+    assert!(answer.starts_with(client.answer()), "another beginning of an answer");
+}
+
+fn count_mixtures(rows: &[SeenRow], sometimes: &mut Sometimes) {
+    let chunk = |row: &SeenRow| row.compute.end < row.prompt_len;
+    let decode = |row: &SeenRow| row.prompt_len <= row.compute.start;
+    if rows.iter().any(chunk) {
+        sometimes.happened("prefill in several chunks");
+    }
+    if rows.iter().any(chunk) && rows.iter().any(decode) {
+        sometimes.happened("chunk beside a decode");
+    }
+    let held = rows.iter().flat_map(|row| &row.blocks);
+    let distinct: BTreeSet<_> = held.clone().collect();
+    if distinct.len() < held.count() {
+        sometimes.happened("block shared by two rows");
+    }
+}

@@ -1,0 +1,61 @@
+//! Rare events that a batch of seeds must meet, or it proves little.
+
+use std::collections::BTreeMap;
+
+/// Every event that is counted.
+pub const EVENTS: [&str; 28] = [
+    "block shared by two rows",
+    "cancel after finish",
+    "cancel of a finish not yet told",
+    "cancel of a running request",
+    "cancel of a preempted request",
+    "cancel of a waiting request",
+    "cached block evicted",
+    "chunk beside a decode",
+    "device failure with requests waiting",
+    "device failure",
+    "finish by length",
+    "finish by stop token",
+    "hash collision",
+    "head does not fit",
+    "hit after an eviction",
+    "hit in the prefix cache",
+    "hit on the way back from a preemption",
+    "prefill in several chunks",
+    "preempted",
+    "preempted twice",
+    "preempted in prefill",
+    "preempted while decoding",
+    "refused: never fits",
+    "refused: queue full",
+    "refused: too long",
+    "row failure",
+    "stop token before min_tokens",
+    "tokens dropped behind the end",
+];
+
+/// How often each event happened.
+#[derive(Debug, Default)]
+pub struct Sometimes(BTreeMap<&'static str, u64>);
+
+impl Sometimes {
+    pub fn happened(&mut self, event: &'static str) {
+        debug_assert!(EVENTS.contains(&event), "{event:?} is not in the list");
+        *self.0.entry(event).or_default() += 1;
+    }
+
+    pub fn add(&mut self, other: Sometimes) {
+        for (event, count) in other.0 {
+            *self.0.entry(event).or_default() += count;
+        }
+    }
+
+    /// Panics if an event happened less than `least` times.
+    pub fn check(&self, least: u64) {
+        println!("{self:#?}");
+        for event in EVENTS {
+            let count = self.0.get(event).copied().unwrap_or(0);
+            assert!(least <= count, "{event:?} happened {count} times, less than {least}");
+        }
+    }
+}

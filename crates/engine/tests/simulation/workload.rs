@@ -1,0 +1,112 @@
+//! What one seed asks for: sizes of the engine, clients, faults.
+
+use engine::{EngineConfig, Request, TokenId};
+
+use crate::device::{Faults, Script};
+use crate::rng::Rng;
+
+/// Everything that a seed decides before it runs.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    pub config: EngineConfig,
+    /// Which bits of a prefix hash count; few of them force collisions.
+    pub hash_mask: u64,
+    pub faults: Faults,
+    pub tokens_per_row_max: usize,
+    /// Rounds of arrivals and cancels, each followed by a step.
+    pub rounds: usize,
+    pub arrival_percent: u64,
+    /// Most arrivals at once.
+    pub burst_max: usize,
+    pub cancel_percent: u64,
+    pub cancel_preempted_percent: u64,
+    invalid_percent: u64,
+    /// Answers as long as the context allows; they fight for blocks.
+    long_answer_percent: u64,
+    vocabulary: u32,
+    prompt_len_max: usize,
+    /// Beginnings that prompts share.
+    families: Vec<Vec<TokenId>>,
+}
+
+impl Workload {
+    pub fn new(rng: &mut Rng) -> Self {
+        let config = config(rng);
+        let vocabulary = rng.pick(&[2, 6, 30]);
+        let room = (config.block_count * config.block_size).min(config.max_model_len) as usize;
+        let family = |rng: &mut Rng| {
+            (0..room).map(|_| TokenId(rng.between(0, vocabulary as usize - 1) as u32)).collect()
+        };
+        let families = (0..rng.between(1, 3)).map(|_| family(rng)).collect();
+        let calm = Faults::default();
+        let stormy = Faults { row_failure_percent: 3, device_failure_percent: 0 };
+        let breaking = Faults { row_failure_percent: 1, device_failure_percent: 2 };
+        Workload {
+            config,
+            hash_mask: rng.pick(&[u64::MAX, u64::MAX, 0b11, 0]),
+            faults: rng.pick(&[calm, calm, stormy, breaking]),
+            tokens_per_row_max: rng.pick(&[1, 1, 4]),
+            rounds: rng.between(10, 50),
+            arrival_percent: rng.pick(&[10, 30, 60]),
+            burst_max: rng.between(1, 6),
+            cancel_percent: rng.pick(&[0, 5, 25]),
+            cancel_preempted_percent: rng.pick(&[0, 0, 30]),
+            invalid_percent: rng.pick(&[0, 5]),
+            long_answer_percent: rng.pick(&[10, 80]),
+            vocabulary,
+            prompt_len_max: rng.between_one_of(1, &[1.max(room / 3), 1.max(room - 1)]),
+            families,
+        }
+    }
+
+    /// The next client's request. `earlier` is what an earlier client knows in the end.
+    pub fn request(&self, rng: &mut Rng, earlier: Option<&[TokenId]>) -> Request<Script> {
+        let invalid = rng.chance(self.invalid_percent);
+        let prompt = if invalid { self.odd_prompt(rng) } else { self.prompt(rng, earlier) };
+        let room = (self.config.max_model_len as usize).saturating_sub(prompt.len()).max(1);
+        let most = if rng.chance(self.long_answer_percent) { room } else { room.min(12) };
+        let max_tokens = if invalid { rng.between(0, 80) } else { rng.between(1, most) };
+        let min_tokens = if rng.chance(30) { rng.between(0, max_tokens) } else { 0 };
+        let stop = |rng: &mut Rng| TokenId(rng.between(0, self.vocabulary as usize - 1) as u32);
+        Request {
+            prompt,
+            max_tokens: max_tokens as u32,
+            min_tokens: min_tokens as u32,
+            stop_tokens: (0..rng.between_one_of(0, &[0, 2])).map(|_| stop(rng)).collect(),
+            params: Script { seed: rng.number(), vocabulary: self.vocabulary },
+        }
+    }
+
+    /// A shared beginning or an earlier conversation, then tokens of its own.
+    fn prompt(&self, rng: &mut Rng, earlier: Option<&[TokenId]>) -> Vec<TokenId> {
+        let length = rng.between(1, self.prompt_len_max);
+        let family = &self.families[rng.between(0, self.families.len() - 1)];
+        let beginning = earlier.filter(|_| rng.chance(30)).unwrap_or(family);
+        let shared = if rng.chance(40) { length } else { rng.between(0, length) };
+        let mut prompt = beginning[..shared.min(beginning.len())].to_vec();
+        while prompt.len() < length {
+            prompt.push(TokenId(rng.between(0, self.vocabulary as usize - 1) as u32));
+        }
+        prompt
+    }
+
+    /// A prompt of any length, so that it may not be allowed.
+    fn odd_prompt(&self, rng: &mut Rng) -> Vec<TokenId> {
+        vec![TokenId(0); rng.between(0, 2 * self.config.max_model_len as usize)]
+    }
+}
+
+fn config(rng: &mut Rng) -> EngineConfig {
+    let block_size = rng.pick(&[1, 2, 3, 4, 8, 16]);
+    let block_count = rng.between_one_of(2, &[6, 16, 64]) as u32;
+    let pool = (block_size * block_count) as usize;
+    EngineConfig {
+        block_size,
+        block_count,
+        max_model_len: rng.between(2, (pool + 8).min(90)) as u32,
+        max_num_seqs: rng.between(1, 8) as u32,
+        max_num_batched_tokens: rng.between_one_of(1, &[4, 16, 64]) as u32,
+        max_num_queued_reqs: rng.between(0, 8) as u32,
+        prefix_cache: rng.chance(80),
+    }
+}
