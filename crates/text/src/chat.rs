@@ -1,0 +1,317 @@
+//! Chat messages to prompt segments, by the model's own template.
+//!
+//! Templates are Jinja programs out of model files: they run with bounded fuel, memory and stack,
+//! see no files, no clock and no environment, and message text cannot make them write control
+//! tokens (see `placeholders`).
+
+mod placeholders;
+mod tojson;
+
+use minijinja::value::Value;
+use minijinja::{Environment, ErrorKind, State, context};
+use serde::{Deserialize, Serialize};
+
+use crate::decoder::decode;
+use crate::tokenizer::{Segment, Tokenizer};
+
+use placeholders::Placeholders;
+
+/// One message of a chat. Both parts are data: whatever they spell, they yield no control token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+/// Why a template cannot be used, or why it cannot render some messages.
+///
+/// `Refused`, `PromptTooLong` and `OutOfFuel` are about the messages, the rest is about the
+/// template or the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// The template is larger than any real one.
+    #[error("the chat template has {bytes} bytes, the limit is {limit}")]
+    TooLong {
+        /// Size of the template.
+        bytes: usize,
+        /// Largest size.
+        limit: usize,
+    },
+    /// Joining constants takes time that grows with the square of their number.
+    #[error("the chat template has {count} `~` signs, the limit is {limit}")]
+    TooManyJoins {
+        /// Signs in the template.
+        count: usize,
+        /// Largest number.
+        limit: usize,
+    },
+    /// The template writes a control token in parts, around a role.
+    #[error(
+        "the chat template builds the control token {token:?} from the role {role:?}; \
+         only tokens written out in the template are supported"
+    )]
+    ComposedToken {
+        /// The token.
+        token: String,
+        /// The role in the middle of it.
+        role: &'static str,
+    },
+    /// The template is not Jinja, or uses a statement that is not supported.
+    #[error("chat template, line {line}: {message}")]
+    Syntax {
+        /// Line of the template, from 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// The template refuses these messages, by `raise_exception`. The message is the template's.
+    #[error("the chat template refuses these messages: {message}")]
+    Refused {
+        /// What the template says.
+        message: String,
+    },
+    /// The template fails on these messages, for example by a function that is not supported.
+    #[error("chat template, line {line}: {message}")]
+    Render {
+        /// Line of the template, from 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// The template does more work than these messages can call for.
+    #[error("chat template, line {line}: more than {limit} steps for {messages} messages")]
+    OutOfFuel {
+        /// Line of the template, from 1.
+        line: usize,
+        /// Messages given.
+        messages: usize,
+        /// Steps allowed for them.
+        limit: u64,
+    },
+    /// The prompt is larger than any context.
+    #[error("the rendered chat has {bytes} bytes, the limit is {limit}")]
+    PromptTooLong {
+        /// Size of the prompt.
+        bytes: usize,
+        /// Largest size.
+        limit: usize,
+    },
+    /// The template engine panicked, or there is no memory for its thread.
+    #[error("the chat template engine failed: {0}")]
+    Engine(String),
+}
+
+/// Largest template in bytes. Those of 2025's models have up to about 20,000.
+const MAX_SOURCE_BYTES: usize = 65_536;
+
+/// Most `~` signs in a template: minijinja folds a chain of constants in quadratic time.
+const MAX_JOINS: usize = 1_000;
+
+/// Largest prompt in bytes.
+const MAX_PROMPT_BYTES: usize = 4 << 20;
+
+/// Steps of a render: for the template itself, for each message, and at most. minijinja counts
+/// one for an instruction and one for each 64 bytes made, so fuel bounds memory as well (600,000
+/// is 38 MB). Templates of 2025 take up to about 100 steps for a message.
+const FUEL_BASE: u64 = 30_000;
+const FUEL_PER_MESSAGE: u64 = 1_000;
+const FUEL_MAX: u64 = 600_000;
+
+/// Message bytes for one step: each byte may be copied 16 times.
+const BYTES_PER_FUEL: u64 = 4;
+
+/// Stack on which templates are compiled and run, in bytes of address space; pages are taken as
+/// they are used. minijinja recurses once for each level of nesting, of which a template of
+/// `MAX_SOURCE_BYTES` can write, and one with `FUEL_MAX` can build, some ten thousand.
+const STACK_BYTES: usize = 128 << 20;
+
+/// Name of the one template in its environment.
+const NAME: &str = "chat";
+
+/// A model's chat template, compiled.
+///
+/// It sees what Hugging Face's `apply_chat_template` gives: `messages` (each with `role` and
+/// `content`), `add_generation_prompt`, `bos_token`, `eos_token`, `raise_exception(text)`, and
+/// `tools` and `documents` as none; blocks are trimmed as there, `break` and `continue` work, and
+/// so do Python's string methods but `format`. There is no `strftime_now`: a prompt depends on
+/// its messages alone, and templates that ask first fall back to a fixed date.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    placeholders: Placeholders,
+    bos_token: String,
+    eos_token: String,
+}
+
+impl ChatTemplate {
+    /// Compiles `source`, the template of the model that `tokenizer` belongs to.
+    ///
+    /// `bos_token` and `eos_token` are the tokenizer's begin token and first end token, or empty.
+    pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self, TemplateError> {
+        check_size(source)?;
+        let (placeholders, source) = Placeholders::new(source, tokenizer)?;
+        let text = |id: Option<u32>| {
+            id.map_or_else(String::new, |id| token_text(id, tokenizer, &placeholders))
+        };
+        let bos_token = text(tokenizer.bos());
+        let eos_token = text(tokenizer.end_tokens().first().copied());
+        let environment = on_large_stack(|| compile(source))??;
+        Ok(Self { environment, placeholders, bos_token, eos_token })
+    }
+
+    /// The prompt for `messages`, ready for [`Tokenizer::encode_segments`].
+    ///
+    /// With `add_generation_prompt` it ends with the beginning of the assistant's answer. No text
+    /// segment is empty and no two stand side by side. Runs on a thread of its own and waits.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<Vec<Segment>, TemplateError> {
+        let limit = fuel(messages);
+        let rendered = on_large_stack(|| {
+            let mut environment = self.environment.clone();
+            environment.set_fuel(Some(limit));
+            let template = environment.get_template(NAME)?;
+            template.render(self.context(messages, add_generation_prompt))
+        })?;
+        let rendered =
+            rendered.map_err(|error| self.render_error(&error, messages.len(), limit))?;
+        if rendered.len() > MAX_PROMPT_BYTES {
+            let bytes = rendered.len();
+            return Err(TemplateError::PromptTooLong { bytes, limit: MAX_PROMPT_BYTES });
+        }
+        Ok(self.placeholders.segments(&rendered))
+    }
+
+    fn context(&self, messages: &[Message], add_generation_prompt: bool) -> Value {
+        let messages: Vec<Value> = messages
+            .iter()
+            .map(|message| {
+                let role = self.placeholders.escape(&message.role);
+                let content = self.placeholders.escape(&message.content);
+                context! { role, content }
+            })
+            .collect();
+        context! {
+            messages,
+            add_generation_prompt,
+            bos_token => &self.bos_token,
+            eos_token => &self.eos_token,
+            tools => (),
+            documents => (),
+        }
+    }
+
+    fn render_error(&self, error: &minijinja::Error, messages: usize, limit: u64) -> TemplateError {
+        let line = error.line().unwrap_or(1);
+        if let Some(refusal) = refusal(error) {
+            return TemplateError::Refused { message: self.placeholders.plain(&refusal.0) };
+        }
+        if error.kind() == ErrorKind::OutOfFuel {
+            return TemplateError::OutOfFuel { line, messages, limit };
+        }
+        TemplateError::Render { line, message: self.placeholders.plain(&describe(error)) }
+    }
+}
+
+fn check_size(source: &str) -> Result<(), TemplateError> {
+    let bytes = source.len();
+    if bytes > MAX_SOURCE_BYTES {
+        return Err(TemplateError::TooLong { bytes, limit: MAX_SOURCE_BYTES });
+    }
+    let count = source.matches('~').count();
+    if count > MAX_JOINS {
+        return Err(TemplateError::TooManyJoins { count, limit: MAX_JOINS });
+    }
+    Ok(())
+}
+
+/// What a template sees of a begin or end token.
+fn token_text(id: u32, tokenizer: &Tokenizer, placeholders: &Placeholders) -> String {
+    match placeholders.of(id) {
+        Some(placeholder) => placeholder.to_string(),
+        None => decode(tokenizer, &[id], false),
+    }
+}
+
+/// Steps that a render of `messages` may take.
+fn fuel(messages: &[Message]) -> u64 {
+    let bytes: usize = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
+    let for_messages = FUEL_PER_MESSAGE.saturating_mul(messages.len() as u64);
+    (FUEL_BASE + bytes as u64 / BYTES_PER_FUEL).saturating_add(for_messages).min(FUEL_MAX)
+}
+
+fn compile(source: String) -> Result<Environment<'static>, TemplateError> {
+    let mut environment = Environment::new();
+    let whitespace = minijinja::syntax::SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+        .expect("the default delimiters are valid");
+    environment.set_syntax(whitespace);
+    environment.set_debug(false);
+    environment.set_unknown_method_callback(python_method);
+    environment.add_filter("tojson", tojson::tojson);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_template_owned(NAME, source).map_err(|error| TemplateError::Syntax {
+        line: error.line().unwrap_or(1),
+        message: describe(&error),
+    })?;
+    Ok(environment)
+}
+
+/// Python's methods of strings, lists and dictionaries. `format` is left out: its widths make
+/// text of any size before fuel is counted.
+fn python_method(
+    state: &mut State,
+    value: &Value,
+    method: &str,
+    arguments: &[Value],
+) -> Result<Value, minijinja::Error> {
+    if method == "format" {
+        return Err(ErrorKind::UnknownMethod.into());
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments)
+}
+
+/// What a template said by `raise_exception`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(String);
+
+fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
+    let error = minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception");
+    Err(error.with_source(Refusal(message)))
+}
+
+/// The refusal at the bottom of an error, if there is one.
+fn refusal(error: &minijinja::Error) -> Option<&Refusal> {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source())
+        .find_map(|error| error.downcast_ref::<Refusal>())
+}
+
+fn describe(error: &minijinja::Error) -> String {
+    match error.detail() {
+        Some(detail) => format!("{}: {detail}", error.kind()),
+        None => error.kind().to_string(),
+    }
+}
+
+/// Runs `work` on a thread with a stack of [`STACK_BYTES`] and waits for it.
+fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, TemplateError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("chat-template".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, work)
+            .map_err(|error| TemplateError::Engine(format!("no thread to run it: {error}")))?;
+        thread.join().map_err(|_| TemplateError::Engine("it panicked".to_owned()))
+    })
+}
+
+#[cfg(test)]
+mod tests;

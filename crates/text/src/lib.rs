@@ -1,0 +1,29 @@
+//! Text to token ids and back, for one model's vocabulary.
+//!
+//! This crate does not know engines, models, files or HTTP: a vocabulary arrives as a
+//! [`TokenizerSpec`] that somebody else read from a file, and ids leave as plain `u32`.
+//!
+//! # How data passes through
+//!
+//! ```text
+//! prompt   ─ Tokenizer::encode_prompt ─▶ ids                      control tokens are parsed
+//! messages ─ ChatTemplate::render ─▶ segments ─ Tokenizer::encode_segments ─▶ ids
+//!                                     only the template's own text yields control tokens
+//! ids      ─ Decoder::push ─▶ text in whole characters ─ StopMatcher::push ─▶ text to show
+//! ```
+#![forbid(unsafe_code)]
+
+mod vocabulary;
+mod pre_tokenizer;
+mod tokenizer;
+#[cfg(test)]
+mod fixture;
+mod decoder;
+mod stop;
+mod chat;
+
+pub use chat::{ChatTemplate, Message, TemplateError};
+pub use decoder::{Decoder, decode};
+pub use stop::{StopMatcher, StopOutput, StopStrings};
+pub use tokenizer::{ControlTokens, Segment, Tokenizer};
+pub use vocabulary::{TokenKind, TokenizerError, TokenizerSpec};

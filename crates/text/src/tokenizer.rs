@@ -1,0 +1,288 @@
+//! Text to ids: control tokens first, then pieces, then merges.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use tokenizers::Model;
+use tokenizers::models::bpe::BPE;
+
+use crate::pre_tokenizer::PreTokenizer;
+use crate::vocabulary::{TokenizerError, TokenizerSpec, Vocabulary, byte_alphabet, parse_merges};
+
+/// Whether spellings of control tokens in a text become control tokens.
+///
+/// User-defined tokens (`<think>`) are ordinary text that is always one token: they are found
+/// either way, as in Hugging Face's tokenizers and in llama.cpp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ControlTokens {
+    /// They do: raw prompts.
+    Parse,
+    /// They do not, they are encoded like any other text: message contents.
+    AsText,
+}
+
+/// A piece of a rendered chat prompt; a prompt is a list of them, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    /// A control token that the chat template itself wrote.
+    Control(u32),
+    /// Text of the template and of messages, in which nothing becomes a control token.
+    Text(String),
+}
+
+/// A model's tokenizer: byte-level BPE. Share it by `Arc`.
+///
+/// Each thread that encodes keeps the merges of the first 2,048 different pieces it met.
+#[derive(Debug)]
+pub struct Tokenizer {
+    vocabulary: Vocabulary,
+    pre_tokenizer: PreTokenizer,
+    merges: BPE,
+    alphabet: [char; 256],
+    /// Control and user-defined tokens, for [`ControlTokens::Parse`].
+    added: AddedTokens,
+    /// User-defined tokens alone, for [`ControlTokens::AsText`].
+    user_defined: AddedTokens,
+    bos: Option<u32>,
+    /// What a raw prompt begins and ends with.
+    prefix: Option<u32>,
+    suffix: Option<u32>,
+    end_tokens: Vec<u32>,
+}
+
+/// Pieces whose merges a thread keeps; at most about 8 KiB each (255 bytes, 32 bytes a symbol).
+const CACHED_PIECES: usize = 2_048;
+
+impl Tokenizer {
+    /// Checks the whole description and builds the tokenizer.
+    pub fn new(spec: TokenizerSpec) -> Result<Self, TokenizerError> {
+        let vocabulary = Vocabulary::new(spec.tokens, spec.kinds)?;
+        if let Some(bos) = spec.bos {
+            vocabulary.check_id("the begin token", bos)?;
+        }
+        for end in &spec.end_tokens {
+            vocabulary.check_id("an end token", *end)?;
+        }
+        let prefix = wanted(spec.add_bos, spec.bos, "add_bos_token", "begin token")?;
+        let suffix =
+            wanted(spec.add_eos, spec.end_tokens.first().copied(), "add_eos_token", "end token")?;
+        let pre_tokenizer = PreTokenizer::new(&spec.pre_tokenizer)?;
+        let merges = build_merges(&vocabulary, &spec.merges, pre_tokenizer.whole_pieces_first())?;
+        let added = vocabulary.added();
+        let user_defined: Vec<_> =
+            added.iter().copied().filter(|(id, _)| !vocabulary.is_control(*id)).collect();
+        Ok(Self {
+            added: AddedTokens::new(&added)?,
+            user_defined: AddedTokens::new(&user_defined)?,
+            vocabulary,
+            pre_tokenizer,
+            merges,
+            alphabet: byte_alphabet(),
+            bos: spec.bos,
+            prefix,
+            suffix,
+            end_tokens: spec.end_tokens,
+        })
+    }
+
+    /// Ids of `text`. No begin or end token is added.
+    ///
+    /// A byte that no token spells is left out, as in Hugging Face's tokenizers and llama.cpp
+    /// (see [`Tokenizer::unspelt_bytes`]). Time grows with `n log n` of the longest word.
+    pub fn encode(&self, text: &str, control: ControlTokens) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = Vec::with_capacity(text.len() / 3);
+        // The libraries underneath panic on some inputs; one request must not take others along.
+        match catch_unwind(AssertUnwindSafe(|| self.encode_into(text, control, &mut ids))) {
+            Ok(encoded) => encoded.map(|()| ids),
+            Err(panic) => Err(TokenizerError::Library(panic_text(&*panic))),
+        }
+    }
+
+    /// Ids of a raw prompt: control tokens are parsed, and a begin or end token is added where
+    /// the model's file says so.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = Vec::with_capacity(text.len() / 3);
+        ids.extend(self.prefix);
+        ids.extend(self.encode(text, ControlTokens::Parse)?);
+        ids.extend(self.suffix);
+        Ok(ids)
+    }
+
+    /// Ids of a rendered chat. Nothing is added: chat templates write the begin token themselves.
+    pub fn encode_segments(&self, segments: &[Segment]) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = Vec::new();
+        for segment in segments {
+            match segment {
+                Segment::Control(id) => {
+                    self.vocabulary.check_id("a control token of the prompt", *id)?;
+                    ids.push(*id);
+                }
+                Segment::Text(text) => ids.extend(self.encode(text, ControlTokens::AsText)?),
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Number of ids; every id below it is in the vocabulary.
+    pub fn vocabulary_len(&self) -> usize {
+        self.vocabulary.len()
+    }
+
+    /// Bytes that an id stands for in text, which may be a part of a character.
+    /// `None` for an id outside the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.vocabulary.bytes(id)
+    }
+
+    /// Spelling of an id in the model's file: GPT-2's alphabet for ordinary tokens, plain text
+    /// for control tokens. `None` for an id outside the vocabulary.
+    pub fn token_text(&self, id: u32) -> Option<&str> {
+        self.vocabulary.spelling(id)
+    }
+
+    /// Whether an id is a control token, which answers leave out of their text.
+    pub fn is_control(&self, id: u32) -> bool {
+        self.vocabulary.is_control(id)
+    }
+
+    /// Tokens that end an answer.
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.end_tokens
+    }
+
+    /// Token that begins a sequence.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// Bytes that can occur in text and that no token spells, so that encoding leaves them out.
+    pub fn unspelt_bytes(&self) -> Vec<u8> {
+        // 0xC0, 0xC1 and those from 0xF5 on occur in no UTF-8 text.
+        (0x00..=0xBF)
+            .chain(0xC2..=0xF4)
+            .filter(|byte| {
+                let spelling = self.alphabet[usize::from(*byte)].to_string();
+                self.merges.token_to_id(&spelling).is_none()
+            })
+            .collect()
+    }
+
+    /// Control tokens in `text` with their byte ranges, in order and without overlap.
+    pub(crate) fn find_control(&self, text: &str) -> Vec<(u32, std::ops::Range<usize>)> {
+        self.added.find(text).filter(|(id, _)| self.is_control(*id)).collect()
+    }
+
+    /// Every control token's id and spelling.
+    pub(crate) fn control_tokens(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.vocabulary.added().into_iter().filter(|(id, _)| self.is_control(*id))
+    }
+
+    fn encode_into(
+        &self,
+        text: &str,
+        control: ControlTokens,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let added = match control {
+            ControlTokens::Parse => &self.added,
+            ControlTokens::AsText => &self.user_defined,
+        };
+        let mut done = 0;
+        for (id, range) in added.find(text) {
+            self.merge_into(&text[done..range.start], ids)?;
+            ids.push(id);
+            done = range.end;
+        }
+        self.merge_into(&text[done..], ids)
+    }
+
+    /// Appends the ids of text that holds no added tokens.
+    fn merge_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+        let mut spelling = String::new();
+        for piece in self.pre_tokenizer.pieces(text)? {
+            spelling.clear();
+            spelling.extend(piece.bytes().map(|byte| self.alphabet[usize::from(byte)]));
+            let tokens = self.merges.tokenize(&spelling).map_err(library)?;
+            ids.extend(tokens.iter().map(|token| token.id));
+        }
+        Ok(())
+    }
+}
+
+/// The token that `flag` asks for, or an error when the file does not name it.
+fn wanted(
+    flag_set: bool,
+    token: Option<u32>,
+    flag: &'static str,
+    name: &'static str,
+) -> Result<Option<u32>, TokenizerError> {
+    match (flag_set, token) {
+        (true, None) => Err(TokenizerError::MissingToken { flag, token: name }),
+        (true, token) => Ok(token),
+        (false, _) => Ok(None),
+    }
+}
+
+/// The library's model over the ordinary tokens. Everything it would panic on is checked before.
+fn build_merges(
+    vocabulary: &Vocabulary,
+    merges: &[String],
+    whole_pieces_first: bool,
+) -> Result<BPE, TokenizerError> {
+    let ordinary = vocabulary.ordinary();
+    let mut buffer = [0; 4];
+    if !byte_alphabet().iter().any(|c| ordinary.contains_key(&*c.encode_utf8(&mut buffer))) {
+        return Err(TokenizerError::NoByteTokens);
+    }
+    let merges = parse_merges(merges, &ordinary)?;
+    let ordinary: Vec<(String, u32)> = ordinary.into_iter().collect();
+    BPE::builder()
+        .vocab_and_merges(ordinary.into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges)
+        .ignore_merges(whole_pieces_first)
+        .cache_capacity(CACHED_PIECES)
+        .build()
+        .map_err(library)
+}
+
+fn library(error: tokenizers::Error) -> TokenizerError {
+    TokenizerError::Library(error.to_string())
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned())
+}
+
+/// Tokens that are found in text as a whole: of those that begin first, the longest.
+#[derive(Debug)]
+struct AddedTokens {
+    /// `None` without tokens.
+    automaton: Option<AhoCorasick>,
+    /// Id of each pattern of the automaton.
+    ids: Vec<u32>,
+}
+
+impl AddedTokens {
+    fn new(tokens: &[(u32, &str)]) -> Result<Self, TokenizerError> {
+        let ids = tokens.iter().map(|(id, _)| *id).collect();
+        if tokens.is_empty() {
+            return Ok(Self { automaton: None, ids });
+        }
+        let automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(tokens.iter().map(|(_, spelling)| spelling))
+            .map_err(|error| TokenizerError::Library(error.to_string()))?;
+        Ok(Self { automaton: Some(automaton), ids })
+    }
+
+    /// Ids and byte ranges of the tokens in `text`, in order and without overlap.
+    fn find<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (u32, std::ops::Range<usize>)> {
+        self.automaton
+            .iter()
+            .flat_map(move |automaton| automaton.find_iter(text))
+            .map(|found| (self.ids[found.pattern().as_usize()], found.range()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
