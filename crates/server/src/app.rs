@@ -1,0 +1,155 @@
+//! What every handler shares, and how it gets a body.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use engine::Limits;
+use http::{HeaderMap, Request, header};
+use http_body_util::BodyExt;
+use text::{ChatTemplate, Tokenizer};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::config::{ServerConfig, ServerInfo};
+use crate::dispatch::Dispatch;
+use crate::limits::{BODIES_BYTES_IN_FLIGHT, BODY_BYTES, BODY_READ_TIMEOUT, INLINE_BODY_BYTES};
+use crate::openai::error::{ApiError, SHUTTING_DOWN};
+use crate::shutdown::Shutdown;
+use crate::validate::Door;
+
+/// What every handler shares.
+pub struct App {
+    /// Settings.
+    pub config: ServerConfig,
+    /// What is served.
+    pub info: ServerInfo,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Its chat template.
+    pub template: Option<ChatTemplate>,
+    /// What the engine can serve.
+    pub limits: Limits,
+    /// The way to the engine.
+    pub dispatch: Arc<Dispatch>,
+    /// Whether the server is about to end.
+    pub shutdown: Shutdown,
+    /// Room for bodies, in bytes.
+    pub bodies: Semaphore,
+    /// When the server started, in Unix seconds.
+    pub started: u64,
+}
+
+/// A body, and the room it takes until it is dropped.
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// The bytes.
+    pub bytes: Bytes,
+    _room: SemaphorePermit<'a>,
+}
+
+impl App {
+    /// Room for all bodies.
+    pub fn body_room() -> Semaphore {
+        Semaphore::new(BODIES_BYTES_IN_FLIGHT)
+    }
+
+    /// Refuses new work during a drain. (A stopped engine refuses by itself, at submit.)
+    pub fn admit(&self) -> Result<(), ApiError> {
+        if self.shutdown.is_draining() {
+            return Err(ApiError::Unavailable { reason: SHUTTING_DOWN });
+        }
+        Ok(())
+    }
+
+    /// The door for this server's model.
+    pub fn door(&self) -> Door<'_> {
+        Door {
+            model: &self.info.model,
+            tokenizer: &self.tokenizer,
+            template: self.template.as_ref(),
+            limits: self.limits,
+        }
+    }
+
+    /// Reads a JSON body: declared as such, not too large, in time, and while there is room.
+    pub async fn receive(&self, request: Request<Body>) -> Result<Received<'_>, ApiError> {
+        check_media_type(request.headers())?;
+        let declared = request
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if declared.is_some_and(|length| BODY_BYTES < length) {
+            return Err(ApiError::BodyTooLarge { limit: BODY_BYTES });
+        }
+        match tokio::time::timeout(BODY_READ_TIMEOUT, self.read(request.into_body())).await {
+            Ok(received) => received,
+            Err(_) => Err(ApiError::BodyTimeout { seconds: BODY_READ_TIMEOUT.as_secs() }),
+        }
+    }
+
+    /// Reads a body and takes room for each piece when it comes: a client that declares much and
+    /// sends nothing takes none.
+    async fn read(&self, mut body: Body) -> Result<Received<'_>, ApiError> {
+        let mut bytes = BytesMut::new();
+        let mut room = self.room(0)?;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                let message = format!("the body broke off: {error}");
+                ApiError::Invalid { param: None, message }
+            })?;
+            // Trailers say nothing here.
+            let Ok(data) = frame.into_data() else { continue };
+            if BODY_BYTES < bytes.len() + data.len() {
+                return Err(ApiError::BodyTooLarge { limit: BODY_BYTES });
+            }
+            room.merge(self.room(data.len())?);
+            bytes.extend_from_slice(&data);
+        }
+        Ok(Received { bytes: bytes.freeze(), _room: room })
+    }
+
+    /// Room for so many bytes, at most a whole body; never waits, so that bodies that are half
+    /// read cannot wait for one another.
+    fn room(&self, bytes: usize) -> Result<SemaphorePermit<'_>, ApiError> {
+        let permits = u32::try_from(bytes).expect("a piece of a body is not above the limit");
+        self.bodies.try_acquire_many(permits).map_err(|_| {
+            let reason = "too many large requests are being read; try again later";
+            ApiError::Unavailable { reason }
+        })
+    }
+
+    /// Runs `work` on a body: small ones here, large ones beside the network thread.
+    pub async fn work_on<T: Send + 'static>(
+        self: &Arc<Self>,
+        received: Received<'_>,
+        work: impl FnOnce(&App, &[u8]) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        if received.bytes.len() <= INLINE_BODY_BYTES {
+            return work(self, &received.bytes);
+        }
+        let app = Arc::clone(self);
+        let bytes = received.bytes.clone();
+        let result = tokio::task::spawn_blocking(move || work(&app, &bytes)).await;
+        result.unwrap_or_else(|error| {
+            tracing::error!(%error, "reading a request failed");
+            Err(ApiError::Failed { message: "the request could not be read".to_owned() })
+        })
+    }
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Err(ApiError::MediaType { found: "missing".to_owned() });
+    };
+    let media_type = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+    if media_type.trim().eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(ApiError::MediaType { found: String::from_utf8_lossy(value.as_bytes()).into_owned() })
+}
+
+/// Unix time in seconds.
+pub fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

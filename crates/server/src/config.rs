@@ -1,0 +1,64 @@
+//! What the command line decides about the server, and what it says about the model.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Default of [`ServerConfig::connections_max`].
+pub const CONNECTIONS_MAX: usize = 2048;
+/// Default of [`ServerConfig::stall_limit`].
+pub const STALL_LIMIT: Duration = Duration::from_secs(30);
+/// Default of [`ServerConfig::shutdown_timeout`].
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Settings of the server.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Key that every request but `/health` and `/live` must carry as `Authorization: Bearer KEY`;
+    /// none: no key is asked for.
+    pub api_key: Option<String>,
+    /// Connections open at once, at least 1; further ones wait in the kernel's backlog.
+    pub connections_max: usize,
+    /// `/health` answers 503 when requests are open and the engine has reported nothing for so long.
+    pub stall_limit: Duration,
+    /// How long running requests may go on after the first shutdown signal. What is cut off then
+    /// has one more second to reach its client.
+    pub shutdown_timeout: Duration,
+}
+
+/// What is served: the body of `GET /server_info`, and the source of `/v1/models` and `/version`.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServerInfo {
+    /// Version of Millrace.
+    pub version: String,
+    /// Name that clients put into `model`.
+    pub model: String,
+    /// What the model was loaded from: `root` in `/v1/models`.
+    pub root: String,
+    /// Processor, cores and memory, for people.
+    pub device: String,
+    /// Fraction of memory that was asked for; none where the KV size was given in bytes.
+    pub memory_utilization: Option<f64>,
+    /// Bytes of the KV cache.
+    pub kv_cache_memory_bytes: u64,
+    /// Sequences that may run at once.
+    pub max_num_seqs: u32,
+    /// Longest prompt + answer, in tokens.
+    pub max_model_len: u32,
+    /// Tokens computed in one step.
+    pub max_num_batched_tokens: u32,
+    /// Tokens per KV block.
+    pub block_size: u32,
+    /// KV blocks.
+    pub block_count: u32,
+    /// Tokens the KV cache holds, as vLLM counts them.
+    pub kv_cache_tokens: u64,
+    /// Requests of full length that fit at once.
+    pub max_concurrency: f64,
+    /// vLLM's start-up line about the KV cache.
+    pub concurrency_line: String,
+    /// Whether the prefix cache is on.
+    pub prefix_caching: bool,
+    /// Threads that compute.
+    pub threads: usize,
+}

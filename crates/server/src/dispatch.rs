@@ -1,0 +1,408 @@
+//! Between the engine's thread and the replies: submits, fans reports out, counts.
+//!
+//! The engine's thread makes one [`Report`] per step and pushes it into one channel ([`channel`]).
+//! One task ([`Dispatch::run`]) takes it apart and hands each reply its events. Everything that a
+//! scrape of `/metrics` reads changes under one lock, so that figures of one scrape agree.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use engine::{
+    Event, FinishReason, Handle, Nanos, Report, Request, RequestId, RequestTimes, Snapshot,
+    SubmitError,
+};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::registry::Registry;
+use sampling::SamplingParams;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::limits::STREAM_BUFFER_BYTES;
+use crate::metrics::{Outcome, Progress, Tally};
+use crate::openai::error::{ApiError, ENGINE_STOPPED, SHUTTING_DOWN};
+
+/// What the device gives with each token; nothing so far (log-probabilities will come here).
+pub type Extra = ();
+
+/// The engine's end of [`channel`]: the sink for [`engine::spawn`].
+pub type Sink = Box<dyn FnMut(Report<Extra>) + Send>;
+
+/// The server's end of [`channel`].
+#[derive(Debug)]
+pub struct Reports(mpsc::UnboundedReceiver<Report<Extra>>);
+
+/// Makes the channel from the engine's thread to the server; its sink never blocks.
+///
+/// It needs no bound of its own: it can hold no more events than the requests in the engine may
+/// still have, and both their number and their lengths are bounded.
+pub fn channel() -> (Sink, Reports) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    // Nobody listens only once the server has ended, and then nobody wants to know.
+    let sink = move |report| drop(sender.send(report));
+    (Box::new(sink), Reports(receiver))
+}
+
+/// Something that happened to one choice of a reply.
+#[derive(Debug)]
+pub struct ChoiceEvent {
+    /// Which choice.
+    pub choice: u16,
+    /// A token that was generated.
+    pub token: Option<u32>,
+    /// Set in the choice's last event.
+    pub end: Option<Box<End>>,
+}
+
+/// How a choice ended.
+#[derive(Debug)]
+pub enum End {
+    /// As it should, or cancelled.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// The moments and sums.
+        times: RequestTimes,
+    },
+    /// It could not be finished.
+    Failed(Failure),
+}
+
+/// Why a request that was accepted has no answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// The engine says so.
+    Engine(String),
+    /// The time to drain is over.
+    ShuttingDown,
+    /// The engine's thread has ended.
+    EngineStopped,
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Engine(message) => ApiError::Failed { message },
+            Failure::ShuttingDown => ApiError::Unavailable { reason: SHUTTING_DOWN },
+            Failure::EngineStopped => ApiError::Unavailable { reason: ENGINE_STOPPED },
+        }
+    }
+}
+
+/// Events that one choice may leave undelivered.
+const EVENTS_PER_CHOICE: usize = STREAM_BUFFER_BYTES / size_of::<ChoiceEvent>();
+
+/// Whether the engine does its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// It does, or there is none.
+    Beating,
+    /// Requests are open and no report has come for too long.
+    Stalled,
+    /// Its thread has ended.
+    Stopped,
+}
+
+/// Submits requests and hands out what becomes of them.
+pub struct Dispatch {
+    handle: Handle<SamplingParams>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    routes: HashMap<RequestId, Route>,
+    tally: Tally,
+    snapshot: Snapshot,
+    /// When the last report came, or the first request after a time without any.
+    last_sign: Instant,
+    stopped: bool,
+}
+
+/// Where the events of one engine request go; kept until its terminal event.
+#[derive(Debug)]
+struct Route {
+    /// None once nobody listens.
+    sender: Option<mpsc::Sender<ChoiceEvent>>,
+    choice: u16,
+    accepted: Instant,
+    last_token: Option<Nanos>,
+    /// Whether the reply cancelled it since it had found a stop string.
+    stop_string: bool,
+}
+
+impl Dispatch {
+    /// A dispatch for the engine behind `handle`.
+    pub fn new(handle: Handle<SamplingParams>) -> Self {
+        let state = State {
+            routes: HashMap::new(),
+            tally: Tally::new(handle.limits().max_model_len),
+            snapshot: Snapshot::default(),
+            last_sign: Instant::now(),
+            stopped: false,
+        };
+        Dispatch { handle, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Submits the requests of one reply, all or none: if one is refused, those before it are
+    /// cancelled.
+    pub fn submit(
+        self: &Arc<Self>,
+        requests: Vec<Request<SamplingParams>>,
+    ) -> Result<Submitted, SubmitError> {
+        let (sender, events) = mpsc::channel(EVENTS_PER_CHOICE * requests.len());
+        let mut submitted = Submitted { dispatch: Arc::clone(self), ids: Vec::new(), events };
+        // Held until every route is known, so that no event can come before its route.
+        let mut state = self.lock();
+        for (choice, request) in (0..).zip(requests) {
+            match self.handle.submit(request) {
+                Ok(id) => {
+                    state.open(id, choice, sender.clone());
+                    submitted.ids.push(Some(id));
+                }
+                Err(refusal) => {
+                    if matches!(refusal, SubmitError::QueueFull { .. }) {
+                        state.tally.rejected();
+                    }
+                    drop(state);
+                    return Err(refusal);
+                }
+            }
+        }
+        drop(state);
+        Ok(submitted)
+    }
+
+    /// Hands out what the engine reports until its thread ends.
+    pub async fn run(self: Arc<Self>, mut reports: Reports) {
+        while let Some(report) = reports.0.recv().await {
+            self.deliver(report);
+        }
+        self.lock().stopped = true;
+        self.end_all(|| Failure::EngineStopped);
+    }
+
+    /// Ends every open reply with an error and cancels what it waits for.
+    pub fn cut_off(&self) {
+        self.end_all(|| Failure::ShuttingDown);
+    }
+
+    /// Refuses requests from now on; the accepted ones go on.
+    pub fn drain(&self) {
+        self.handle.drain();
+    }
+
+    /// Whether the engine works; `stall_limit` is the longest time without a report.
+    pub fn pulse(&self, stall_limit: Duration) -> Pulse {
+        let state = self.lock();
+        if state.stopped {
+            Pulse::Stopped
+        } else if 0 < state.tally.open() && stall_limit < state.last_sign.elapsed() {
+            Pulse::Stalled
+        } else {
+            Pulse::Beating
+        }
+    }
+
+    /// Requests accepted and not ended.
+    pub fn open(&self) -> u64 {
+        self.lock().tally.open()
+    }
+
+    /// The state for the log.
+    pub fn progress(&self) -> Progress {
+        let state = self.lock();
+        let snapshot = state.snapshot;
+        Progress { snapshot, waiting: state.tally.waiting(&snapshot) }
+    }
+
+    /// The page `/metrics`, every series labelled with `model`.
+    pub fn exposition(&self, model: &str) -> String {
+        let labels =
+            [("model_name".into(), model.to_owned().into()), ("engine".into(), "0".into())];
+        let mut registry = Registry::with_labels(labels.into_iter());
+        registry.register_collector(Box::new(Exposition(Arc::clone(&self.state))));
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &registry)
+            .expect("writing into a String cannot fail");
+        page
+    }
+
+    fn deliver(&self, report: Report<Extra>) {
+        let mut state = self.lock();
+        state.last_sign = Instant::now();
+        state.snapshot = report.snapshot;
+        let now = report.snapshot.now;
+        let mut events = report.events.into_iter().peekable();
+        while let Some(event) = events.next() {
+            let id = event.id();
+            let (token, end) = match event {
+                Event::Token { token, .. } => {
+                    state.count_token(id, now);
+                    // The last token and the end go together into one event, hence one chunk.
+                    (Some(token.0), events.next_if(|next| next.is_terminal() && next.id() == id))
+                }
+                end => (None, Some(end)),
+            };
+            if !state.hand_over(id, token, end.map(end_of)) {
+                self.handle.cancel(id);
+            }
+        }
+    }
+
+    fn end_all(&self, failure: impl Fn() -> Failure) {
+        let mut state = self.lock();
+        for (id, route) in &mut state.routes {
+            if let Some(sender) = route.sender.take() {
+                let end = Some(Box::new(End::Failed(failure())));
+                // A full or closed channel ends with an error without being told.
+                let _ = sender.try_send(ChoiceEvent { choice: route.choice, token: None, end });
+            }
+            self.handle.cancel(*id);
+        }
+        if state.stopped {
+            state.bury();
+        }
+    }
+
+    /// Cancels `id`: its reply has found a stop string.
+    fn stop(&self, id: RequestId) {
+        if let Some(route) = self.lock().routes.get_mut(&id) {
+            route.stop_string = true;
+        }
+        self.handle.cancel(id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds the dispatch's lock")
+    }
+}
+
+impl State {
+    fn open(&mut self, id: RequestId, choice: u16, sender: mpsc::Sender<ChoiceEvent>) {
+        let accepted = Instant::now();
+        if self.tally.open() == 0 {
+            self.last_sign = accepted;
+        }
+        self.tally.accepted();
+        let sender = Some(sender);
+        let route = Route { sender, choice, accepted, last_token: None, stop_string: false };
+        self.routes.insert(id, route);
+    }
+
+    fn count_token(&mut self, id: RequestId, now: Nanos) {
+        let Some(route) = self.routes.get_mut(&id) else { return };
+        match route.last_token.replace(now) {
+            None => self.tally.first_token(route.accepted.elapsed()),
+            Some(before) => self.tally.next_token(now.since(before)),
+        }
+    }
+
+    /// Passes an event to its reply; false when the reply takes no more and `id` should be
+    /// cancelled.
+    fn hand_over(&mut self, id: RequestId, token: Option<u32>, end: Option<End>) -> bool {
+        let Some(route) = self.routes.get_mut(&id) else { return true };
+        let ended = end.is_some();
+        if let Some(end) = &end {
+            let (outcome, times) = outcome(end, route.stop_string);
+            self.tally.ended(outcome, times);
+        }
+        let event = ChoiceEvent { choice: route.choice, token, end: end.map(Box::new) };
+        let delivered = match &route.sender {
+            Some(sender) => sender.try_send(event).is_ok(),
+            None => true,
+        };
+        if ended {
+            self.routes.remove(&id);
+            return true;
+        }
+        if !delivered {
+            // The reply was dropped, or its reader is too slow: it sees the channel close.
+            route.sender = None;
+        }
+        delivered
+    }
+
+    /// Counts what can have no terminal event any more, since nobody is left to tell.
+    fn bury(&mut self) {
+        for _ in self.routes.drain() {
+            self.tally.ended(Outcome::Error, None);
+        }
+        self.snapshot.running = 0;
+        self.snapshot.waiting = 0;
+        self.snapshot.blocks_used = 0;
+    }
+}
+
+/// A terminal event of the engine as an end.
+fn end_of(event: Event<Extra>) -> End {
+    match event {
+        Event::Finished { reason, times, .. } => End::Finished { reason, times },
+        Event::Failed { message, .. } => End::Failed(Failure::Engine(message)),
+        Event::Token { .. } => unreachable!("only terminal events are passed here"),
+    }
+}
+
+/// How an end is counted.
+fn outcome(end: &End, stop_string: bool) -> (Outcome, Option<&RequestTimes>) {
+    match end {
+        End::Finished { times, .. } if stop_string => (Outcome::Stop, Some(times)),
+        End::Finished { reason, times } => {
+            let outcome = match reason {
+                FinishReason::Stop { .. } => Outcome::Stop,
+                FinishReason::Length => Outcome::Length,
+                FinishReason::Cancelled => Outcome::Abort,
+            };
+            (outcome, Some(times))
+        }
+        End::Failed(_) => (Outcome::Error, None),
+    }
+}
+
+/// The engine requests of one reply, one per choice. Dropping it cancels those that have not ended.
+pub struct Submitted {
+    dispatch: Arc<Dispatch>,
+    /// By choice; none once the choice has ended.
+    ids: Vec<Option<RequestId>>,
+    /// What becomes of them. Closed before every choice has ended: the reader was too slow.
+    pub events: mpsc::Receiver<ChoiceEvent>,
+}
+
+impl Submitted {
+    /// How many choices there are.
+    pub fn choices(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Notes that `choice` needs no cancel any more.
+    pub fn ended(&mut self, choice: usize) {
+        self.ids[choice] = None;
+    }
+
+    /// Cancels `choice`, whose text is complete.
+    pub fn stop(&self, choice: usize) {
+        if let Some(id) = self.ids[choice] {
+            self.dispatch.stop(id);
+        }
+    }
+}
+
+impl Drop for Submitted {
+    fn drop(&mut self) {
+        for id in self.ids.iter().flatten() {
+            self.dispatch.handle.cancel(*id);
+        }
+    }
+}
+
+/// Writes the metrics at a scrape.
+#[derive(Debug)]
+struct Exposition(Arc<Mutex<State>>);
+
+impl Collector for Exposition {
+    fn encode(&self, encoder: DescriptorEncoder) -> std::fmt::Result {
+        let state = self.0.lock().expect("nothing panics while it holds the dispatch's lock");
+        state.tally.encode(&state.snapshot, encoder)
+    }
+}

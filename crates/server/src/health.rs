@@ -1,0 +1,65 @@
+//! What probes, routers and dashboards ask.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::config::ServerInfo;
+use crate::dispatch::Pulse;
+use crate::metrics;
+use crate::openai::error::{ApiError, ENGINE_STOPPED};
+use crate::openai::models::ModelList;
+
+/// `GET /health`: whether to send requests here. 503 in a drain and when the engine does not work.
+pub async fn health(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    app.admit()?;
+    match app.dispatch.pulse(app.config.stall_limit) {
+        Pulse::Beating => Ok(Json(json!({ "status": "ok" }))),
+        Pulse::Stalled => {
+            let reason = "the engine has requests and does not report; a step is overdue";
+            Err(ApiError::Unavailable { reason })
+        }
+        Pulse::Stopped => Err(ApiError::Unavailable { reason: ENGINE_STOPPED }),
+    }
+}
+
+/// `GET /live`: whether the process runs.
+pub async fn live() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// `GET /version`.
+pub async fn version(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(json!({ "version": app.info.version }))
+}
+
+/// `GET /server_info`.
+pub async fn server_info(State(app): State<Arc<App>>) -> Json<ServerInfo> {
+    Json(app.info.clone())
+}
+
+/// `GET /v1/models`.
+pub async fn models(State(app): State<Arc<App>>) -> Response {
+    Json(ModelList::new(&app.info, app.started)).into_response()
+}
+
+/// `GET /load`, with vLLM's name.
+pub async fn load(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(json!({ "server_load": app.dispatch.open() }))
+}
+
+/// `GET /get_load`, with vllm-router's name.
+pub async fn get_load(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(json!({ "load": app.dispatch.open() }))
+}
+
+/// `GET /metrics`.
+pub async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let page = app.dispatch.exposition(&app.info.model);
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response()
+}

@@ -1,0 +1,39 @@
+//! OpenAI-compatible HTTP on one side, an [`engine::Handle`] on the other.
+//!
+//! This crate does not know weights, kernels or scheduling: it knows a tokenizer, what a request may
+//! ask for, and that the engine takes token ids and reports token ids.
+//!
+//! # How data passes through
+//!
+//! ```text
+//! connection ─ listen ─ routes (key) ─ app (body) ─ openai/types ─ validate ─▶ engine requests
+//!   ─ dispatch: submit, all or none; full ⇒ 429                  ─▶ the engine's thread
+//!   ◀─ dispatch: one report per step, handed out to the replies  ◀─ sink
+//!   ─ stream: decoder, stop strings ─ openai/reply: chunks or one reply ─▶ client
+//! client gone, stop string found, buffer full ⇒ cancel
+//! ```
+//!
+//! All of it runs well on one thread of a `current_thread` runtime: a token costs a channel
+//! message, a few copies and a write. Bounds are in [`limits`], fields that are refused in
+//! [`openai::types::UNSUPPORTED`].
+#![forbid(unsafe_code)]
+
+pub mod limits;
+pub mod config;
+pub mod openai;
+pub mod metrics;
+pub mod dispatch;
+pub mod validate;
+pub mod stream;
+pub mod shutdown;
+mod app;
+mod generate;
+mod tokenize;
+mod health;
+pub mod routes;
+mod listen;
+mod serve;
+
+pub use config::{ServerConfig, ServerInfo};
+pub use dispatch::{Extra, Reports, Sink, channel};
+pub use serve::{Ending, Parts, serve};

@@ -1,0 +1,58 @@
+//! Every bound of the server in one table.
+//!
+//! | what | bound | beyond it |
+//! |---|---|---|
+//! | request body | [`BODY_BYTES`] | 413 |
+//! | bodies being read or checked at once | [`BODIES_BYTES_IN_FLIGHT`] | 503 with `Retry-After` |
+//! | time to read a request's head | [`HEAD_READ_TIMEOUT`] | the connection is closed |
+//! | time to read a request's body | [`BODY_READ_TIMEOUT`] | 408 |
+//! | size of a request's head | [`HEAD_BYTES`] | 431 |
+//! | connections | `ServerConfig::connections_max` | new ones wait in the kernel's backlog |
+//! | `prompt`: prompts in one request | [`PROMPTS`] | 400 |
+//! | `messages` | [`MESSAGES`] | 400 |
+//! | `n` | [`SAMPLES`] | 400 |
+//! | prompts x `n` | [`CHOICES`], and what the engine holds | 400 |
+//! | `stop`: strings, bytes of each | [`STOP_STRINGS`], [`STOP_STRING_BYTES`] | 400 |
+//! | `stop_token_ids` | [`STOP_TOKENS`] | 400 |
+//! | prompt + `max_tokens` | the model's length, and the KV blocks there are | 400, `context_length_exceeded` |
+//! | requests in the engine | its running cap + its queue cap | 429 with `Retry-After` |
+//! | undelivered tokens of one reply | [`STREAM_BUFFER_BYTES`] per choice | the request is cancelled, the stream ends with an error |
+//! | report channel | requests in the engine x the tokens each may have | cannot be full: the engine's own bounds hold it |
+//! | time without a report while requests are open | `ServerConfig::stall_limit` | `/health` answers 503 |
+//! | time to drain | `ServerConfig::shutdown_timeout` | what still runs ends with an error |
+
+use std::time::Duration;
+
+/// Largest request body.
+pub const BODY_BYTES: usize = 4 << 20;
+/// Bytes of request bodies held at once, over all connections.
+pub const BODIES_BYTES_IN_FLIGHT: usize = 256 << 20;
+/// Largest request head (request line and headers).
+pub const HEAD_BYTES: usize = 32 << 10;
+/// Longest time from accepting a connection, or from the last reply, to a complete head.
+pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time from a complete head to a complete body.
+pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Prompts in one completion request.
+pub const PROMPTS: usize = 16;
+/// Messages in one chat request.
+pub const MESSAGES: usize = 4096;
+/// Largest `n`.
+pub const SAMPLES: i64 = 16;
+/// Choices in one reply: prompts x `n`.
+pub const CHOICES: usize = 64;
+/// Stop strings of one request.
+pub const STOP_STRINGS: usize = 16;
+/// Bytes of one stop string.
+pub const STOP_STRING_BYTES: usize = 256;
+/// Entries of `stop_token_ids`.
+pub const STOP_TOKENS: usize = 64;
+/// Undelivered events of one choice.
+pub const STREAM_BUFFER_BYTES: usize = 64 << 10;
+/// Bodies up to this size are parsed and tokenised on the network thread, larger ones beside it:
+/// at about 1 µs per token this much text costs a few milliseconds.
+pub const INLINE_BODY_BYTES: usize = 16 << 10;
+/// `max_tokens` of `/v1/completions` where the request names none (OpenAI's default).
+pub const COMPLETION_TOKENS_DEFAULT: u32 = 16;
+/// `Retry-After` of 429 and 503, in seconds.
+pub const RETRY_AFTER_SECONDS: u32 = 1;

@@ -1,0 +1,156 @@
+//! Connections: how many, how long, and how they end.
+
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tower::Service;
+
+use crate::limits::{HEAD_BYTES, HEAD_READ_TIMEOUT};
+use crate::shutdown::Shutdown;
+
+/// Pause after a failed accept, when file descriptors may have run out: no spinning until some
+/// connection closes.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Counts connections that have had a request. One that never sent a whole head does not count,
+/// so it cannot hold up the end.
+#[derive(Debug, Clone)]
+pub struct Served(watch::Sender<usize>);
+
+impl Served {
+    /// None yet.
+    pub fn new() -> Self {
+        Served(watch::channel(0).0)
+    }
+
+    /// Waits until none is left. In a drain each closes when its reply is written.
+    pub async fn none_left(&self) {
+        let mut count = self.0.subscribe();
+        // The sender lives as long as `self`.
+        let _ = count.wait_for(|count| *count == 0).await;
+    }
+
+    fn count(&self) -> ServedGuard {
+        self.0.send_modify(|count| *count += 1);
+        ServedGuard(self.clone())
+    }
+}
+
+/// One connection in the count.
+struct ServedGuard(Served);
+
+impl Drop for ServedGuard {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// Accepts connections for ever, at most `connections_max` at once. Dropping the future closes
+/// all of them.
+pub async fn accept(
+    listener: TcpListener,
+    router: Router,
+    connections_max: usize,
+    served: Served,
+    shutdown: Shutdown,
+) {
+    assert!(0 < connections_max, "a server without connections serves nobody");
+    let places = Arc::new(Semaphore::new(connections_max));
+    let mut connections = JoinSet::new();
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.expect("never closed");
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = Connection {
+                    router: router.clone(),
+                    served: served.clone(),
+                    shutdown: shutdown.clone(),
+                    _place: place,
+                };
+                connections.spawn(connection.serve(stream));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+struct Connection {
+    router: Router,
+    served: Served,
+    shutdown: Shutdown,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn serve(mut self, stream: TcpStream) {
+        // Without it the kernel would hold small chunks back.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let mark = Arc::new(Mark { guard: OnceLock::new(), requested: Notify::new() });
+        let service = {
+            let (router, served, mark) = (self.router, self.served, Arc::clone(&mark));
+            service_fn(move |request| {
+                mark.request(&served);
+                answer(router.clone(), request)
+            })
+        };
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_READ_TIMEOUT)
+            .max_header_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        // A connection that was not used yet may still ask once in a drain, to hear "503".
+        let close = async {
+            self.shutdown.draining().await;
+            mark.requested.notified().await;
+        };
+        tokio::select! {
+            result = connection.as_mut() => return log(result),
+            () = close => connection.as_mut().graceful_shutdown(),
+        }
+        log(connection.await);
+    }
+}
+
+fn log(result: hyper::Result<()>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+/// What a connection has seen.
+struct Mark {
+    guard: OnceLock<ServedGuard>,
+    requested: Notify,
+}
+
+impl Mark {
+    fn request(&self, served: &Served) {
+        self.guard.get_or_init(|| served.count());
+        self.requested.notify_one();
+    }
+}
+
+async fn answer(
+    mut router: Router,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    router.call(request).await
+}

@@ -1,0 +1,331 @@
+//! Sums and histograms over requests, and their exposition under vLLM's names.
+//!
+//! At every scrape: accepted = sum of `request_success` + running + waiting. The engine's snapshot
+//! says how many run; waiting is what is left of the open requests, so that a request counts from
+//! the moment it was accepted, also while it is on its way to the engine's thread.
+
+use std::time::Duration;
+
+use engine::{RequestTimes, Snapshot};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+/// The media type of [`Tally::encode`]'s text: prometheus-client writes OpenMetrics.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// vLLM's buckets, in seconds (`vllm/v1/metrics/buckets.py`).
+const FIRST_TOKEN_BUCKETS: [f64; 22] = [
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
+];
+const INTER_TOKEN_BUCKETS: [f64; 19] = [
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
+    40.0, 80.0,
+];
+const REQUEST_BUCKETS: [f64; 21] = [
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0,
+    480.0, 960.0, 1920.0, 7680.0,
+];
+
+/// How a request ended, as `request_success` labels it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// An end token, a stop token or a stop string.
+    Stop,
+    /// `max_tokens`.
+    Length,
+    /// The client left, or the server cut it off.
+    Abort,
+    /// The device failed.
+    Error,
+}
+
+impl Outcome {
+    const ALL: [Outcome; 4] = [Self::Stop, Self::Length, Self::Abort, Self::Error];
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Abort => "abort",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What the server counts beside the engine.
+#[derive(Debug)]
+pub struct Tally {
+    accepted: u64,
+    rejected: u64,
+    ended: [u64; Outcome::ALL.len()],
+    first_token: Histogram,
+    inter_token: Histogram,
+    end_to_end: Histogram,
+    queue: Histogram,
+    inference: Histogram,
+    prefill: Histogram,
+    decode: Histogram,
+    prompt_tokens: Histogram,
+    generation_tokens: Histogram,
+}
+
+impl Tally {
+    /// Nothing counted yet; `max_model_len` bounds the buckets of lengths.
+    pub fn new(max_model_len: u32) -> Self {
+        Tally {
+            accepted: 0,
+            rejected: 0,
+            ended: [0; Outcome::ALL.len()],
+            first_token: Histogram::new(FIRST_TOKEN_BUCKETS),
+            inter_token: Histogram::new(INTER_TOKEN_BUCKETS),
+            end_to_end: Histogram::new(REQUEST_BUCKETS),
+            queue: Histogram::new(REQUEST_BUCKETS),
+            inference: Histogram::new(REQUEST_BUCKETS),
+            prefill: Histogram::new(REQUEST_BUCKETS),
+            decode: Histogram::new(REQUEST_BUCKETS),
+            prompt_tokens: Histogram::new(length_buckets(max_model_len)),
+            generation_tokens: Histogram::new(length_buckets(max_model_len)),
+        }
+    }
+
+    /// A request was accepted.
+    pub fn accepted(&mut self) {
+        self.accepted += 1;
+    }
+
+    /// A request was refused because the queue was full.
+    pub fn rejected(&mut self) {
+        self.rejected += 1;
+    }
+
+    /// A request got its first token so long after it was accepted.
+    pub fn first_token(&self, waited: Duration) {
+        self.first_token.observe(waited.as_secs_f64());
+    }
+
+    /// A request got one more token so long after the one before.
+    pub fn next_token(&self, waited: Duration) {
+        self.inter_token.observe(waited.as_secs_f64());
+    }
+
+    /// A request ended; `times` are missing when the engine failed it.
+    pub fn ended(&mut self, outcome: Outcome, times: Option<&RequestTimes>) {
+        self.ended[outcome as usize] += 1;
+        let Some(times) = times else { return };
+        let seconds = |from: engine::Nanos, to: engine::Nanos| to.since(from).as_secs_f64();
+        self.end_to_end.observe(seconds(times.arrived, times.finished));
+        self.prompt_tokens.observe(f64::from(times.prompt_tokens));
+        self.generation_tokens.observe(f64::from(times.generated_tokens));
+        let Some(scheduled) = times.scheduled else { return };
+        self.queue.observe(seconds(times.arrived, scheduled));
+        self.inference.observe(seconds(scheduled, times.finished));
+        let Some(first_token) = times.first_token else { return };
+        self.prefill.observe(seconds(scheduled, first_token));
+        self.decode.observe(seconds(first_token, times.finished));
+    }
+
+    /// Requests accepted and not ended.
+    pub fn open(&self) -> u64 {
+        self.accepted - self.ended.iter().sum::<u64>()
+    }
+
+    /// Open requests that run. A failing engine may still count some that it has given up.
+    pub fn running(&self, snapshot: &Snapshot) -> u64 {
+        self.open().min(u64::from(snapshot.running))
+    }
+
+    /// Open requests that do not run.
+    pub fn waiting(&self, snapshot: &Snapshot) -> u64 {
+        self.open() - self.running(snapshot)
+    }
+
+    /// Writes everything, with the engine's `snapshot`.
+    pub fn encode(&self, snapshot: &Snapshot, encoder: DescriptorEncoder) -> std::fmt::Result {
+        let mut page = Page(encoder);
+        self.encode_gauges(snapshot, &mut page)?;
+        self.encode_counters(snapshot, &mut page)?;
+        self.encode_histograms(&mut page)
+    }
+
+    fn encode_gauges(&self, snapshot: &Snapshot, page: &mut Page<'_>) -> std::fmt::Result {
+        let running = self.running(snapshot) as f64;
+        page.gauge("vllm:num_requests_running", "Requests in the execution batch.", running)?;
+        let waiting = self.waiting(snapshot) as f64;
+        page.gauge("vllm:num_requests_waiting", "Requests waiting to be processed.", waiting)?;
+        let usage = snapshot.kv_usage();
+        page.gauge("vllm:kv_cache_usage_perc", "KV blocks in use, 1 means all.", usage)
+    }
+
+    fn encode_counters(&self, snapshot: &Snapshot, page: &mut Page<'_>) -> std::fmt::Result {
+        let counters = [
+            ("vllm:prompt_tokens", "Prompt tokens computed.", snapshot.prompt_tokens_total),
+            ("vllm:generation_tokens", "Tokens generated.", snapshot.generation_tokens_total),
+            ("vllm:num_preemptions", "Preemptions by the engine.", snapshot.preemptions_total),
+            (
+                "vllm:prefix_cache_queries",
+                "Tokens looked up in the prefix cache.",
+                snapshot.prefix_queries_total,
+            ),
+            (
+                "vllm:prefix_cache_hits",
+                "Tokens found in the prefix cache.",
+                snapshot.prefix_hits_total,
+            ),
+            ("millrace:requests_accepted", "Requests that the engine took.", self.accepted),
+        ];
+        for (name, help, value) in counters {
+            page.counter(name, help, value)?;
+        }
+        let help = "Requests refused at the door.";
+        let rejected = [(("reason", "max_num_queued_reqs"), self.rejected)];
+        page.counters("vllm:admission_rejections", help, rejected)?;
+        let ended = Outcome::ALL.map(|o| (("finished_reason", o.as_str()), self.ended[o as usize]));
+        page.counters("vllm:request_success", "Requests that ended, by reason.", ended)
+    }
+
+    fn encode_histograms(&self, page: &mut Page<'_>) -> std::fmt::Result {
+        let histograms = [
+            ("vllm:time_to_first_token_seconds", "Time to first token.", &self.first_token),
+            ("vllm:inter_token_latency_seconds", "Time between tokens.", &self.inter_token),
+            ("vllm:e2e_request_latency_seconds", "Time from arrival to end.", &self.end_to_end),
+            ("vllm:request_queue_time_seconds", "Time in the queue.", &self.queue),
+            (
+                "vllm:request_inference_time_seconds",
+                "Time from first step to end.",
+                &self.inference,
+            ),
+            ("vllm:request_prefill_time_seconds", "First step to first token.", &self.prefill),
+            ("vllm:request_decode_time_seconds", "First token to end.", &self.decode),
+            ("vllm:request_prompt_tokens", "Tokens of the prompt.", &self.prompt_tokens),
+            ("vllm:request_generation_tokens", "Tokens generated.", &self.generation_tokens),
+        ];
+        for (name, help, histogram) in histograms {
+            histogram.encode(page.metric(name, help, MetricType::Histogram)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// 1, 2, 5, 10, 20, 50 … up to `max_model_len`, as vLLM has them.
+fn length_buckets(max_model_len: u32) -> Vec<f64> {
+    let series = (0..10).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)));
+    series.take_while(|bound| *bound <= u64::from(max_model_len)).map(|b| b as f64).collect()
+}
+
+/// The text as it grows.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn metric(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        kind: MetricType,
+    ) -> Result<MetricEncoder<'_>, std::fmt::Error> {
+        self.0.encode_descriptor(name, help, None, kind)
+    }
+
+    fn gauge(&mut self, name: &'static str, help: &'static str, value: f64) -> std::fmt::Result {
+        ConstGauge::new(value).encode(self.metric(name, help, MetricType::Gauge)?)
+    }
+
+    fn counter(&mut self, name: &'static str, help: &'static str, value: u64) -> std::fmt::Result {
+        ConstCounter::new(value).encode(self.metric(name, help, MetricType::Counter)?)
+    }
+
+    fn counters<const N: usize>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        series: [((&'static str, &'static str), u64); N],
+    ) -> std::fmt::Result {
+        let mut metric = self.metric(name, help, MetricType::Counter)?;
+        for (label, value) in series {
+            ConstCounter::new(value).encode(metric.encode_family(&[label])?)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the log says every few seconds while there is work.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// The engine's state.
+    pub snapshot: Snapshot,
+    /// Open requests that do not run.
+    pub waiting: u64,
+}
+
+impl Progress {
+    /// The line for the time since `earlier`; none when nothing ran and nothing is open.
+    ///
+    /// Rates are per second over `elapsed`; the hit rate is that of this stretch of time.
+    pub fn line(&self, earlier: &Progress, elapsed: Duration) -> Option<String> {
+        let (now, then) = (&self.snapshot, &earlier.snapshot);
+        if now.steps_total == then.steps_total && now.running == 0 && self.waiting == 0 {
+            return None;
+        }
+        let rate = |now: u64, then: u64| (now - then) as f64 / elapsed.as_secs_f64();
+        let queries = now.prefix_queries_total - then.prefix_queries_total;
+        let hits = now.prefix_hits_total - then.prefix_hits_total;
+        let hit_rate = if queries == 0 { 0.0 } else { hits as f64 / queries as f64 };
+        Some(format!(
+            "Engine 000: Avg prompt throughput: {:.1} tokens/s, \
+             Avg generation throughput: {:.1} tokens/s, Running: {} reqs, Waiting: {} reqs, \
+             CPU KV cache usage: {:.1}%, Prefix cache hit rate: {:.1}%",
+            rate(now.prompt_tokens_total, then.prompt_tokens_total),
+            rate(now.generation_tokens_total, then.generation_tokens_total),
+            now.running,
+            self.waiting,
+            100.0 * now.kv_usage(),
+            100.0 * hit_rate,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(snapshot: Snapshot) -> Progress {
+        Progress { snapshot, waiting: 2 }
+    }
+
+    #[test]
+    fn the_progress_line_has_the_words_that_vllm_users_look_for() {
+        let now = Snapshot {
+            running: 3,
+            blocks_used: 1,
+            blocks_total: 8,
+            steps_total: 5,
+            prompt_tokens_total: 150,
+            generation_tokens_total: 25,
+            prefix_queries_total: 40,
+            prefix_hits_total: 10,
+            ..Snapshot::default()
+        };
+        let line = progress(now).line(&progress(Snapshot::default()), Duration::from_secs(10));
+        assert_eq!(
+            line.unwrap(),
+            "Engine 000: Avg prompt throughput: 15.0 tokens/s, Avg generation throughput: 2.5 \
+             tokens/s, Running: 3 reqs, Waiting: 2 reqs, CPU KV cache usage: 12.5%, Prefix cache \
+             hit rate: 25.0%"
+        );
+    }
+
+    #[test]
+    fn an_idle_engine_says_nothing() {
+        let idle = Progress { snapshot: Snapshot::default(), waiting: 0 };
+        assert_eq!(idle.line(&idle, Duration::from_secs(10)), None);
+    }
+
+    #[test]
+    fn length_buckets_end_at_the_models_length() {
+        assert_eq!(length_buckets(30), [1.0, 2.0, 5.0, 10.0, 20.0]);
+    }
+}

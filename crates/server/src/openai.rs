@@ -1,0 +1,8 @@
+//! The wire, as OpenAI and vLLM spell it: what comes in, what goes out. No decisions here.
+
+pub mod error;
+pub mod types;
+pub mod reply;
+pub mod completions;
+pub mod chat;
+pub mod models;

@@ -1,0 +1,245 @@
+//! What both endpoints' answers have in common: usage, timings, finish reasons, stream chunks.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+/// Which endpoint answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/v1/completions`.
+    Completions,
+    /// `/v1/chat/completions`.
+    Chat,
+}
+
+/// Why a choice ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Finish {
+    /// An end token, a stop token or a stop string.
+    Stop,
+    /// `max_tokens` were generated.
+    Length,
+}
+
+impl Finish {
+    /// As the wire spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// What a request cost, in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Tokens of all prompts, each counted once whatever `n` is.
+    pub prompt_tokens: u32,
+    /// Tokens generated for all choices; those after a stop string are not counted.
+    pub completion_tokens: u32,
+    /// Their sum.
+    pub total_tokens: u32,
+    /// Known when every choice has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens_details: Option<PromptTokensDetails>,
+}
+
+/// Where the prompt's keys and values came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PromptTokensDetails {
+    /// Prompt tokens found in the prefix cache.
+    pub cached_tokens: u32,
+}
+
+/// How long the stages of a request took; our own addition to OpenAI's replies.
+///
+/// With several choices: from the earliest start to the latest end of each stage.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Timings {
+    /// From submit to the first step, in milliseconds.
+    pub queue_ms: f64,
+    /// From the first step to the first token.
+    pub prefill_ms: f64,
+    /// From the first token to the end.
+    pub decode_ms: f64,
+    /// Prompt tokens found in the prefix cache.
+    pub cached_prompt_tokens: u32,
+}
+
+/// What stands at the head of every reply and chunk.
+#[derive(Debug, Clone)]
+pub struct ReplyHead {
+    /// Which endpoint answers.
+    pub endpoint: Endpoint,
+    /// Id of the reply.
+    pub id: String,
+    /// Unix time in seconds.
+    pub created: u64,
+    /// Name of the model.
+    pub model: String,
+}
+
+/// One piece of a choice.
+#[derive(Debug)]
+pub struct Delta<'a> {
+    /// Which choice.
+    pub index: usize,
+    /// Whether it is the choice's first piece.
+    pub first: bool,
+    /// New text.
+    pub text: &'a str,
+    /// Set in the choice's last piece.
+    pub finish: Option<Finish>,
+}
+
+/// What a chunk says besides its piece.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// `usage`: absent, null or the figures.
+    pub usage: UsageField,
+    /// `timings` of the last chunk.
+    pub timings: Option<Timings>,
+}
+
+/// The `usage` field of a chunk.
+#[derive(Debug, Default)]
+pub enum UsageField {
+    /// The client did not ask for usage.
+    #[default]
+    Absent,
+    /// It comes in the last chunk.
+    Null,
+    /// So far, or in all.
+    Figures(Usage),
+}
+
+/// Writes the chunks of one stream as server-sent events.
+///
+/// What does not change from chunk to chunk is written once, at the start of the stream; a chunk is
+/// then a copy of it and the escaped text, in one allocation.
+#[derive(Debug)]
+pub struct ChunkWriter {
+    endpoint: Endpoint,
+    head: Vec<u8>,
+}
+
+/// Room for what a chunk has besides head and text, without usage: about 90 bytes.
+const CHUNK_BYTES: usize = 128;
+
+impl ChunkWriter {
+    /// A writer for the stream that begins with `head`.
+    pub fn new(head: &ReplyHead) -> Self {
+        let object = match head.endpoint {
+            Endpoint::Completions => "text_completion",
+            Endpoint::Chat => "chat.completion.chunk",
+        };
+        let mut bytes = b"data: {\"id\":".to_vec();
+        push_json(&mut bytes, &head.id);
+        bytes.extend_from_slice(b",\"object\":\"");
+        bytes.extend_from_slice(object.as_bytes());
+        bytes.extend_from_slice(b"\",\"created\":");
+        push_json(&mut bytes, &head.created);
+        bytes.extend_from_slice(b",\"model\":");
+        push_json(&mut bytes, &head.model);
+        bytes.extend_from_slice(b",\"choices\":[");
+        ChunkWriter { endpoint: head.endpoint, head: bytes }
+    }
+
+    /// The chunk that carries `delta`.
+    pub fn delta(&self, delta: &Delta<'_>, extras: &Extras) -> Bytes {
+        let mut chunk = Vec::with_capacity(self.head.len() + delta.text.len() + CHUNK_BYTES);
+        chunk.extend_from_slice(&self.head);
+        chunk.extend_from_slice(b"{\"index\":");
+        push_json(&mut chunk, &delta.index);
+        chunk.extend_from_slice(match (self.endpoint, delta.first) {
+            (Endpoint::Completions, _) => b",\"text\":".as_slice(),
+            (Endpoint::Chat, true) => b",\"delta\":{\"role\":\"assistant\",\"content\":",
+            (Endpoint::Chat, false) => b",\"delta\":{\"content\":",
+        });
+        push_json(&mut chunk, delta.text);
+        if self.endpoint == Endpoint::Chat {
+            chunk.push(b'}');
+        }
+        chunk.extend_from_slice(b",\"logprobs\":null,\"finish_reason\":");
+        push_json(&mut chunk, &delta.finish);
+        chunk.push(b'}');
+        close(chunk, extras)
+    }
+
+    /// The chunk without choices that carries usage and timings.
+    pub fn without_choices(&self, extras: &Extras) -> Bytes {
+        close(self.head.clone(), extras)
+    }
+}
+
+/// Ends the list of choices, adds what is due and ends the event.
+fn close(mut chunk: Vec<u8>, extras: &Extras) -> Bytes {
+    chunk.push(b']');
+    match &extras.usage {
+        UsageField::Absent => {}
+        UsageField::Null => chunk.extend_from_slice(b",\"usage\":null"),
+        UsageField::Figures(usage) => {
+            chunk.extend_from_slice(b",\"usage\":");
+            push_json(&mut chunk, usage);
+        }
+    }
+    if let Some(timings) = &extras.timings {
+        chunk.extend_from_slice(b",\"timings\":");
+        push_json(&mut chunk, timings);
+    }
+    chunk.extend_from_slice(b"}\n\n");
+    chunk.into()
+}
+
+/// The end of a stream that has told everything.
+pub fn done() -> Bytes {
+    Bytes::from_static(b"data: [DONE]\n\n")
+}
+
+/// The end of a stream that failed: `error` is an [`ApiError`](super::error::ApiError)'s body.
+pub fn error_event(error: &[u8]) -> Bytes {
+    [b"event: error\ndata: ".as_slice(), error, b"\n\n"].concat().into()
+}
+
+fn push_json<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) {
+    serde_json::to_writer(bytes, value).expect("a Vec takes every byte and figures are finite");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(endpoint: Endpoint) -> ReplyHead {
+        ReplyHead { endpoint, id: "x-1".into(), created: 7, model: "m\"".into() }
+    }
+
+    #[test]
+    fn a_chunk_is_one_event_with_escaped_text() {
+        let delta = Delta { index: 1, first: true, text: "a\"\n", finish: None };
+        let chunk =
+            ChunkWriter::new(&head(Endpoint::Completions)).delta(&delta, &Extras::default());
+        assert_eq!(
+            std::str::from_utf8(&chunk).unwrap(),
+            "data: {\"id\":\"x-1\",\"object\":\"text_completion\",\"created\":7,\"model\":\"m\\\"\",\
+             \"choices\":[{\"index\":1,\"text\":\"a\\\"\\n\",\"logprobs\":null,\
+             \"finish_reason\":null}]}\n\n"
+        );
+    }
+
+    #[test]
+    fn only_the_first_chat_chunk_names_the_role() {
+        let writer = ChunkWriter::new(&head(Endpoint::Chat));
+        let chunk = |first| {
+            let delta = Delta { index: 0, first, text: "a", finish: Some(Finish::Length) };
+            let bytes = writer.delta(&delta, &Extras { usage: UsageField::Null, timings: None });
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        assert!(chunk(true).contains(
+            "\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"a\"},\
+             \"logprobs\":null,\"finish_reason\":\"length\"}],\"usage\":null}\n\n"
+        ));
+        assert!(chunk(false).contains("\"delta\":{\"content\":\"a\"}"));
+    }
+}

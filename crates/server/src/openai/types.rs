@@ -1,0 +1,425 @@
+//! Request bodies as they arrive: shapes are checked here, values in `validate`.
+
+use std::fmt;
+
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::limits::{MESSAGES, PROMPTS};
+use crate::openai::error::ApiError;
+
+/// Reads a body; an error names the field that does not have the right shape.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.into_inner().to_string();
+        // A root error's path is a lone dot.
+        match path.as_str() {
+            "." | "?" => ApiError::Invalid { param: None, message: format!("bad body: {message}") },
+            _ => ApiError::invalid(path.clone(), format!("bad `{path}`: {message}")),
+        }
+    })?;
+    json.end().map_err(|error| ApiError::Invalid {
+        param: None,
+        message: format!("bad body: {error}"),
+    })?;
+    Ok(value)
+}
+
+/// Declares [`GenerationBody`]: each field is optional, `null` counts as absent, a field that
+/// comes twice is an error, the names in `UNSUPPORTED` are kept for `validate`, others are dropped.
+macro_rules! generation_body {
+    ($($(#[$doc:meta])+ $field:ident: $kind:ty,)+) => {
+        /// Body of `/v1/completions` and `/v1/chat/completions`: each reads the fields it has.
+        #[derive(Debug, Default)]
+        pub struct GenerationBody {
+            $($(#[$doc])+ pub $field: Option<$kind>,)+
+            /// What came in fields that are known but not served.
+            pub unsupported: Vec<(&'static str, Value)>,
+        }
+
+        impl<'de> Visitor<'de> for BodyVisitor {
+            type Value = GenerationBody;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<GenerationBody, A::Error> {
+                let mut body = GenerationBody::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        $(stringify!($field) => {
+                            if body.$field.is_some() {
+                                return Err(A::Error::duplicate_field(stringify!($field)));
+                            }
+                            body.$field = map.next_value()?;
+                        })+
+                        other => match UNSUPPORTED.iter().find(|(name, _)| *name == other) {
+                            Some((name, _)) => body.unsupported.push((*name, map.next_value()?)),
+                            None => {
+                                map.next_value::<IgnoredAny>()?;
+                            }
+                        },
+                    }
+                }
+                Ok(body)
+            }
+        }
+    };
+}
+
+struct BodyVisitor;
+
+generation_body! {
+    /// Name of the model; absent or empty: the one that is served.
+    model: String,
+    /// Completions: what to continue.
+    prompt: Prompt,
+    /// Chat: what was said.
+    messages: Messages,
+    /// Longest answer in tokens.
+    max_tokens: i64,
+    /// Chat's newer name of `max_tokens`; wins over it.
+    max_completion_tokens: i64,
+    /// Tokens before which the answer may not stop.
+    min_tokens: i64,
+    /// Whether the model's end tokens are ordinary tokens.
+    ignore_eos: bool,
+    /// 0: the most likely token.
+    temperature: f64,
+    /// Nucleus.
+    top_p: f64,
+    /// Candidates; 0 or -1: all.
+    top_k: i64,
+    /// Least probability of a candidate, as a fraction of the best one's.
+    min_p: f64,
+    /// Divides the logits of tokens seen in prompt or answer.
+    repetition_penalty: f64,
+    /// Subtracted from the logits of tokens seen in the answer.
+    presence_penalty: f64,
+    /// Subtracted once per occurrence in the answer.
+    frequency_penalty: f64,
+    /// Makes sampling repeatable.
+    seed: i64,
+    /// Strings that end the answer.
+    stop: Strings,
+    /// Tokens that end the answer.
+    stop_token_ids: Vec<i64>,
+    /// Answers per prompt.
+    n: i64,
+    /// Whether to stream.
+    stream: bool,
+    /// What the stream tells besides text.
+    stream_options: StreamOptions,
+}
+
+impl<'de> Deserialize<'de> for GenerationBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(BodyVisitor)
+    }
+}
+
+/// A test whether a value of an unsupported field asks for nothing.
+pub type AsksForNothing = fn(&Value) -> bool;
+
+/// Fields whose silent dropping would change the answer, each with the values that do not.
+/// Everything else that is unknown is ignored, as OpenAI's own fields for billing and storage are.
+pub const UNSUPPORTED: [(&str, AsksForNothing); 45] = [
+    ("add_generation_prompt", |v| v.is_null() || v == &Value::Bool(true)),
+    ("add_special_tokens", Value::is_null),
+    ("allowed_token_ids", is_empty),
+    ("audio", is_empty),
+    ("bad_words", is_empty),
+    ("best_of", |v| is_empty(v) || v == &Value::from(1)),
+    ("cache_salt", is_empty),
+    ("chat_template", is_empty),
+    ("chat_template_kwargs", is_empty),
+    ("continue_final_message", is_empty),
+    ("documents", is_empty),
+    ("dry_multiplier", is_empty),
+    ("ebnf", is_empty),
+    ("echo", is_empty),
+    ("function_call", |v| is_empty(v) || is_one_of(v, &["none", "auto"])),
+    ("functions", is_empty),
+    ("grammar", is_empty),
+    ("guided_choice", is_empty),
+    ("guided_grammar", is_empty),
+    ("guided_json", is_empty),
+    ("guided_regex", is_empty),
+    ("include_stop_str_in_output", is_empty),
+    ("json_schema", is_empty),
+    ("length_penalty", is_one),
+    ("logit_bias", is_empty),
+    ("logits_processors", is_empty),
+    ("logprobs", |v| v.is_null() || v == &Value::Bool(false)),
+    ("mirostat", is_empty),
+    ("modalities", |v| is_empty(v) || v == &Value::from(vec!["text"])),
+    ("n_predict", |v| v.is_null() || v == &Value::from(-1)),
+    ("prompt_embeds", is_empty),
+    ("prompt_logprobs", Value::is_null),
+    ("regex", is_empty),
+    ("response_format", |v| is_empty(v) || v["type"] == "text"),
+    ("return_token_ids", is_empty),
+    ("skip_special_tokens", |v| v.is_null() || v == &Value::Bool(true)),
+    ("structured_outputs", is_empty),
+    ("suffix", is_empty),
+    ("tool_choice", |v| is_empty(v) || is_one_of(v, &["none", "auto"])),
+    ("tools", is_empty),
+    ("top_logprobs", is_empty),
+    ("truncate_prompt_tokens", Value::is_null),
+    ("typical_p", is_one),
+    ("use_beam_search", is_empty),
+    ("xtc_probability", is_empty),
+];
+
+/// Null, false, zero, and empty strings, lists and objects.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(on) => !on,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    }
+}
+
+fn is_one(value: &Value) -> bool {
+    value.is_null() || value.as_f64() == Some(1.0)
+}
+
+fn is_one_of(value: &Value, names: &[&str]) -> bool {
+    value.as_str().is_some_and(|text| names.contains(&text))
+}
+
+/// `stream_options`.
+#[derive(Debug, Default, Deserialize)]
+pub struct StreamOptions {
+    /// Whether a last chunk carries the usage.
+    pub include_usage: Option<bool>,
+    /// Whether every chunk carries the usage so far.
+    pub continuous_usage_stats: Option<bool>,
+}
+
+/// One string or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+pub enum Strings {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+/// `prompt`: a text, ids, or a list of either.
+#[derive(Debug)]
+pub struct Prompt(pub Vec<PromptItem>);
+
+/// One prompt.
+#[derive(Debug)]
+pub enum PromptItem {
+    /// To be tokenised.
+    Text(String),
+    /// Ids as they came: any integer.
+    Ids(Vec<i64>),
+}
+
+impl<'de> Deserialize<'de> for Prompt {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PromptVisitor;
+        impl<'de> Visitor<'de> for PromptVisitor {
+            type Value = Prompt;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, a list of token ids, or a list of either")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Prompt, E> {
+                Ok(Prompt(vec![PromptItem::Text(text.to_owned())]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Prompt, A::Error> {
+                let mut items = Vec::new();
+                match list.next_element()? {
+                    None => return Ok(Prompt(items)),
+                    Some(Element::Item(item)) => items.push(item),
+                    // A list that begins with an id holds ids only.
+                    Some(Element::Id(first)) => {
+                        let mut ids = vec![first];
+                        while let Some(id) = list.next_element()? {
+                            ids.push(id);
+                        }
+                        return Ok(Prompt(vec![PromptItem::Ids(ids)]));
+                    }
+                }
+                while let Some(element) = list.next_element()? {
+                    match element {
+                        Element::Item(_) if items.len() == PROMPTS => {
+                            return Err(A::Error::custom(format!(
+                                "more than {PROMPTS} prompts in one request; send several requests"
+                            )));
+                        }
+                        Element::Item(item) => items.push(item),
+                        Element::Id(id) => {
+                            return Err(A::Error::custom(format!(
+                                "the token id {id} stands beside whole prompts"
+                            )));
+                        }
+                    }
+                }
+                Ok(Prompt(items))
+            }
+        }
+        deserializer.deserialize_any(PromptVisitor)
+    }
+}
+
+/// One element of a list of prompts.
+enum Element {
+    Id(i64),
+    Item(PromptItem),
+}
+
+impl<'de> Deserialize<'de> for Element {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ElementVisitor;
+        impl<'de> Visitor<'de> for ElementVisitor {
+            type Value = Element;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, a token id, or a list of token ids")
+            }
+
+            fn visit_i64<E>(self, id: i64) -> Result<Element, E> {
+                Ok(Element::Id(id))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, id: u64) -> Result<Element, E> {
+                let id =
+                    i64::try_from(id).map_err(|_| E::custom(format!("{id} is no token id")))?;
+                Ok(Element::Id(id))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Element, E> {
+                Ok(Element::Item(PromptItem::Text(text.to_owned())))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Element, A::Error> {
+                let mut ids = Vec::new();
+                while let Some(id) = list.next_element()? {
+                    ids.push(id);
+                }
+                Ok(Element::Item(PromptItem::Ids(ids)))
+            }
+        }
+        deserializer.deserialize_any(ElementVisitor)
+    }
+}
+
+/// `messages`, at most [`MESSAGES`].
+#[derive(Debug)]
+pub struct Messages(pub Vec<ChatMessage>);
+
+impl<'de> Deserialize<'de> for Messages {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MessagesVisitor;
+        impl<'de> Visitor<'de> for MessagesVisitor {
+            type Value = Messages;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of messages")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Messages, A::Error> {
+                let mut messages = Vec::new();
+                while let Some(message) = list.next_element()? {
+                    if messages.len() == MESSAGES {
+                        return Err(A::Error::custom(format!("more than {MESSAGES} messages")));
+                    }
+                    messages.push(message);
+                }
+                Ok(Messages(messages))
+            }
+        }
+        deserializer.deserialize_seq(MessagesVisitor)
+    }
+}
+
+/// One message of a chat.
+#[derive(Debug, Deserialize)]
+pub struct ChatMessage {
+    /// Who speaks.
+    pub role: String,
+    /// What is said; an assistant's message may have none.
+    #[serde(default)]
+    pub content: Option<Content>,
+    /// Calls that the assistant made: not served.
+    #[serde(default)]
+    pub tool_calls: Option<Value>,
+    /// Its older name.
+    #[serde(default)]
+    pub function_call: Option<Value>,
+}
+
+impl ChatMessage {
+    /// The first field of this message that asks for something that is not served.
+    pub fn unsupported_field(&self) -> Option<&'static str> {
+        let asks = |field: &Option<Value>| field.as_ref().is_some_and(|value| !is_empty(value));
+        if asks(&self.tool_calls) {
+            Some("tool_calls")
+        } else if asks(&self.function_call) {
+            Some("function_call")
+        } else {
+            None
+        }
+    }
+}
+
+/// `content` of a message.
+#[derive(Debug)]
+pub enum Content {
+    /// A string.
+    Text(String),
+    /// A list of parts.
+    Parts(Vec<Part>),
+}
+
+/// One part of a content: `{"type": "text", "text": …}`; other types are refused by `validate`.
+#[derive(Debug, Deserialize)]
+pub struct Part {
+    /// What the part is.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The text of a text part.
+    #[serde(default)]
+    pub text: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ContentVisitor;
+        impl<'de> Visitor<'de> for ContentVisitor {
+            type Value = Content;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of text parts")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
+                Ok(Content::Text(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Content, A::Error> {
+                let mut parts = Vec::new();
+                while let Some(part) = list.next_element()? {
+                    parts.push(part);
+                }
+                Ok(Content::Parts(parts))
+            }
+        }
+        deserializer.deserialize_any(ContentVisitor)
+    }
+}

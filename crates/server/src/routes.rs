@@ -1,0 +1,66 @@
+//! Which path goes where, and who may ask.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use constant_time_eq::constant_time_eq;
+use http::{Request, header};
+
+use crate::app::App;
+use crate::openai::error::ApiError;
+use crate::{generate, health, tokenize};
+
+/// Paths that need no key. Everything else does, also what does not exist.
+pub const OPEN_PATHS: [&str; 2] = ["/health", "/live"];
+
+/// The whole router.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/completions", post(generate::completions))
+        .route("/v1/chat/completions", post(generate::chat))
+        .route("/v1/models", get(health::models))
+        .route("/tokenize", post(tokenize::tokenize))
+        .route("/detokenize", post(tokenize::detokenize))
+        .route("/health", get(health::health))
+        .route("/live", get(health::live))
+        .route("/version", get(health::version))
+        .route("/metrics", get(health::metrics))
+        .route("/server_info", get(health::server_info))
+        .route("/load", get(health::load))
+        .route("/get_load", get(health::get_load))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&app), check_key))
+        .with_state(app)
+}
+
+async fn unknown_path(request: Request<Body>) -> ApiError {
+    ApiError::UnknownPath { path: request.uri().path().to_owned() }
+}
+
+async fn wrong_method(request: Request<Body>) -> ApiError {
+    let path = request.uri().path().to_owned();
+    ApiError::Method { path, method: request.method().to_string() }
+}
+
+async fn check_key(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
+    let open = OPEN_PATHS.contains(&request.uri().path());
+    match &app.config.api_key {
+        Some(key) if !open && !carries(&request, key) => ApiError::Unauthorized.into_response(),
+        _ => next.run(request).await,
+    }
+}
+
+/// Whether the request has `Authorization: Bearer KEY`; takes as long for any wrong key.
+fn carries(request: &Request<Body>, key: &str) -> bool {
+    let Some(value) = request.headers().get(header::AUTHORIZATION) else { return false };
+    let Some((scheme, sent)) = value.as_bytes().split_at_checked("Bearer ".len()) else {
+        return false;
+    };
+    scheme.eq_ignore_ascii_case(b"Bearer ") && constant_time_eq(sent, key.as_bytes())
+}

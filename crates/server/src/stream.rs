@@ -1,0 +1,351 @@
+//! From tokens to text to the client: decoder, stop strings, chunks.
+//!
+//! Which chunks a stream has: one for each step that brought text, the first one for the first
+//! token even if that is only part of a character (so that its arrival can be timed), one for each
+//! token with `continuous_usage_stats`, and one with the finish reason, which carries the last
+//! text; then, if asked for, the usage; then `[DONE]`. Nothing comes before the first token.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use engine::{FinishReason, RequestTimes, TokenId};
+use hyper::body::{Body, Frame};
+use text::{Decoder, StopMatcher, Tokenizer};
+
+use crate::dispatch::{ChoiceEvent, End, Submitted};
+use crate::openai::error::ApiError;
+use crate::openai::reply::{
+    ChunkWriter, Delta, Extras, Finish, PromptTokensDetails, ReplyHead, Timings, Usage, UsageField,
+    done, error_event,
+};
+use crate::validate::{PromptSums, StopRules, StreamRules};
+
+/// A reply in the making.
+pub struct Generation {
+    submitted: Submitted,
+    choices: Vec<Choice>,
+    rules: StopRules,
+    prompts: PromptSums,
+    /// What the log calls it.
+    head: ReplyHead,
+    failure: Option<String>,
+}
+
+/// Text that came to a choice.
+#[derive(Debug)]
+pub struct Piece {
+    choice: usize,
+    first: bool,
+    text: String,
+    finish: Option<Finish>,
+}
+
+impl Generation {
+    /// A reply to what was submitted.
+    pub fn new(
+        submitted: Submitted,
+        tokenizer: &Arc<Tokenizer>,
+        rules: StopRules,
+        prompts: PromptSums,
+        head: ReplyHead,
+    ) -> Self {
+        let choices = (0..submitted.choices()).map(|_| Choice::new(tokenizer, &rules)).collect();
+        Generation { submitted, choices, rules, prompts, head, failure: None }
+    }
+
+    /// Waits for the next event; none when it was cancelled since its reader is too slow.
+    pub async fn next(&mut self) -> Option<ChoiceEvent> {
+        self.submitted.events.recv().await
+    }
+
+    /// Waits until every choice has ended; gives their texts in order.
+    pub async fn collect(&mut self) -> Result<Vec<(String, Finish)>, ApiError> {
+        let mut texts = vec![String::new(); self.choices.len()];
+        while !self.is_done() {
+            let event = self.next().await;
+            let piece = self.take(event)?;
+            texts[piece.choice].push_str(&piece.text);
+        }
+        let finishes = self
+            .choices
+            .iter()
+            .map(|choice| choice.finish.expect("every choice has ended, and not by a failure"));
+        Ok(texts.into_iter().zip(finishes).collect())
+    }
+
+    /// What `event` adds to its choice.
+    pub fn take(&mut self, event: Option<ChoiceEvent>) -> Result<Piece, ApiError> {
+        let piece = self.advance(event);
+        self.failure = piece.as_ref().err().map(ApiError::to_string);
+        piece
+    }
+
+    fn advance(&mut self, event: Option<ChoiceEvent>) -> Result<Piece, ApiError> {
+        let Some(ChoiceEvent { choice: index, token, end }) = event else {
+            let message = "the client reads too slowly; the request was cancelled".to_owned();
+            return Err(ApiError::Failed { message });
+        };
+        let index = usize::from(index);
+        let choice = &mut self.choices[index];
+        let first = choice.generated == 0;
+        let stopped_before = choice.stopped;
+        let mut text = token.map_or_else(String::new, |token| choice.push(token, &self.rules));
+        if let Some(end) = end {
+            self.submitted.ended(index);
+            choice.finish(*end, &mut text)?;
+        } else if choice.stopped && !stopped_before {
+            self.submitted.stop(index);
+        }
+        Ok(Piece { choice: index, first, text, finish: choice.finish })
+    }
+
+    /// Whether every choice has ended.
+    pub fn is_done(&self) -> bool {
+        self.choices.iter().all(|choice| choice.finish.is_some())
+    }
+
+    /// Tokens so far; cached ones are known once every choice has ended.
+    pub fn usage(&self) -> Usage {
+        let completion_tokens = self.choices.iter().map(|choice| choice.generated).sum();
+        let details = PromptTokensDetails { cached_tokens: self.cached_prompt_tokens() };
+        Usage {
+            prompt_tokens: self.prompts.tokens,
+            completion_tokens,
+            total_tokens: self.prompts.tokens + completion_tokens,
+            prompt_tokens_details: self.is_done().then_some(details),
+        }
+    }
+
+    /// How long the stages took, as far as choices have ended.
+    pub fn timings(&self) -> Timings {
+        let times = || self.choices.iter().filter_map(|choice| choice.times.as_ref());
+        let arrived = times().map(|t| t.arrived).min();
+        let scheduled = times().filter_map(|t| t.scheduled).min();
+        let first_token = times().filter_map(|t| t.first_token).min();
+        let finished = times().map(|t| t.finished).max();
+        let stage = |from: Option<engine::Nanos>, to: Option<engine::Nanos>| match (from, to) {
+            (Some(from), Some(to)) => milliseconds(to.since(from)),
+            _ => 0.0,
+        };
+        Timings {
+            queue_ms: stage(arrived, scheduled),
+            prefill_ms: stage(scheduled, first_token),
+            decode_ms: stage(first_token, finished),
+            cached_prompt_tokens: self.cached_prompt_tokens(),
+        }
+    }
+
+    /// The first choice of each prompt says how much of it was cached; its siblings find what the
+    /// first one computed.
+    fn cached_prompt_tokens(&self) -> u32 {
+        let firsts = self.choices.iter().step_by(self.prompts.samples);
+        firsts.filter_map(|choice| choice.times.as_ref()).map(|t| t.cached_prompt_tokens).sum()
+    }
+
+    /// The head of the reply.
+    pub fn head(&self) -> &ReplyHead {
+        &self.head
+    }
+}
+
+/// One line per request, whichever way it ended. No text of the client's in it.
+impl Drop for Generation {
+    fn drop(&mut self) {
+        let outcome = match (&self.failure, self.is_done()) {
+            (Some(_), _) => "failed",
+            (None, true) => "finished",
+            (None, false) => "cancelled",
+        };
+        let finish = self.choices.first().and_then(|choice| choice.finish).map(Finish::as_str);
+        let timings = self.timings();
+        tracing::info!(
+            id = %self.head.id,
+            outcome,
+            finish,
+            failure = self.failure,
+            choices = self.choices.len(),
+            prompt_tokens = self.prompts.tokens,
+            completion_tokens = self.usage().completion_tokens,
+            cached_prompt_tokens = timings.cached_prompt_tokens,
+            queue_ms = timings.queue_ms,
+            prefill_ms = timings.prefill_ms,
+            decode_ms = timings.decode_ms,
+            "request"
+        );
+    }
+}
+
+/// To the microsecond: finer digits are noise.
+fn milliseconds(duration: std::time::Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}
+
+/// One choice of a reply.
+struct Choice {
+    decoder: Decoder,
+    matcher: Option<StopMatcher>,
+    /// Tokens up to and including the one that ended the text.
+    generated: u32,
+    /// Whether a stop string was found: what follows is neither shown nor counted.
+    stopped: bool,
+    finish: Option<Finish>,
+    times: Option<RequestTimes>,
+}
+
+impl Choice {
+    fn new(tokenizer: &Arc<Tokenizer>, rules: &StopRules) -> Self {
+        Choice {
+            decoder: Decoder::new(Arc::clone(tokenizer), true),
+            matcher: rules.strings.clone().map(StopMatcher::new),
+            generated: 0,
+            stopped: false,
+            finish: None,
+            times: None,
+        }
+    }
+
+    /// The text that `token` makes safe to show.
+    fn push(&mut self, token: u32, rules: &StopRules) -> String {
+        if self.stopped {
+            return String::new();
+        }
+        self.generated += 1;
+        if rules.min_tokens <= self.generated && rules.tokens.contains(&TokenId(token)) {
+            return String::new();
+        }
+        let decoded = self.decoder.push(token);
+        self.show(decoded)
+    }
+
+    /// What of `decoded` may be shown.
+    fn show(&mut self, decoded: String) -> String {
+        let Some(matcher) = &mut self.matcher else { return decoded };
+        if decoded.is_empty() {
+            return decoded;
+        }
+        let output = matcher.push(&decoded);
+        self.stopped = output.stopped.is_some();
+        output.emit
+    }
+
+    /// Ends the choice: adds held-back text to `text`.
+    fn finish(&mut self, end: End, text: &mut String) -> Result<(), ApiError> {
+        let (reason, times) = match end {
+            End::Finished { reason, times } => (reason, times),
+            End::Failed(failure) => return Err(failure.into()),
+        };
+        self.times = Some(times);
+        if !self.stopped {
+            let rest = self.decoder.finish();
+            text.push_str(&self.show(rest));
+        }
+        if !self.stopped
+            && let Some(matcher) = &mut self.matcher
+        {
+            text.push_str(&matcher.finish());
+        }
+        self.finish = match reason {
+            _ if self.stopped => Some(Finish::Stop),
+            FinishReason::Stop { .. } => Some(Finish::Stop),
+            FinishReason::Length => Some(Finish::Length),
+            FinishReason::Cancelled => {
+                let message = "the request was cancelled".to_owned();
+                return Err(ApiError::Failed { message });
+            }
+        };
+        Ok(())
+    }
+}
+
+/// The body of a streamed reply.
+pub struct SseBody {
+    generation: Generation,
+    writer: ChunkWriter,
+    rules: StreamRules,
+    /// Chunks that are ready.
+    ready: VecDeque<Bytes>,
+    over: bool,
+}
+
+impl SseBody {
+    /// The stream of `generation`, once its first token has come.
+    ///
+    /// A failure before that is an error, so that it can still be told by the reply's status.
+    pub async fn start(mut generation: Generation, rules: StreamRules) -> Result<Self, ApiError> {
+        let event = generation.next().await;
+        let piece = generation.take(event)?;
+        let writer = ChunkWriter::new(generation.head());
+        let mut body = SseBody { generation, writer, rules, ready: VecDeque::new(), over: false };
+        body.tell(&piece);
+        Ok(body)
+    }
+
+    fn take(&mut self, event: Option<ChoiceEvent>) {
+        match self.generation.take(event) {
+            Ok(piece) => self.tell(&piece),
+            Err(error) => {
+                self.over = true;
+                self.ready.push_back(error_event(&error.body()));
+            }
+        }
+    }
+
+    fn tell(&mut self, piece: &Piece) {
+        self.over = self.generation.is_done();
+        let due = piece.first || !piece.text.is_empty() || piece.finish.is_some();
+        if due || self.rules.continuous_usage {
+            let &Piece { choice: index, first, ref text, finish } = piece;
+            let extras = Extras { usage: self.usage_so_far(), timings: self.last_timings() };
+            self.ready.push_back(self.writer.delta(&Delta { index, first, text, finish }, &extras));
+        }
+        if self.over {
+            if self.rules.include_usage {
+                let usage = UsageField::Figures(self.generation.usage());
+                let timings = Some(self.generation.timings());
+                self.ready.push_back(self.writer.without_choices(&Extras { usage, timings }));
+            }
+            self.ready.push_back(done());
+        }
+    }
+
+    fn usage_so_far(&self) -> UsageField {
+        if self.rules.continuous_usage {
+            UsageField::Figures(self.generation.usage())
+        } else if self.rules.include_usage {
+            UsageField::Null
+        } else {
+            UsageField::Absent
+        }
+    }
+
+    /// The timings, if the chunk in the making is the stream's last one.
+    fn last_timings(&self) -> Option<Timings> {
+        (self.over && !self.rules.include_usage).then(|| self.generation.timings())
+    }
+}
+
+impl Body for SseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let body = self.get_mut();
+        loop {
+            if let Some(chunk) = body.ready.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            }
+            if body.over {
+                return Poll::Ready(None);
+            }
+            let event = ready!(body.generation.submitted.events.poll_recv(context));
+            body.take(event);
+        }
+    }
+}

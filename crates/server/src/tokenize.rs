@@ -1,0 +1,97 @@
+//! `/tokenize` and `/detokenize`, with vLLM's bodies.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use http::Request;
+use serde::{Deserialize, Serialize};
+use text::decode;
+
+use crate::app::App;
+use crate::openai::error::ApiError;
+use crate::openai::types::{Messages, parse};
+
+/// Body of `/tokenize`: a text or a chat.
+#[derive(Debug, Deserialize)]
+struct TokenizeBody {
+    model: Option<String>,
+    prompt: Option<String>,
+    messages: Option<Messages>,
+    /// For a text: whether the model's begin and end tokens are added; true unless said otherwise.
+    add_special_tokens: Option<bool>,
+    /// For a chat: whether the assistant's turn is opened; true unless said otherwise.
+    add_generation_prompt: Option<bool>,
+    return_token_strs: Option<bool>,
+}
+
+/// Reply of `/tokenize`.
+#[derive(Debug, Serialize)]
+pub struct Tokenized {
+    count: usize,
+    max_model_len: u32,
+    tokens: Vec<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_strs: Option<Vec<String>>,
+}
+
+/// Body of `/detokenize`.
+#[derive(Debug, Deserialize)]
+struct DetokenizeBody {
+    model: Option<String>,
+    tokens: Vec<i64>,
+}
+
+/// Reply of `/detokenize`.
+#[derive(Debug, Serialize)]
+pub struct Detokenized {
+    prompt: String,
+}
+
+/// `POST /tokenize`.
+pub async fn tokenize(
+    State(app): State<Arc<App>>,
+    request: Request<Body>,
+) -> Result<Json<Tokenized>, ApiError> {
+    let body = app.receive(request).await?;
+    app.work_on(body, |app, body| tokenized(app, &parse(body)?)).await.map(Json)
+}
+
+/// `POST /detokenize`.
+pub async fn detokenize(
+    State(app): State<Arc<App>>,
+    request: Request<Body>,
+) -> Result<Json<Detokenized>, ApiError> {
+    let body = app.receive(request).await?;
+    app.work_on(body, |app, body| detokenized(app, &parse(body)?)).await.map(Json)
+}
+
+fn tokenized(app: &App, body: &TokenizeBody) -> Result<Tokenized, ApiError> {
+    let door = app.door();
+    door.model(body.model.as_deref())?;
+    let tokens = match (&body.prompt, &body.messages) {
+        (Some(prompt), None) => door.text_prompt(prompt, body.add_special_tokens != Some(false))?,
+        (None, Some(messages)) => {
+            door.chat_prompt(messages, body.add_generation_prompt != Some(false))?
+        }
+        (Some(_), Some(_)) => {
+            return Err(ApiError::invalid("messages", "give `prompt` or `messages`, not both"));
+        }
+        (None, None) => return Err(ApiError::invalid("prompt", "`prompt` is missing")),
+    };
+    let token_strs = (body.return_token_strs == Some(true)).then(|| {
+        let spelling = |id: &u32| app.tokenizer.token_text(*id).unwrap_or_default().to_owned();
+        tokens.iter().map(spelling).collect()
+    });
+    let max_model_len = app.info.max_model_len;
+    Ok(Tokenized { count: tokens.len(), max_model_len, tokens, token_strs })
+}
+
+fn detokenized(app: &App, body: &DetokenizeBody) -> Result<Detokenized, ApiError> {
+    let door = app.door();
+    door.model(body.model.as_deref())?;
+    let check = |(index, id): (usize, &i64)| door.token("tokens", index, *id);
+    let ids: Vec<u32> = body.tokens.iter().enumerate().map(check).collect::<Result<_, _>>()?;
+    Ok(Detokenized { prompt: decode(&app.tokenizer, &ids, false) })
+}

@@ -1,0 +1,412 @@
+//! The one door: bodies become requests that the engine can serve. Nobody checks again behind it.
+
+use std::sync::Arc;
+
+use engine::{Limits, Request, SubmitError, TokenId};
+use sampling::SamplingParams;
+use text::{ChatTemplate, ControlTokens, Message, StopStrings, Tokenizer};
+
+use crate::limits::{
+    CHOICES, COMPLETION_TOKENS_DEFAULT, PROMPTS, SAMPLES, STOP_STRING_BYTES, STOP_STRINGS,
+    STOP_TOKENS,
+};
+use crate::openai::error::ApiError;
+use crate::openai::reply::Endpoint;
+use crate::openai::types::{
+    ChatMessage, Content, GenerationBody, Messages, Prompt, PromptItem, Strings, UNSUPPORTED,
+};
+
+mod parameters;
+
+use parameters::Parameters;
+
+/// What a body is checked against.
+#[derive(Debug, Clone, Copy)]
+pub struct Door<'a> {
+    /// Name of the model.
+    pub model: &'a str,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// Its chat template, if it has one.
+    pub template: Option<&'a ChatTemplate>,
+    /// What the engine can serve.
+    pub limits: Limits,
+}
+
+/// A body that can be served.
+#[derive(Debug)]
+pub struct Valid {
+    /// One engine request per choice; the choices of one prompt stand together.
+    pub requests: Vec<Request<SamplingParams>>,
+    /// What ends each choice.
+    pub rules: StopRules,
+    /// How many prompts there are, and how long they are.
+    pub prompts: PromptSums,
+    /// How to stream; none: the reply is sent as a whole.
+    pub stream: Option<StreamRules>,
+}
+
+/// What decides about the end of every choice of a reply.
+#[derive(Debug, Clone)]
+pub struct StopRules {
+    /// Tokens that end the answer and are not shown.
+    pub tokens: Vec<TokenId>,
+    /// How many tokens an answer has at least.
+    pub min_tokens: u32,
+    /// Strings that end the answer and are not shown.
+    pub strings: Option<Arc<StopStrings>>,
+}
+
+/// How many choices each prompt has, and how long the prompts are.
+#[derive(Debug, Clone, Copy)]
+pub struct PromptSums {
+    /// Tokens of all prompts.
+    pub tokens: u32,
+    /// Choices per prompt.
+    pub samples: usize,
+}
+
+/// What a stream tells besides text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamRules {
+    /// Whether a last chunk carries the usage.
+    pub include_usage: bool,
+    /// Whether every chunk carries the usage so far.
+    pub continuous_usage: bool,
+}
+
+impl Door<'_> {
+    /// Checks a body of `endpoint`. The cheap checks come first, the prompts last.
+    pub fn generation(&self, endpoint: Endpoint, body: GenerationBody) -> Result<Valid, ApiError> {
+        refuse_unsupported(endpoint, &body)?;
+        self.model(body.model.as_deref())?;
+        let stream = stream_rules(&body)?;
+        let samples = samples(body.n)?;
+        let rules = self.stop_rules(&body)?;
+        let asked = asked_tokens(endpoint, &body, rules.min_tokens)?;
+        let vocabulary_len = self.tokenizer.vocabulary_len();
+        let parameters = Parameters::new(&body, &rules.tokens, rules.min_tokens, vocabulary_len)?;
+        let prompts = self.prompts(endpoint, &body)?;
+        if CHOICES < prompts.len() * samples {
+            let count = prompts.len();
+            let message = format!(
+                "{count} prompts with n = {samples} make {} choices, more than {CHOICES}",
+                count * samples
+            );
+            return Err(ApiError::invalid("n", message));
+        }
+        let tokens = prompts.iter().map(|prompt| prompt.len() as u32).sum();
+        let mut requests = Vec::with_capacity(prompts.len() * samples);
+        for prompt in prompts {
+            let request = self.request(endpoint, prompt, asked, &rules)?;
+            for index in 0..samples {
+                let Request { prompt, max_tokens, min_tokens, stop_tokens, .. } = request.clone();
+                let params = parameters.choice(index);
+                requests.push(Request { prompt, max_tokens, min_tokens, stop_tokens, params });
+            }
+        }
+        Ok(Valid { requests, rules, prompts: PromptSums { tokens, samples }, stream })
+    }
+
+    /// Checks that `model` is the one that is served; absent or empty stands for it.
+    pub fn model(&self, model: Option<&str>) -> Result<(), ApiError> {
+        match model {
+            Some(model) if !model.is_empty() && model != self.model => {
+                let (model, served) = (model.to_owned(), self.model.to_owned());
+                Err(ApiError::UnknownModel { model, served })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ids of a raw prompt.
+    pub fn text_prompt(&self, text: &str, special_tokens: bool) -> Result<Vec<u32>, ApiError> {
+        let ids = if special_tokens {
+            self.tokenizer.encode_prompt(text)
+        } else {
+            self.tokenizer.encode(text, ControlTokens::Parse)
+        };
+        ids.map_err(|error| ApiError::invalid("prompt", error.to_string()))
+    }
+
+    /// Ids of a chat.
+    pub fn chat_prompt(
+        &self,
+        messages: &Messages,
+        generation_prompt: bool,
+    ) -> Result<Vec<u32>, ApiError> {
+        let Some(template) = self.template else {
+            let message = "this model has no chat template; use /v1/completions";
+            return Err(ApiError::invalid("messages", message));
+        };
+        if messages.0.is_empty() {
+            return Err(ApiError::invalid("messages", "there must be at least one message"));
+        }
+        let messages: Vec<Message> =
+            (0..).zip(&messages.0).map(|(i, m)| message(i, m)).collect::<Result<_, _>>()?;
+        let bad = |error: &dyn std::fmt::Display| ApiError::invalid("messages", error.to_string());
+        let segments = template.render(&messages, generation_prompt).map_err(|e| bad(&e))?;
+        self.tokenizer.encode_segments(&segments).map_err(|e| bad(&e))
+    }
+
+    /// Checks that `id` is in the vocabulary.
+    pub fn token(&self, param: &str, index: usize, id: i64) -> Result<u32, ApiError> {
+        let count = self.tokenizer.vocabulary_len();
+        match u32::try_from(id) {
+            Ok(token) if (token as usize) < count => Ok(token),
+            _ => {
+                let message = format!("token id {id} is outside the vocabulary 0..{count}");
+                Err(ApiError::invalid(format!("{param}[{index}]"), message))
+            }
+        }
+    }
+
+    fn prompts(
+        &self,
+        endpoint: Endpoint,
+        body: &GenerationBody,
+    ) -> Result<Vec<Vec<TokenId>>, ApiError> {
+        let ids = match endpoint {
+            Endpoint::Completions => self.raw_prompts(body.prompt.as_ref())?,
+            Endpoint::Chat => {
+                let Some(messages) = &body.messages else {
+                    return Err(ApiError::invalid("messages", "`messages` is missing"));
+                };
+                vec![self.chat_prompt(messages, true)?]
+            }
+        };
+        Ok(ids.into_iter().map(|ids| ids.into_iter().map(TokenId).collect()).collect())
+    }
+
+    fn raw_prompts(&self, prompt: Option<&Prompt>) -> Result<Vec<Vec<u32>>, ApiError> {
+        let Some(Prompt(items)) = prompt else {
+            return Err(ApiError::invalid("prompt", "`prompt` is missing"));
+        };
+        if !(1..=PROMPTS).contains(&items.len()) {
+            let message = format!("{} prompts; give 1 to {PROMPTS}", items.len());
+            return Err(ApiError::invalid("prompt", message));
+        }
+        let mut prompts = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let param = if items.len() == 1 { "prompt".into() } else { format!("prompt[{index}]") };
+            let ids = match item {
+                PromptItem::Text(text) => self.text_prompt(text, true)?,
+                PromptItem::Ids(ids) => {
+                    let check = |(index, id): (usize, &i64)| self.token(&param, index, *id);
+                    ids.iter().enumerate().map(check).collect::<Result<_, _>>()?
+                }
+            };
+            if ids.is_empty() {
+                return Err(ApiError::invalid(
+                    param,
+                    "the prompt has no tokens; give at least one",
+                ));
+            }
+            prompts.push(ids);
+        }
+        Ok(prompts)
+    }
+
+    fn stop_rules(&self, body: &GenerationBody) -> Result<StopRules, ApiError> {
+        let strings = match &body.stop {
+            None => Vec::new(),
+            Some(Strings::One(string)) => vec![string.clone()],
+            Some(Strings::Many(strings)) => strings.clone(),
+        };
+        if STOP_STRINGS < strings.len() {
+            let message = format!("{} stop strings, more than {STOP_STRINGS}", strings.len());
+            return Err(ApiError::invalid("stop", message));
+        }
+        for string in &strings {
+            if !(1..=STOP_STRING_BYTES).contains(&string.len()) {
+                let length = string.len();
+                let message =
+                    format!("a stop string of {length} bytes; give 1 to {STOP_STRING_BYTES}");
+                return Err(ApiError::invalid("stop", message));
+            }
+        }
+        let ids = body.stop_token_ids.as_deref().unwrap_or_default();
+        if STOP_TOKENS < ids.len() {
+            let message = format!("{} stop tokens, more than {STOP_TOKENS}", ids.len());
+            return Err(ApiError::invalid("stop_token_ids", message));
+        }
+        let mut tokens = Vec::new();
+        if body.ignore_eos != Some(true) {
+            tokens.extend(self.tokenizer.end_tokens().iter().copied().map(TokenId));
+        }
+        for (index, id) in ids.iter().enumerate() {
+            tokens.push(TokenId(self.token("stop_token_ids", index, *id)?));
+        }
+        let min_tokens = body.min_tokens.unwrap_or(0);
+        let min_tokens = u32::try_from(min_tokens).map_err(|_| {
+            ApiError::invalid("min_tokens", format!("min_tokens is {min_tokens}; give 0 or more"))
+        })?;
+        let strings = (!strings.is_empty()).then(|| Arc::new(StopStrings::new(strings)));
+        Ok(StopRules { tokens, min_tokens, strings })
+    }
+
+    /// The engine's view of one prompt, without its sampling.
+    fn request(
+        &self,
+        endpoint: Endpoint,
+        prompt: Vec<TokenId>,
+        asked: Asked,
+        rules: &StopRules,
+    ) -> Result<Request<()>, ApiError> {
+        let room = u32::try_from(prompt.len()).map_or(0, |len| self.longest().saturating_sub(len));
+        let max_tokens = asked.tokens.unwrap_or(match endpoint {
+            Endpoint::Completions => COMPLETION_TOKENS_DEFAULT.min(room),
+            Endpoint::Chat => room,
+        });
+        let prompt_param = match endpoint {
+            Endpoint::Completions => "prompt",
+            Endpoint::Chat => "messages",
+        };
+        if room == 0 {
+            let (tokens, longest) = (prompt.len(), self.longest());
+            let message = format!(
+                "the prompt has {tokens} tokens; with at least one token of answer that is more \
+                 than the context of {longest} tokens; shorten the prompt"
+            );
+            return Err(ApiError::ContextLength { param: prompt_param, message });
+        }
+        if max_tokens < rules.min_tokens {
+            let message =
+                format!("min_tokens is {}, more than max_tokens ({max_tokens})", rules.min_tokens);
+            return Err(ApiError::invalid("min_tokens", message));
+        }
+        let (min_tokens, stop_tokens) = (rules.min_tokens, rules.tokens.clone());
+        let request = Request { prompt, max_tokens, min_tokens, stop_tokens, params: () };
+        match self.limits.check(&request) {
+            Ok(()) => Ok(request),
+            Err(SubmitError::EmptyPrompt) => {
+                Err(ApiError::invalid(prompt_param, SubmitError::EmptyPrompt.to_string()))
+            }
+            Err(refusal) => {
+                Err(ApiError::ContextLength { param: asked.param, message: refusal.to_string() })
+            }
+        }
+    }
+
+    /// Most tokens of prompt and answer: the model's length, or less where the KV pool is smaller.
+    fn longest(&self) -> u32 {
+        // The last token generated is never computed, so it needs no room in the pool.
+        let pool = self.limits.block_size.saturating_mul(self.limits.block_count);
+        self.limits.max_model_len.min(pool.saturating_add(1))
+    }
+}
+
+fn refuse_unsupported(endpoint: Endpoint, body: &GenerationBody) -> Result<(), ApiError> {
+    for (name, value) in &body.unsupported {
+        let asks_for_nothing = UNSUPPORTED
+            .iter()
+            .find_map(|(known, test)| (known == name).then_some(*test))
+            .expect("only names of the table are kept");
+        // The endpoints' own defaults: a raw prompt gets the model's special tokens, a chat's
+        // template writes them itself.
+        let default = *name == "add_special_tokens"
+            && value.as_bool() == Some(endpoint == Endpoint::Completions);
+        if !asks_for_nothing(value) && !default {
+            let message = format!("`{name}` is not supported by this server; leave it out");
+            return Err(ApiError::invalid(*name, message));
+        }
+    }
+    Ok(())
+}
+
+fn stream_rules(body: &GenerationBody) -> Result<Option<StreamRules>, ApiError> {
+    let stream = body.stream == Some(true);
+    match (&body.stream_options, stream) {
+        (Some(_), false) => {
+            let message = "`stream_options` needs `stream` to be true";
+            Err(ApiError::invalid("stream_options", message))
+        }
+        (options, true) => {
+            let asked = |option: Option<bool>| option == Some(true);
+            let options = options.as_ref();
+            Ok(Some(StreamRules {
+                include_usage: asked(options.and_then(|o| o.include_usage)),
+                continuous_usage: asked(options.and_then(|o| o.continuous_usage_stats)),
+            }))
+        }
+        (None, false) => Ok(None),
+    }
+}
+
+fn samples(n: Option<i64>) -> Result<usize, ApiError> {
+    let n = n.unwrap_or(1);
+    if !(1..=SAMPLES).contains(&n) {
+        return Err(ApiError::invalid("n", format!("n is {n}; give 1 to {SAMPLES}")));
+    }
+    Ok(usize::try_from(n).expect("between 1 and a small limit"))
+}
+
+/// The length that was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// The field that says so.
+    param: &'static str,
+    /// None leaves it to the endpoint.
+    tokens: Option<u32>,
+}
+
+fn asked_tokens(
+    endpoint: Endpoint,
+    body: &GenerationBody,
+    min_tokens: u32,
+) -> Result<Asked, ApiError> {
+    let (param, asked) = match (endpoint, body.max_completion_tokens) {
+        (Endpoint::Chat, Some(asked)) => ("max_completion_tokens", Some(asked)),
+        _ => ("max_tokens", body.max_tokens),
+    };
+    let Some(asked) = asked else { return Ok(Asked { param, tokens: None }) };
+    let asked = match u32::try_from(asked) {
+        Ok(asked) if 0 < asked => asked,
+        _ => return Err(ApiError::invalid(param, format!("{param} is {asked}; give 1 or more"))),
+    };
+    if asked < min_tokens {
+        let message = format!("min_tokens is {min_tokens}, more than {param} ({asked})");
+        return Err(ApiError::invalid("min_tokens", message));
+    }
+    Ok(Asked { param, tokens: Some(asked) })
+}
+
+/// Who may speak. A role ends up in template text, so it is not free text.
+const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
+
+fn message(index: usize, message: &ChatMessage) -> Result<Message, ApiError> {
+    let at = |field: &str| format!("messages[{index}].{field}");
+    if !ROLES.contains(&message.role.as_str()) {
+        let text = format!("role `{}`; give one of {}", message.role, ROLES.join(", "));
+        return Err(ApiError::invalid(at("role"), text));
+    }
+    if let Some(field) = message.unsupported_field() {
+        let text = format!("`{field}` is not supported by this server; leave it out");
+        return Err(ApiError::invalid(at(field), text));
+    }
+    let content = match &message.content {
+        None if message.role == "assistant" => String::new(),
+        None => return Err(ApiError::invalid(at("content"), "`content` is missing")),
+        Some(Content::Text(text)) => text.clone(),
+        Some(Content::Parts(parts)) => {
+            let mut texts = Vec::with_capacity(parts.len());
+            for (part, value) in parts.iter().enumerate() {
+                let text = match (value.kind.as_str(), &value.text) {
+                    ("text", Some(text)) => text.as_str(),
+                    ("text", None) => {
+                        let param = at(&format!("content[{part}].text"));
+                        return Err(ApiError::invalid(param, "`text` is missing"));
+                    }
+                    (kind, _) => {
+                        let param = at(&format!("content[{part}].type"));
+                        let text = format!("parts of type `{kind}` are not supported; send text");
+                        return Err(ApiError::invalid(param, text));
+                    }
+                };
+                texts.push(text);
+            }
+            texts.join("\n")
+        }
+    };
+    Ok(Message { role: message.role.clone(), content })
+}

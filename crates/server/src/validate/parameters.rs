@@ -1,0 +1,123 @@
+//! The sampling parameters of a body.
+
+use engine::TokenId;
+use sampling::{SamplingError, SamplingParams, SamplingRequest};
+
+use crate::openai::error::ApiError;
+use crate::openai::types::GenerationBody;
+
+/// Checked parameters, which differ between the choices of a prompt in their seed only.
+#[derive(Debug)]
+pub struct Parameters {
+    request: SamplingRequest,
+    vocabulary_len: usize,
+}
+
+impl Parameters {
+    /// The parameters of `body`; `stop_tokens` are not chosen before `min_tokens`.
+    ///
+    /// Without a seed the operating system gives one; greedy requests need none.
+    pub fn new(
+        body: &GenerationBody,
+        stop_tokens: &[TokenId],
+        min_tokens: u32,
+        vocabulary_len: usize,
+    ) -> Result<Self, ApiError> {
+        let default = SamplingRequest::default();
+        // A value beyond f32 becomes infinite and is out of every range.
+        let number = |value: Option<f64>, default: f32| value.map_or(default, |v| v as f32);
+        let mut request = SamplingRequest {
+            temperature: number(body.temperature, default.temperature),
+            top_p: number(body.top_p, default.top_p),
+            top_k: top_k(body.top_k)?,
+            min_p: number(body.min_p, default.min_p),
+            repetition_penalty: number(body.repetition_penalty, default.repetition_penalty),
+            presence_penalty: number(body.presence_penalty, default.presence_penalty),
+            frequency_penalty: number(body.frequency_penalty, default.frequency_penalty),
+            seed: body.seed.map_or(0, i64::cast_unsigned),
+            min_tokens,
+            banned_until_min: Vec::new(),
+        };
+        if 0 < min_tokens {
+            request.banned_until_min = stop_tokens.iter().map(|token| token.0).collect();
+        }
+        let checked = SamplingParams::new(request.clone(), vocabulary_len)
+            .map_err(|error| out_of_range(body, &error))?;
+        if body.seed.is_none() && !checked.is_greedy() {
+            request.seed = getrandom::u64().expect("the operating system gives random numbers");
+        }
+        Ok(Parameters { request, vocabulary_len })
+    }
+
+    /// The parameters of the `index`-th choice of a prompt.
+    ///
+    /// Choice 0 has the client's seed, so that it equals a request for one choice; the others have
+    /// seeds that depend on it and the index alone (the step is that of splitmix64).
+    pub fn choice(&self, index: usize) -> SamplingParams {
+        let mut request = self.request.clone();
+        let step = (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        request.seed = request.seed.wrapping_add(step);
+        SamplingParams::new(request, self.vocabulary_len).expect("checked, and any seed is valid")
+    }
+}
+
+/// vLLM writes "all" as -1 or 0, the sampler as 0.
+fn top_k(top_k: Option<i64>) -> Result<u32, ApiError> {
+    match top_k {
+        None | Some(-1) => Ok(0),
+        // More than any vocabulary has is as good as all.
+        Some(top_k) if 0 <= top_k => Ok(u32::try_from(top_k).unwrap_or(0)),
+        Some(top_k) => {
+            let message = format!("`top_k` = {top_k} is out of range: expected 1 or more, 0 or -1");
+            Err(ApiError::invalid("top_k", message))
+        }
+    }
+}
+
+/// Says the value as the client wrote it, not as f32 has it.
+fn out_of_range(body: &GenerationBody, error: &SamplingError) -> ApiError {
+    let written = match error.param {
+        "temperature" => body.temperature,
+        "top_p" => body.top_p,
+        "min_p" => body.min_p,
+        "repetition_penalty" => body.repetition_penalty,
+        "presence_penalty" => body.presence_penalty,
+        "frequency_penalty" => body.frequency_penalty,
+        _ => None,
+    };
+    let SamplingError { param, value, limit } = error;
+    let value = written.map_or_else(|| value.clone(), |written| written.to_string());
+    ApiError::invalid(*param, format!("`{param}` = {value} is out of range: expected {limit}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(body: &GenerationBody) -> Parameters {
+        Parameters::new(body, &[], 0, 10).expect("a valid body")
+    }
+
+    #[test]
+    fn the_first_choice_has_the_clients_seed_and_the_others_have_their_own() {
+        let body = GenerationBody { seed: Some(-5), ..GenerationBody::default() };
+        let seeds: Vec<u64> = (0..4).map(|i| parameters(&body).choice(i).seed()).collect();
+        assert_eq!(seeds[0], (-5_i64).cast_unsigned());
+        let distinct: std::collections::BTreeSet<u64> = seeds.iter().copied().collect();
+        assert_eq!(distinct.len(), 4);
+        let again: Vec<u64> = (0..4).map(|i| parameters(&body).choice(i).seed()).collect();
+        assert_eq!(seeds, again);
+    }
+
+    #[test]
+    fn without_a_seed_each_sampled_request_gets_a_fresh_one() {
+        let body = GenerationBody::default();
+        assert_ne!(parameters(&body).choice(0).seed(), parameters(&body).choice(0).seed());
+    }
+
+    #[test]
+    fn a_greedy_request_needs_no_seed() {
+        let body = GenerationBody { temperature: Some(0.0), ..GenerationBody::default() };
+        assert_eq!(parameters(&body).choice(0).seed(), 0);
+    }
+}

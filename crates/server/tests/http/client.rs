@@ -1,0 +1,136 @@
+//! A small HTTP client: one connection per request, streams read event by event.
+
+use std::net::SocketAddr;
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// A reply that was read to its end.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: http::HeaderMap,
+    pub body: String,
+}
+
+impl Reply {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e} in {:?}", self.body))
+    }
+
+    /// `error.FIELD`.
+    pub fn error(&self, field: &str) -> Value {
+        self.json()["error"][field].clone()
+    }
+}
+
+/// A reply whose head has come. Dropping it closes the connection.
+pub struct Open {
+    pub response: Response<Incoming>,
+    text: String,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// One server-sent event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SseEvent {
+    /// The `event:` field.
+    pub name: Option<String>,
+    /// The `data:` field.
+    pub data: String,
+}
+
+impl SseEvent {
+    /// The data as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap_or_else(|e| panic!("{e} in {:?}", self.data))
+    }
+}
+
+impl Open {
+    /// Reads one more frame; false at the end.
+    async fn read(&mut self) -> bool {
+        match self.response.body_mut().frame().await {
+            Some(Ok(frame)) => {
+                let data = frame.into_data().expect("no trailers");
+                self.text.push_str(std::str::from_utf8(&data).expect("whole events are UTF-8"));
+                true
+            }
+            Some(Err(error)) => panic!("the body broke off: {error}"),
+            None => false,
+        }
+    }
+
+    /// The next event; none at the end of the stream.
+    pub async fn event(&mut self) -> Option<SseEvent> {
+        loop {
+            if let Some(end) = self.text.find("\n\n") {
+                let event = self.text[..end].to_owned();
+                self.text.drain(..end + 2);
+                let mut parsed = SseEvent { name: None, data: String::new() };
+                for line in event.lines() {
+                    match line.split_once(": ").expect("a field and a value") {
+                        ("event", name) => parsed.name = Some(name.to_owned()),
+                        ("data", data) => parsed.data = data.to_owned(),
+                        (field, _) => panic!("unknown field {field}"),
+                    }
+                }
+                return Some(parsed);
+            }
+            if !self.read().await {
+                assert_eq!(self.text, "", "the stream ends in the middle of an event");
+                return None;
+            }
+        }
+    }
+
+    /// All events to the end of the stream.
+    pub async fn events(&mut self) -> Vec<SseEvent> {
+        let mut events = Vec::new();
+        while let Some(event) = self.event().await {
+            events.push(event);
+        }
+        events
+    }
+
+    /// The whole reply.
+    pub async fn reply(mut self) -> Reply {
+        while self.read().await {}
+        let (status, headers) = (self.response.status(), self.response.headers().clone());
+        Reply { status, headers, body: std::mem::take(&mut self.text) }
+    }
+}
+
+/// A request to `path`, not sent yet.
+pub fn request(method: Method, path: &str, body: &str) -> Request<Full<Bytes>> {
+    let mut builder = Request::builder().method(&method).uri(path).header("host", "test");
+    if method == Method::POST {
+        builder = builder.header("content-type", "application/json");
+    }
+    builder.body(Full::new(Bytes::from(body.to_owned()))).expect("a valid request")
+}
+
+/// Sends `request` over a new connection and waits for the head of its reply.
+pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> hyper::Result<Open> {
+    let stream = TcpStream::connect(address).await.expect("the server listens");
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(async move {
+        // The server may close the connection at any time.
+        let _ = connection.await;
+    });
+    let response = sender.send_request(request).await?;
+    Ok(Open { response, text: String::new(), connection })
+}

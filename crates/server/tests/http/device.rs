@@ -1,0 +1,79 @@
+//! A device without weights: what a request generates is written in its prompt.
+//!
+//! Greedy: the prompt over and over, token by token, where `$` stands for the end token, `!` fails
+//! the request and `#` breaks the whole device. Sampled: letters that depend on seed and position.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use engine::{Device, DeviceError, Row, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
+use sampling::SamplingParams;
+
+use crate::vocabulary::END;
+
+/// The scripted device.
+pub struct Script {
+    gate: Option<Receiver<()>>,
+}
+
+/// Lets steps of a gated device happen; once it is dropped they happen freely.
+pub struct Gate(Sender<()>);
+
+impl Gate {
+    /// Allows `steps` more steps.
+    pub fn allow(&self, steps: usize) {
+        for _ in 0..steps {
+            // The device is gone once the engine has stopped.
+            let _ = self.0.send(());
+        }
+    }
+}
+
+impl Script {
+    /// A device that runs freely.
+    pub fn free() -> Self {
+        Script { gate: None }
+    }
+
+    /// A device that waits for its gate before each step.
+    pub fn gated() -> (Self, Gate) {
+        let (sender, receiver) = channel();
+        (Script { gate: Some(receiver) }, Gate(sender))
+    }
+}
+
+impl Device for Script {
+    type Params = SamplingParams;
+    type Extra = ();
+
+    fn run(&mut self, plan: &StepPlan<'_, SamplingParams>) -> Result<StepOutput<()>, DeviceError> {
+        if let Some(gate) = &self.gate {
+            // An error means that the gate is gone and the way is free.
+            let _ = gate.recv();
+        }
+        let rows = plan.rows.iter().map(next).collect::<Result<_, _>>()?;
+        Ok(StepOutput { rows })
+    }
+}
+
+fn next(row: &Row<'_, SamplingParams>) -> Result<RowOutput<()>, DeviceError> {
+    if !row.sampled() {
+        return Ok(RowOutput::Computed);
+    }
+    let generated = row.tokens.len() - row.prompt_len;
+    let token = if row.params.is_greedy() {
+        match row.tokens[generated % row.prompt_len].0 {
+            token if token == u32::from(b'$') => END,
+            token if token == u32::from(b'!') => {
+                return Ok(RowOutput::Failed("the logits are not finite".to_owned()));
+            }
+            token if token == u32::from(b'#') => {
+                return Err(DeviceError("the script says so".to_owned()));
+            }
+            token => token,
+        }
+    } else {
+        let mixed = (row.params.seed() ^ generated as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        u32::from(b'a') + (mixed >> 32) as u32 % 26
+    };
+    Ok(RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra: () }]))
+}

@@ -1,0 +1,12 @@
+//! The server as a black box: real connections, a scripted device, no weights.
+
+mod vocabulary;
+mod device;
+mod client;
+mod harness;
+mod answers;
+mod refusals;
+mod overload;
+mod endings;
+mod failures;
+mod probes;

@@ -1,0 +1,130 @@
+//! What probes, routers and dashboards read.
+
+use http::Method;
+use serde_json::json;
+
+use crate::client::{request, send};
+use crate::harness::Setup;
+use crate::vocabulary::{END, TURN};
+
+#[tokio::test]
+async fn the_model_list_names_the_model() {
+    let server = Setup::new().start().await;
+    let list = server.get("/v1/models").await.json();
+    assert_eq!(list["object"], "list");
+    let model = &list["data"][0];
+    assert!(1_700_000_000 < model["created"].as_u64().unwrap());
+    for (field, value) in [
+        ("id", json!("tiny")),
+        ("object", json!("model")),
+        ("owned_by", json!("millrace")),
+        ("root", json!("script")),
+        ("max_model_len", json!(1000)),
+    ] {
+        assert_eq!(model[field], value);
+    }
+}
+
+#[tokio::test]
+async fn the_server_tells_its_version_and_settings() {
+    let server = Setup::new().start().await;
+    assert_eq!(server.get("/version").await.json(), json!({"version": "1.2.3"}));
+    let info = server.get("/server_info").await.json();
+    assert_eq!((&info["max_num_seqs"], &info["block_count"]), (&json!(8), &json!(1024)));
+    assert_eq!(info["memory_utilization"], json!(null));
+}
+
+#[tokio::test]
+async fn tokenize_counts_text_and_chats() {
+    let server = Setup::new().start().await;
+    let ask = async |body| server.post("/tokenize", &body).await.json();
+    assert_eq!(
+        ask(json!({"prompt": "a<|turn|>"})).await,
+        json!({"count": 2, "max_model_len": 1000, "tokens": [97, TURN]})
+    );
+    let reply = ask(json!({"model": "tiny", "prompt": " a", "return_token_strs": true})).await;
+    assert_eq!(reply["token_strs"], json!(["Ġ", "a"]));
+    let messages = json!([{"role": "user", "content": "<|end|>"}]);
+    assert_eq!(ask(json!({"messages": messages})).await["count"], 8);
+    let reply = ask(json!({"messages": messages, "add_generation_prompt": false})).await;
+    assert_eq!(reply["count"], 7);
+    for (body, param) in [
+        (json!({}), "prompt"),
+        (json!({"prompt": "a", "messages": messages}), "messages"),
+        (json!({"prompt": 5}), "prompt"),
+        (json!({"messages": [{"role": "user", "content": 5}]}), "messages[0].content"),
+    ] {
+        let reply = server.post("/tokenize", &body).await;
+        assert_eq!((reply.status.as_u16(), reply.error("param")), (400, json!(param)));
+    }
+}
+
+#[tokio::test]
+async fn detokenize_is_the_way_back() {
+    let server = Setup::new().start().await;
+    let body = json!({"tokens": [195, 169, END, 97]});
+    assert_eq!(server.post("/detokenize", &body).await.json(), json!({"prompt": "é<|end|>a"}));
+    for (body, param) in [
+        (json!({"tokens": [1, 258]}), json!("tokens[1]")),
+        (json!({"tokens": [-1]}), json!("tokens[0]")),
+        (json!({"tokens": "a"}), json!("tokens")),
+        (json!({}), json!(null)),
+    ] {
+        let reply = server.post("/detokenize", &body).await;
+        assert_eq!((reply.status.as_u16(), reply.error("param")), (400, param));
+    }
+}
+
+#[tokio::test]
+async fn metrics_have_vllms_names_and_add_up() {
+    let (server, gate) = Setup::new().start_gated().await;
+    let ask = async |prompt: &str, max_tokens: u32, stop: &[&str]| {
+        let body = json!({
+            "prompt": prompt, "temperature": 0, "max_tokens": max_tokens, "stop": stop,
+        });
+        let request = request(Method::POST, "/v1/completions", &body.to_string());
+        let address = server.address;
+        let reply =
+            tokio::spawn(async move { send(address, request).await.unwrap().reply().await });
+        server.step_until(&gate, |_| reply.is_finished()).await;
+    };
+    ask("abcd", 10, &[]).await;
+    ask("xy$", 10, &[]).await;
+    ask("pqrs", 900, &["rs"]).await;
+    ask("!", 10, &[]).await;
+    let metrics = server.idle().await;
+    let value = |name: &str| metrics.value(name, "");
+    assert_eq!(value("millrace:requests_accepted_total"), 4.0);
+    for (reason, count) in [("length", 1.0), ("stop", 2.0), ("error", 1.0), ("abort", 0.0)] {
+        assert_eq!(metrics.ended(reason), count, "{reason}");
+    }
+    // The step that failed a request counts nothing for it.
+    assert_eq!(value("vllm:prompt_tokens_total"), 4.0 + 3.0 + 4.0);
+    assert!(10.0 + 3.0 + 4.0 <= value("vllm:generation_tokens_total"));
+    assert_eq!(value("vllm:num_preemptions_total"), 0.0);
+    assert!(value("vllm:prefix_cache_hits_total") <= value("vllm:prefix_cache_queries_total"));
+    assert_eq!(value("vllm:time_to_first_token_seconds_count"), 3.0);
+    for histogram in [
+        "vllm:e2e_request_latency_seconds",
+        "vllm:request_queue_time_seconds",
+        "vllm:request_inference_time_seconds",
+        "vllm:request_prefill_time_seconds",
+        "vllm:request_decode_time_seconds",
+        "vllm:request_prompt_tokens",
+        "vllm:request_generation_tokens",
+    ] {
+        assert_eq!(value(&format!("{histogram}_count")), 3.0, "{histogram}");
+        assert_eq!(metrics.value(&format!("{histogram}_bucket"), "le=\"+Inf\""), 3.0);
+    }
+    let tokens = value("vllm:generation_tokens_total");
+    assert_eq!(value("vllm:inter_token_latency_seconds_count"), tokens - 3.0);
+    assert_eq!(value("vllm:request_generation_tokens_sum"), tokens);
+    assert_eq!(metrics.value("vllm:time_to_first_token_seconds_bucket", "le=\"2560.0\""), 3.0);
+    assert!(metrics.0.contains("# TYPE vllm:num_requests_running gauge\n"));
+    assert!(metrics.0.contains("# TYPE vllm:prompt_tokens counter\n"));
+    assert!(metrics.0.contains("# HELP vllm:kv_cache_usage_perc "));
+    assert!(!metrics.0.contains("NaN"));
+    assert!(metrics.0.ends_with("# EOF\n"));
+    let content_type = server.get("/metrics").await.headers["content-type"].clone();
+    assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+}
