@@ -1,0 +1,43 @@
+//! The load test: asks any OpenAI-compatible server over real HTTP and reports how it answered.
+//!
+//! Closed loop: at each level so many users send their requests one after another, all beginning
+//! together. What is asked and how the answers are summed up comes from `workload`; this crate
+//! sends, stamps, reads and prints.
+//!
+//! This crate does not know our engine, server or models. It learns about a server what the server
+//! says over HTTP, and what it does not say stays unknown.
+//!
+//! How data passes through: `run` asks the server who it is (`probe`), cuts the prompts to length
+//! (`prompts`) and hands the bytes of a whole level to a thread of its own (`drive`), whose users
+//! write them and stamp what comes back (`client`) without looking into it. The calling side
+//! meanwhile samples the server's gauges (`gauges`), reads finished answers (`sse`, `answer`) into
+//! records, writes them down (`output`) and shows the progress.
+#![forbid(unsafe_code)]
+
+mod error;
+mod cancel;
+mod config;
+mod clock;
+mod endpoint;
+mod stamped;
+mod client;
+mod sse;
+mod answer;
+mod completion;
+mod gauges;
+mod probe;
+mod prompts;
+mod drive;
+mod progress;
+mod output;
+mod run;
+
+pub use cancel::Cancel;
+pub use config::BenchConfig;
+pub use error::BenchError;
+pub use output::{Definitions, RunSummary};
+pub use probe::{ServerFacts, ServerInfo};
+pub use run::{Outcome, run};
+pub use workload::language::Language;
+pub use workload::lengths::{Lengths, Preset, Sampling};
+pub use workload::summary::Counts;

@@ -1,0 +1,138 @@
+//! What is left when the test is over: report.md, summary.json, requests.jsonl.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use workload::analysis::Finding;
+use workload::lengths::Sampling;
+use workload::record::RequestRecord;
+use workload::summary::{Counts, LevelSummary};
+
+use crate::error::BenchError;
+use crate::probe::ServerFacts;
+
+/// A whole run in numbers: the contents of summary.json.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunSummary {
+    /// What measured.
+    pub tool: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// What was measured.
+    pub server: ServerFacts,
+    /// Numbers of users asked for.
+    pub levels_asked: Vec<u32>,
+    /// Requests of each user.
+    pub requests_per_user: u32,
+    /// Tokens of a prompt, as asked for.
+    pub prompt_tokens: u32,
+    /// Tokens of an answer, as asked for.
+    pub output_tokens: u32,
+    /// Whether prompts were cut to length with the server's own tokenizer.
+    pub exact_prompts: bool,
+    /// How tokens were drawn.
+    pub sampling: Sampling,
+    /// Seed of the prompts.
+    pub seed: u64,
+    /// Whether the run was stopped before its end.
+    pub interrupted: bool,
+    /// How all requests ended.
+    pub counts: Counts,
+    /// The levels that ran.
+    pub levels: Vec<LevelSummary>,
+    /// What was found, as data.
+    pub findings: Vec<Finding>,
+    /// What was found, in words.
+    pub analysis: Vec<String>,
+    /// What the numbers mean.
+    pub definitions: Definitions,
+}
+
+/// What the numbers of a summary mean, so that it can be read without this program.
+#[derive(Clone, Debug, Serialize)]
+pub struct Definitions {
+    /// Of `total_time_s`.
+    pub total_time: &'static str,
+    /// Of `tokens_per_second`.
+    pub throughput: &'static str,
+    /// Of `ttft_ms`.
+    pub ttft: &'static str,
+    /// Of `latency_ms`.
+    pub latency: &'static str,
+    /// Of `tokens`.
+    pub tokens: &'static str,
+    /// Of `tpot_ms`.
+    pub tpot: &'static str,
+    /// Of p50, p95 and p99.
+    pub percentiles: &'static str,
+    /// Of `counts`.
+    pub counts: &'static str,
+    /// Of the numbers under `gauges` and `streams`.
+    pub window: &'static str,
+}
+
+impl Definitions {
+    /// The definitions in force.
+    pub const OURS: Definitions = Definitions {
+        total_time: "last token read of a successful request - first byte written of any request",
+        throughput: "sum of completion_tokens of successful requests / total time",
+        ttft: "first chunk with a generated token read - first byte of the request written",
+        latency: "last chunk with a generated token read - first byte of the request written",
+        tokens: "completion_tokens of the server's usage; chunks of the stream without a usage",
+        tpot: "(latency - ttft) / (tokens - 1), one value per request, from 2 tokens on",
+        percentiles: "linear interpolation (R-7, numpy's default) over successful requests",
+        counts: "sent = ok + failed + cancelled; Total Requests of the report is sent",
+        window: "while every user had a request on its way",
+    };
+}
+
+/// The folder that results go to.
+#[derive(Debug)]
+pub(crate) struct OutputFolder {
+    folder: PathBuf,
+    requests: File,
+}
+
+impl OutputFolder {
+    /// Makes the folder and begins requests.jsonl; what an earlier run left there is replaced.
+    pub(crate) fn create(folder: &Path) -> Result<OutputFolder, BenchError> {
+        let failed = |path: &Path, source| BenchError::Output { path: path.to_owned(), source };
+        fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
+        for stale in ["report.md", "summary.json"] {
+            let path = folder.join(stale);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed(&path, error));
+                }
+                _ => {}
+            }
+        }
+        let path = folder.join("requests.jsonl");
+        let requests = File::create(&path).map_err(|error| failed(&path, error))?;
+        Ok(OutputFolder { folder: folder.to_owned(), requests })
+    }
+
+    /// Adds a finished request to requests.jsonl.
+    pub(crate) fn record(&mut self, record: &RequestRecord) -> Result<(), BenchError> {
+        let mut line = serde_json::to_vec(record).expect("plain data with text keys");
+        line.push(b'\n');
+        self.requests.write_all(&line).map_err(|source| self.failed("requests.jsonl", source))
+    }
+
+    /// Writes report.md and summary.json.
+    pub(crate) fn finish(&self, report: &str, summary: &RunSummary) -> Result<(), BenchError> {
+        let mut json = serde_json::to_vec_pretty(summary).expect("plain data with text keys");
+        json.push(b'\n');
+        let write = |name: &str, bytes: &[u8]| {
+            fs::write(self.folder.join(name), bytes).map_err(|source| self.failed(name, source))
+        };
+        write("report.md", format!("{report}\n").as_bytes())?;
+        write("summary.json", &json)
+    }
+
+    fn failed(&self, name: &str, source: io::Error) -> BenchError {
+        BenchError::Output { path: self.folder.join(name), source }
+    }
+}

@@ -1,0 +1,316 @@
+//! A whole run: who the server is, a warm-up, level after level, the report.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+use workload::analysis::{Evidence, Finding, analyse};
+use workload::prompts::PromptKey;
+use workload::record::{RequestRecord, Status};
+use workload::report::Report;
+use workload::summary::{Counts, LevelSummary};
+
+use crate::answer;
+use crate::cancel::Cancel;
+use crate::client::{Call, Client, Connection, RawAnswer};
+use crate::clock::Clock;
+use crate::completion;
+use crate::config::BenchConfig;
+use crate::drive::{self, Finished, Live, Load};
+use crate::endpoint::Endpoint;
+use crate::error::BenchError;
+use crate::gauges::Sampler;
+use crate::output::{Definitions, OutputFolder, RunSummary};
+use crate::probe::{ServerFacts, probe};
+use crate::progress::{self, Progress, View};
+use crate::prompts::PromptWriter;
+
+/// What a run has come to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The report, without a newline at its end.
+    pub report: String,
+    /// The same and more as data.
+    pub summary: RunSummary,
+    /// The first result that could not be written, if any; the report above is whole all the same.
+    pub output_error: Option<BenchError>,
+}
+
+impl Outcome {
+    /// Whether every request was sent, accounted for and answered, and every result written: what
+    /// the exit code should say. A run that was stopped is not a success.
+    pub fn is_success(&self) -> bool {
+        let counts = self.summary.counts;
+        counts.balance()
+            && counts.failed == 0
+            && !self.summary.interrupted
+            && self.output_error.is_none()
+    }
+}
+
+/// Tests the server of `config`, level after level, and reports. `cancel` stops it early: the
+/// outcome then holds what was complete, and says what is missing.
+///
+/// Needs a tokio runtime with time and network. The load itself runs on a thread of its own, so
+/// the caller's runtime may be single-threaded and may have other work.
+///
+/// # Errors
+/// If there is nothing to report: bad settings, a server that does not answer or refuses the
+/// warm-up request, an output folder that cannot be made.
+pub async fn run(config: BenchConfig, cancel: Cancel) -> Result<Outcome, BenchError> {
+    config.check()?;
+    let clock = Clock::start();
+    let client = Client::new(Endpoint::parse(&config.url)?, config.api_key.as_deref(), clock);
+    let mut connection = Connection::new(client.clone(), Arc::default());
+    let learn = async {
+        let server = probe(&client, &mut connection).await?;
+        let target = config.prompt_tokens;
+        let prompts = PromptWriter::new(&client, &mut connection, &server.model, target).await;
+        Ok((server, prompts))
+    };
+    let (server, prompts) = tokio::select! {
+        learned = learn => learned?,
+        () = cancel.cancelled() => return Err(BenchError::Stopped),
+    };
+    let folder = config.out.as_deref().map(OutputFolder::create).transpose()?;
+    let progress = Progress::new();
+    let mut run = Run {
+        config,
+        cancel,
+        client,
+        connection,
+        server,
+        prompts,
+        folder,
+        output_error: None,
+        progress,
+        levels: Vec::new(),
+    };
+    run.warm_up().await?;
+    run.all_levels().await?;
+    Ok(run.finish())
+}
+
+struct Run {
+    config: BenchConfig,
+    cancel: Cancel,
+    client: Client,
+    /// For everything that is not measured.
+    connection: Connection,
+    server: ServerFacts,
+    prompts: PromptWriter,
+    folder: Option<OutputFolder>,
+    output_error: Option<BenchError>,
+    progress: Progress,
+    levels: Vec<LevelSummary>,
+}
+
+impl Run {
+    /// One request that is not measured, so that the first level meets a warm server.
+    async fn warm_up(&mut self) -> Result<(), BenchError> {
+        self.progress.begin("warm-up".to_owned(), 1, self.client.clock().now_ns());
+        let cancel = self.cancel.clone();
+        let mut answer = RawAnswer::default();
+        let ask = async {
+            let call = self.completion(0, 0, 0).await;
+            self.connection.exchange(&call, &mut answer).await;
+        };
+        let cancelled = tokio::select! {
+            () = ask => false,
+            () = cancel.cancelled() => true,
+        };
+        self.progress.clear();
+        if cancelled {
+            return Ok(());
+        }
+        match answer::read(&answer) {
+            (_, Status::Failed(reason)) => Err(BenchError::WarmUp { reason }),
+            (reading, _) => {
+                self.prompts.learn(reading.prompt_tokens.unwrap_or(0));
+                Ok(())
+            }
+        }
+    }
+
+    async fn all_levels(&mut self) -> Result<(), BenchError> {
+        for (number, users) in (1..).zip(self.config.levels.clone()) {
+            let Some(calls) = self.prepare(number, users).await else { return Ok(()) };
+            let level = self.level(users, calls).await?;
+            self.progress.end_level(&level);
+            self.levels.push(level);
+        }
+        Ok(())
+    }
+
+    /// The requests of each user of a level. `None` if the run is stopped meanwhile.
+    async fn prepare(&mut self, number: u32, users: u32) -> Option<Vec<Vec<Call>>> {
+        let total = self.config.plan(users).requests();
+        let name = format!("prompts for {users}");
+        self.progress.begin(name, total, self.client.clock().now_ns());
+        let cancel = self.cancel.clone();
+        let calls = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            calls = self.write_requests(number, users) => Some(calls),
+        };
+        self.progress.clear();
+        calls
+    }
+
+    async fn write_requests(&mut self, number: u32, users: u32) -> Vec<Vec<Call>> {
+        let mut calls = Vec::new();
+        for user in 0..users {
+            let mut of_user = Vec::new();
+            for request in 0..self.config.requests_per_user {
+                of_user.push(self.completion(number, user, request).await);
+            }
+            calls.push(of_user);
+            self.progress.step(calls.len() * self.config.requests_per_user as usize);
+        }
+        calls
+    }
+
+    async fn completion(&mut self, level: u32, user: u32, request: u32) -> Call {
+        let key = PromptKey { seed: self.config.seed, level, user, request };
+        let prompt = self.prompts.write(&mut self.connection, key).await;
+        let BenchConfig { output_tokens, sampling, .. } = self.config;
+        let body = completion::body(&self.server.model, &prompt, output_tokens, sampling);
+        self.client.post("/v1/completions", body)
+    }
+
+    async fn level(
+        &mut self,
+        users: u32,
+        calls: Vec<Vec<Call>>,
+    ) -> Result<LevelSummary, BenchError> {
+        let plan = self.config.plan(users);
+        let name = format!("{users} users");
+        self.progress.begin(name, plan.requests(), self.client.clock().now_ns());
+        let sampler = self.server.has_gauges.then(|| Sampler::start(self.client.clone()));
+        let live = Arc::new(Live::default());
+        let load = Load {
+            client: self.client.clone(),
+            users: calls,
+            cancel: self.cancel.clone(),
+            live: Arc::clone(&live),
+        };
+        let (sender, finished) = mpsc::unbounded_channel();
+        let thread = drive::start(load, sender).map_err(|source| BenchError::Thread { source })?;
+        let records = self.collect(users, finished, &live, sampler.as_ref()).await;
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+        let samples = match sampler {
+            Some(sampler) => sampler.stop().await,
+            None => Vec::new(),
+        };
+        Ok(LevelSummary::of(plan, live.sent.load(Relaxed), &records, &samples))
+    }
+
+    /// Reads answers as they finish, until the level is over.
+    async fn collect(
+        &mut self,
+        users: u32,
+        mut finished: mpsc::UnboundedReceiver<Finished>,
+        live: &Live,
+        sampler: Option<&Sampler>,
+    ) -> Vec<RequestRecord> {
+        let mut ticks = interval(progress::PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut records = Vec::new();
+        loop {
+            tokio::select! {
+                next = finished.recv() => match next {
+                    Some(finished) => records.push(self.keep(users, finished)),
+                    None => return records,
+                },
+                _ = ticks.tick() => self.progress.update(&View {
+                    at_ns: self.client.clock().now_ns(),
+                    done: records.len(),
+                    pieces: live.pieces.load(Relaxed),
+                    gauges: sampler.and_then(Sampler::latest),
+                }),
+            }
+        }
+    }
+
+    /// Makes a record of a finished request and writes it down.
+    fn keep(&mut self, users: u32, finished: Finished) -> RequestRecord {
+        let record = record(users, &finished);
+        if let Some(folder) = &mut self.folder
+            && let Err(error) = folder.record(&record)
+        {
+            self.output_error.get_or_insert(error);
+        }
+        record
+    }
+
+    fn finish(mut self) -> Outcome {
+        let levels_not_run = &self.config.levels[self.levels.len()..];
+        let findings = analyse(&Evidence {
+            levels: &self.levels,
+            levels_not_run,
+            max_num_seqs: self.server.info.as_ref().and_then(|info| info.max_num_seqs),
+            has_gauges: self.server.has_gauges,
+            exact_prompts: self.prompts.is_exact(),
+        });
+        let language = self.config.language;
+        let analysis: Vec<_> = findings.iter().map(|finding| finding.text(language)).collect();
+        let basics = self.server.basics();
+        let report =
+            Report { basics: &basics, levels: &self.levels, analysis: &analysis, language };
+        let report = report.to_markdown();
+        let folder = self.folder.take();
+        let mut output_error = self.output_error.take();
+        let summary = self.summary(findings, analysis);
+        if let Some(error) = folder.and_then(|folder| folder.finish(&report, &summary).err()) {
+            output_error.get_or_insert(error);
+        }
+        Outcome { report, summary, output_error }
+    }
+
+    fn summary(self, findings: Vec<Finding>, analysis: Vec<String>) -> RunSummary {
+        let counts = self.levels.iter().map(|level| level.counts);
+        let is_interruption = |finding: &Finding| matches!(finding, Finding::Interrupted { .. });
+        RunSummary {
+            tool: "millrace bench",
+            version: env!("CARGO_PKG_VERSION"),
+            server: self.server,
+            levels_asked: self.config.levels,
+            requests_per_user: self.config.requests_per_user,
+            prompt_tokens: self.config.prompt_tokens,
+            output_tokens: self.config.output_tokens,
+            exact_prompts: self.prompts.is_exact(),
+            sampling: self.config.sampling,
+            seed: self.config.seed,
+            interrupted: findings.iter().any(is_interruption),
+            counts: counts.fold(Counts::default(), Counts::plus),
+            levels: self.levels,
+            findings,
+            analysis,
+            definitions: Definitions::OURS,
+        }
+    }
+}
+
+fn record(users: u32, finished: &Finished) -> RequestRecord {
+    let (reading, status) = answer::read(&finished.answer);
+    let status = if finished.cancelled { Status::Cancelled } else { status };
+    RequestRecord {
+        level: users,
+        user: finished.user,
+        index: finished.index,
+        due_ns: finished.due_ns,
+        sent_ns: finished.answer.sent_ns,
+        first_token_ns: reading.first_token_ns,
+        last_token_ns: reading.last_token_ns,
+        done_ns: finished.answer.done_ns,
+        prompt_tokens: reading.prompt_tokens,
+        completion_tokens: reading.completion_tokens,
+        chunks: reading.chunks,
+        finish_reason: reading.finish_reason,
+        status,
+        timings: reading.timings,
+    }
+}
