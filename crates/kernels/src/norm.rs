@@ -7,7 +7,7 @@ use crate::sums::sum_of_squares;
 
 /// Normalises each row of `x` and quantises it: `x / sqrt(mean(x²) + eps) * weight`.
 ///
-/// Shapes: `x` [rows, cols], `weight` [cols], `out` takes the rows. Squares are summed in 16 fixed
+/// Shapes: `x` [rows, cols], `weight` `[cols]`, `out` takes the rows. Squares are summed in 16 fixed
 /// lanes, so a row's result depends on the row alone.
 pub fn rms_norm(cpu: &mut Cpu, x: &[f32], (weight, eps): (&[f32], f32), out: &mut Activations) {
     let isa = cpu.isa();

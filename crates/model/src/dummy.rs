@@ -107,7 +107,7 @@ impl DummyShape {
             layer_count: 2,
             head_count: 4,
             kv_head_count: 2,
-            head_dim: 16,
+            head_dim: 32,
             context_length: 512,
             rope_theta: 10_000.0,
             embedding_kind: BlockKind::Q8_0,

@@ -52,15 +52,15 @@ pub struct Transformer {
 
 /// Buffers of one step. Shapes in rows of the step's tokens, or of the logits' rows.
 struct Work {
-    /// The residual stream [tokens, hidden_size].
+    /// The residual stream `[tokens, hidden_size]`.
     hidden: Buffer<f32>,
-    /// Normalised input of a product [tokens, hidden_size].
+    /// Normalised input of a product `[tokens, hidden_size]`.
     normed: Activations,
-    /// Queries, keys and values [tokens, query_size + 2 kv_size].
+    /// Queries, keys and values `[tokens, query_size + 2 kv_size]`.
     qkv: Buffer<f32>,
     attended: Activations,
     attention_scratch: AttentionScratch,
-    /// Gates and ups [tokens, 2 intermediate_size].
+    /// Gates and ups `[tokens, 2 intermediate_size]`.
     gate_up: Buffer<f32>,
     inner: Activations,
     /// Rows of `hidden` whose logits are wanted.
@@ -103,7 +103,7 @@ impl Transformer {
     }
 
     /// Computes a step: stores keys and values of every token, and gives the logits of the rows
-    /// asked for, [logits_rows, vocab_size].
+    /// asked for, `[logits_rows, vocab_size]`.
     pub fn forward(&mut self, cpu: &mut Cpu, batch: Batch<'_>) -> &mut [f32] {
         let width = self.config.hidden_size;
         let work = &mut self.work;

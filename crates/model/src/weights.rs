@@ -1,44 +1,45 @@
 //! A model's weights, packed for the kernels.
 
-use kernels::blocks::{BlockKind, dequantise};
+use kernels::attention::HEAD_DIM_MAX;
+use kernels::blocks::{BLOCK, BlockKind, dequantise};
 use kernels::cpu::Cpu;
 use kernels::pack::PackedMatrix;
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, bad};
 use crate::error::LoadError;
 use crate::file::ModelFile;
 
 /// Everything that is read from the file's tensors.
 pub struct Weights {
-    /// Token embeddings [vocab_size, hidden_size]; the output head too where it is tied.
+    /// Token embeddings `[vocab_size, hidden_size]`; the output head too where it is tied.
     pub embedding: PackedMatrix,
     /// Transformer blocks in order.
     pub layers: Vec<LayerWeights>,
-    /// Norm before the head, [hidden_size].
+    /// Norm before the head, `[hidden_size]`.
     pub output_norm: Vec<f32>,
-    /// Output head [vocab_size, hidden_size] if it is not the embedding.
+    /// Output head `[vocab_size, hidden_size]` if it is not the embedding.
     pub output: Option<PackedMatrix>,
 }
 
 /// One transformer block.
 pub struct LayerWeights {
-    /// Norm before attention, [hidden_size].
+    /// Norm before attention, `[hidden_size]`.
     pub attention_norm: Vec<f32>,
-    /// [query_size, hidden_size], rows of a head in adjacent pairs for the rotation.
+    /// `[query_size, hidden_size]`, rows of a head in adjacent pairs for the rotation.
     pub query: PackedMatrix,
-    /// [kv_size, hidden_size], as `query`.
+    /// `[kv_size, hidden_size]`, as `query`.
     pub key: PackedMatrix,
-    /// [kv_size, hidden_size].
+    /// `[kv_size, hidden_size]`.
     pub value: PackedMatrix,
-    /// [hidden_size, query_size].
+    /// `[hidden_size, query_size]`.
     pub attention_output: PackedMatrix,
-    /// Norm before the feed-forward part, [hidden_size].
+    /// Norm before the feed-forward part, `[hidden_size]`.
     pub feed_forward_norm: Vec<f32>,
-    /// [intermediate_size, hidden_size].
+    /// `[intermediate_size, hidden_size]`.
     pub gate: PackedMatrix,
-    /// [intermediate_size, hidden_size].
+    /// `[intermediate_size, hidden_size]`.
     pub up: PackedMatrix,
-    /// [hidden_size, intermediate_size].
+    /// `[hidden_size, intermediate_size]`.
     pub down: PackedMatrix,
 }
 
@@ -52,6 +53,28 @@ impl Weights {
     /// Reads every tensor as 32-bit floats: a reference to compare with, at eight times the size.
     pub fn load_float32(file: &mut ModelFile, cpu: &mut Cpu) -> Result<Weights, LoadError> {
         Loader { file, cpu, bytes: Vec::new(), form: Form::Float32 }.weights()
+    }
+
+    /// Refuses sizes that the kernels do not compute: they work in blocks of 32 columns.
+    pub fn check(config: &ModelConfig) -> Result<(), LoadError> {
+        let blocks = [
+            ("llama.embedding_length", config.hidden_size),
+            ("llama.feed_forward_length", config.intermediate_size),
+            ("the size of a head", config.head_dim),
+        ];
+        for (key, value) in blocks {
+            if !value.is_multiple_of(BLOCK) {
+                return Err(bad(key, value, format!("a multiple of {BLOCK}")));
+            }
+        }
+        if config.head_dim > HEAD_DIM_MAX {
+            return Err(bad(
+                "the size of a head",
+                config.head_dim,
+                format!("at most {HEAD_DIM_MAX}"),
+            ));
+        }
+        Ok(())
     }
 
     /// Bytes that [`Weights::load`] will take, from the header alone.
@@ -86,6 +109,7 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn weights(&mut self) -> Result<Weights, LoadError> {
         let config = self.file.config.clone();
+        Weights::check(&config)?;
         Ok(Weights {
             embedding: self.matrix("token_embd.weight")?,
             layers: (0..config.layer_count)

@@ -1,0 +1,167 @@
+//! `millrace bench`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, bail};
+use bench::{BenchConfig, Cancel, Language, Lengths, Outcome, Preset, Sampling};
+use clap::Args;
+
+use crate::launch::EngineArgs;
+use crate::server_process::ServerProcess;
+use crate::source::{self, Source};
+
+/// Options of `millrace bench`.
+#[derive(Args)]
+pub struct BenchArgs {
+    /// Test the OpenAI-compatible server at this address instead of starting one.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+
+    /// Numbers of users, one level after another.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_values_t = [1, 4, 8, 16, 32, 64],
+        value_name = "N,N,…"
+    )]
+    levels: Vec<u32>,
+
+    /// Requests that each user sends, one after another.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    requests_per_user: u32,
+
+    /// Tokens of each prompt [default: 100].
+    #[arg(long, value_name = "N")]
+    prompt_tokens: Option<u32>,
+
+    /// Tokens of each answer [default: 128].
+    #[arg(long, value_name = "N")]
+    output_tokens: Option<u32>,
+
+    /// A named set of lengths, sampling and server limits. seed: 634 + 1184 tokens, temperature 1.0,
+    /// top_p 0.8, top_k 30, repetition_penalty 10, max_num_seqs 50, max_model_len 1818.
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+
+    /// Decides the prompts: the same seed gives the same ones [default: 0 for a server of our own,
+    /// from the clock with --url, so that a prefix cache does not know the prompts].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Language of the report: en or zh.
+    #[arg(long, default_value = "en", value_name = "LANGUAGE")]
+    language: Language,
+
+    /// Folder for report.md, summary.json and requests.jsonl.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Key to send as "Authorization: Bearer KEY" (with --url).
+    #[arg(long, requires = "url", value_name = "KEY")]
+    api_key: Option<String>,
+
+    /// Options of the server that is started.
+    #[command(flatten, next_help_heading = "Server options (without --url)")]
+    engine: EngineArgs,
+}
+
+const LENGTHS: Lengths = Lengths { prompt_tokens: 100, output_tokens: 128 };
+
+/// Runs the load test and prints its report.
+pub fn run(args: BenchArgs) -> Result<ExitCode> {
+    let preset = args.preset.as_deref().map(preset).transpose()?;
+    let config = config(&args, preset);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut server = None;
+    let url = match &args.url {
+        Some(url) => url.clone(),
+        None => {
+            let started = start_server(&args.engine, preset)?;
+            let url = started.url.clone();
+            server = Some(started);
+            url
+        }
+    };
+    let outcome = runtime.block_on(async {
+        let cancel = Cancel::new();
+        tokio::spawn(cancel_on_signals(cancel.clone()));
+        bench::run(BenchConfig { url, ..config }, cancel).await
+    });
+    if let Some(server) = &mut server
+        && !server.is_running()
+    {
+        eprintln!("millrace: the server ended during the test:\n{}", server.log_tail());
+    }
+    finish(outcome?)
+}
+
+fn finish(outcome: Outcome) -> Result<ExitCode> {
+    println!("{}", outcome.report);
+    let success = outcome.is_success();
+    if let Some(error) = outcome.output_error {
+        bail!(error);
+    }
+    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn preset(name: &str) -> Result<Preset> {
+    match Preset::named(name) {
+        Some(preset) => Ok(preset),
+        None => {
+            let known: Vec<&str> = Preset::ALL.iter().map(|preset| preset.name).collect();
+            bail!("unknown --preset \"{name}\"; known: {}", known.join(", "))
+        }
+    }
+}
+
+fn config(args: &BenchArgs, preset: Option<Preset>) -> BenchConfig {
+    let lengths = preset.map_or(LENGTHS, |preset| preset.lengths);
+    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let seed = args.seed.unwrap_or_else(|| if args.url.is_some() { clock() } else { 0 });
+    BenchConfig {
+        url: String::new(),
+        levels: args.levels.clone(),
+        requests_per_user: args.requests_per_user,
+        prompt_tokens: args.prompt_tokens.unwrap_or(lengths.prompt_tokens),
+        output_tokens: args.output_tokens.unwrap_or(lengths.output_tokens),
+        sampling: preset.map_or(Sampling::GREEDY, |preset| preset.sampling),
+        seed,
+        language: args.language,
+        out: args.out.clone(),
+        api_key: args.api_key.clone(),
+    }
+}
+
+/// Fetches the model where its progress can be seen, then starts the server.
+fn start_server(engine: &EngineArgs, preset: Option<Preset>) -> Result<ServerProcess> {
+    if let Source::Catalogue(name) = Source::parse(&engine.model) {
+        source::fetch(&name)?;
+    }
+    let mut engine = engine.clone();
+    if let Some(preset) = preset {
+        engine.max_num_seqs = preset.max_num_seqs;
+        engine.max_model_len = Some(preset.max_model_len);
+    }
+    ServerProcess::start(engine.to_arguments())
+}
+
+/// The first Ctrl-C or SIGTERM ends the test with what is complete, the second ends it at once.
+async fn cancel_on_signals(cancel: Cancel) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    for last in [false, true] {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if last {
+            std::process::exit(130);
+        }
+        eprintln!("millrace: stopping; press Ctrl-C again to end without a report");
+        cancel.cancel();
+    }
+    Ok(())
+}

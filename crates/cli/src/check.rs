@@ -1,0 +1,69 @@
+//! `millrace check`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use model::file::ModelFile;
+use model::weights::Weights;
+use text::{ChatTemplate, ControlTokens, Message, Tokenizer};
+
+use crate::source::Source;
+
+/// Exit code for a model that is not usable.
+const UNUSABLE: u8 = 2;
+
+/// Options of `millrace check`.
+#[derive(Args)]
+pub struct CheckArgs {
+    /// A name of the catalogue, a path to a .gguf file, or dummy:SHAPE.
+    #[arg(default_value = "smollm2-135m")]
+    model: String,
+}
+
+/// Says what the model is, or what is wrong with it; reads no weights.
+pub fn run(args: &CheckArgs) -> Result<ExitCode> {
+    match examine(&Source::parse(&args.model)) {
+        Ok(description) => {
+            print!("{description}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            eprintln!("millrace: {error:#}");
+            Ok(ExitCode::from(UNUSABLE))
+        }
+    }
+}
+
+fn examine(source: &Source) -> Result<String> {
+    let file = source.open()?;
+    Weights::check(&file.config)?;
+    let tokenizer = Tokenizer::new(file.tokenizer.clone()).context("tokenizer")?;
+    tokenizer.encode("a b", ControlTokens::Parse).context("tokenizer")?;
+    let mut description = file.description();
+    let weights = Weights::bytes_of(&file) as f64 / f64::from(1 << 20);
+    description += &format!("{:<14} {weights:.1} MiB packed\n", "weights");
+    if let Some(warning) = unspelt(&tokenizer) {
+        description += &format!("{:<14} {warning}\n", "note");
+    }
+    description += &format!("{:<14} {}\n", "chat", chat(&file, &tokenizer)?);
+    Ok(description)
+}
+
+fn unspelt(tokenizer: &Tokenizer) -> Option<String> {
+    let bytes = tokenizer.unspelt_bytes();
+    let list: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    (!bytes.is_empty()).then(|| format!("no token spells the bytes {}", list.join(" ")))
+}
+
+/// Renders a chat, since some templates fail only then.
+fn chat(file: &ModelFile, tokenizer: &Tokenizer) -> Result<String> {
+    let Some(source) = &file.chat_template else {
+        return Ok("no template: chat requests are refused".to_string());
+    };
+    let template = ChatTemplate::new(source, tokenizer).context("chat template")?;
+    let hello = Message { role: "user".to_string(), content: "Hello".to_string() };
+    let segments = template.render(&[hello], true).context("chat template")?;
+    let tokens = tokenizer.encode_segments(&segments).context("chat template")?.len();
+    Ok(format!("template works: \"Hello\" from a user is a prompt of {tokens} tokens"))
+}

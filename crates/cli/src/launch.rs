@@ -1,0 +1,298 @@
+//! A running engine from the options of the command line.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use engine::budget::{Budget, BudgetError, Demand, Memory, feasible_model_len};
+use engine::{Engine, EngineConfig, Handle, Report, SystemClock, Worker};
+use kernels::cpu::Cpu;
+use kernels::isa::Isa;
+use kernels::kv::{KvType, TILE_TOKENS};
+use model::cpu::CpuDevice;
+use model::file::ModelFile;
+use model::transformer::{Transformer, TransformerSizes};
+use model::weights::Weights;
+use sampling::SamplingParams;
+use server::{ServerInfo, limits};
+use text::{ChatTemplate, Tokenizer};
+
+use crate::machine::{self, MachineMemory};
+use crate::sizes::parse_bytes;
+use crate::source::Source;
+
+/// Memory of the binary, the tokenizer's tables and the allocator, beside what is counted.
+const PROCESS_BYTES: u64 = 96 << 20;
+
+/// Which model, and how much of the machine it may use.
+#[derive(Args, Debug, Clone)]
+pub struct EngineArgs {
+    /// The model: a name of the catalogue (smollm2-135m), a path to a .gguf file, or
+    /// dummy:smollm2-135m for random weights that need no download.
+    #[arg(long, default_value = "smollm2-135m", value_name = "MODEL")]
+    pub model: String,
+
+    /// Share of memory that weights, activations, KV cache and buffers may use together, above 0
+    /// and at most 1. Memory is the least of the machine's and every cgroup limit.
+    #[arg(
+        long,
+        alias = "gpu-memory-utilization",
+        default_value_t = 0.5,
+        conflicts_with = "kv_cache_memory_bytes",
+        value_name = "SHARE"
+    )]
+    pub memory_utilization: f64,
+
+    /// Bytes of the KV cache (also 512MiB, 2GiB), instead of a share of memory.
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
+    pub kv_cache_memory_bytes: Option<u64>,
+
+    /// Most tokens of prompt and answer together [default: the model's, or what fits].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "TOKENS")]
+    pub max_model_len: Option<u32>,
+
+    /// Most sequences that run at once.
+    #[arg(
+        long,
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(1..=1024),
+        value_name = "N"
+    )]
+    pub max_num_seqs: u32,
+
+    /// Most tokens computed in one step, at least --max-num-seqs. More makes long prompts start
+    /// sooner and running answers wait longer for them.
+    #[arg(
+        long,
+        default_value_t = 256,
+        value_parser = clap::value_parser!(u32).range(1..=16384),
+        value_name = "TOKENS"
+    )]
+    pub max_num_batched_tokens: u32,
+
+    /// Tokens per block of the KV cache, a multiple of 32.
+    #[arg(
+        long,
+        default_value_t = 32,
+        value_parser = clap::value_parser!(u32).range(32..=1024),
+        value_name = "TOKENS"
+    )]
+    pub block_size: u32,
+
+    /// Keep computed blocks for later requests with the same beginning.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub enable_prefix_caching: bool,
+
+    /// Most requests that wait; further ones get 429 [default: 4 x --max-num-seqs].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=65536), value_name = "N")]
+    pub max_num_queued_reqs: Option<u32>,
+
+    /// Threads that compute [default: all cores].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
+    pub threads: Option<u16>,
+
+    /// Instructions to use: avx512 or scalar [default: the best this machine has].
+    #[arg(long, value_name = "TIER")]
+    pub isa: Option<Isa>,
+}
+
+impl EngineArgs {
+    /// The same options as arguments for another `millrace`.
+    pub fn to_arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        let mut push = |name: &str, value: String| arguments.extend([name.into(), value.into()]);
+        push("--model", self.model.clone());
+        match self.kv_cache_memory_bytes {
+            Some(bytes) => push("--kv-cache-memory-bytes", bytes.to_string()),
+            None => push("--memory-utilization", self.memory_utilization.to_string()),
+        }
+        push("--max-num-seqs", self.max_num_seqs.to_string());
+        push("--max-num-batched-tokens", self.max_num_batched_tokens.to_string());
+        push("--block-size", self.block_size.to_string());
+        push("--enable-prefix-caching", self.enable_prefix_caching.to_string());
+        let optional = [
+            ("--max-model-len", self.max_model_len.map(|n| n.to_string())),
+            ("--max-num-queued-reqs", self.max_num_queued_reqs.map(|n| n.to_string())),
+            ("--threads", self.threads.map(|n| n.to_string())),
+            ("--isa", self.isa.map(|isa| isa.to_string())),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                push(name, value);
+            }
+        }
+        arguments
+    }
+
+    fn threads(&self) -> usize {
+        self.threads.map_or_else(machine::cores, usize::from)
+    }
+
+    fn check(&self) -> Result<()> {
+        let tile = TILE_TOKENS as u32;
+        ensure!(
+            self.block_size.is_multiple_of(tile),
+            "--block-size is {}; give a multiple of {tile}",
+            self.block_size
+        );
+        ensure!(
+            self.max_num_batched_tokens >= self.max_num_seqs,
+            "--max-num-batched-tokens is {}, less than --max-num-seqs {}: running sequences could \
+             not all advance in a step; raise it or lower --max-num-seqs",
+            self.max_num_batched_tokens,
+            self.max_num_seqs
+        );
+        let isa = self.isa.unwrap_or_else(Isa::detect);
+        ensure!(isa.available(), "--isa {isa}: this machine lacks these instructions");
+        Ok(())
+    }
+}
+
+/// What a model and its options come to before any weight is read.
+struct Plan {
+    budget: Budget,
+    sizes: TransformerSizes,
+    config: EngineConfig,
+    info: ServerInfo,
+}
+
+/// A running engine, and what a front needs beside it.
+pub struct Launched {
+    /// Takes requests.
+    pub handle: Handle<SamplingParams>,
+    /// The owner thread.
+    pub worker: Worker,
+    /// The model's tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// The model's chat template, if it has one.
+    pub template: Option<ChatTemplate>,
+    /// What is served.
+    pub info: ServerInfo,
+}
+
+/// Loads the model, divides the memory and starts the engine, which reports to `sink`.
+pub fn launch(
+    args: &EngineArgs,
+    served_name: Option<&str>,
+    sink: impl FnMut(Report<()>) + Send + 'static,
+) -> Result<Launched> {
+    args.check()?;
+    let source = Source::parse(&args.model);
+    let mut file = source.open()?;
+    let tokenizer = Arc::new(Tokenizer::new(file.tokenizer.clone()).context("tokenizer")?);
+    let template = file
+        .chat_template
+        .as_deref()
+        .map(|template| ChatTemplate::new(template, &tokenizer))
+        .transpose()
+        .context("chat template")?;
+    let name = served_name.map_or_else(|| source.served_name(), str::to_string);
+    let Plan { budget, sizes, config, info } = plan(args, &file, name)?;
+    tracing::info!("{budget}");
+    tracing::info!("{}", budget.log_line("CPU"));
+    let mut cpu = Cpu::new(args.threads(), args.isa.unwrap_or_else(Isa::detect));
+    let weights = Weights::load(&mut file, &mut cpu)?;
+    let transformer = Transformer::new(file.config.clone(), weights, sizes);
+    let engine = Engine::new(config, CpuDevice::new(cpu, transformer));
+    let (handle, worker) = engine::spawn(engine, SystemClock::new(), sink);
+    Ok(Launched { handle, worker, tokenizer, template, info })
+}
+
+fn plan(args: &EngineArgs, file: &ModelFile, served_name: String) -> Result<Plan> {
+    Weights::check(&file.config)?;
+    let memory = machine::memory()?;
+    let context = u32::try_from(file.config.context_length).unwrap_or(u32::MAX);
+    if let Some(asked) = args.max_model_len {
+        ensure!(
+            asked <= context,
+            "--max-model-len is {asked}, more than the model's context of {context} tokens"
+        );
+    }
+    let queued = args.max_num_queued_reqs.unwrap_or(4 * args.max_num_seqs);
+    let mut sizes = TransformerSizes {
+        step_tokens_max: args.max_num_batched_tokens as usize,
+        logits_rows_max: args.max_num_seqs as usize,
+        positions_max: args.max_model_len.unwrap_or(context) as usize,
+        block_size: args.block_size as usize,
+        block_count: 0,
+        kv_type: KvType::Bf16,
+    };
+    let demand = Demand {
+        weights_bytes: Weights::bytes_of(file),
+        activation_bytes: Transformer::activation_bytes(&file.config, &sizes),
+        buffer_bytes: buffer_bytes(args.max_num_seqs + queued),
+        block_bytes: Transformer::block_bytes(&file.config, &sizes),
+        block_size: args.block_size,
+        max_model_len: args.max_model_len.unwrap_or(context),
+    };
+    let budget = divide(args, demand, memory)?;
+    sizes.block_count = budget.block_count as usize;
+    sizes.positions_max = budget.demand.max_model_len as usize;
+    let config = EngineConfig {
+        block_size: args.block_size,
+        block_count: budget.block_count,
+        max_model_len: budget.demand.max_model_len,
+        max_num_seqs: args.max_num_seqs,
+        max_num_batched_tokens: args.max_num_batched_tokens,
+        max_num_queued_reqs: queued,
+        prefix_cache: args.enable_prefix_caching,
+    };
+    let info = info(args, served_name, &budget, memory);
+    Ok(Plan { budget, sizes, config, info })
+}
+
+/// Divides the memory. Without `--max-model-len` a context that does not fit is cut, and that is
+/// said.
+fn divide(args: &EngineArgs, demand: Demand, machine: MachineMemory) -> Result<Budget> {
+    let memory = Memory {
+        total_bytes: machine.total_bytes,
+        available_bytes: machine.available_bytes,
+        utilization: args.memory_utilization,
+        kv_cache_bytes: args.kv_cache_memory_bytes,
+    };
+    match Budget::new(demand, memory) {
+        Err(BudgetError::ModelLenTooLong { .. }) if args.max_model_len.is_none() => {
+            let fits = feasible_model_len(&demand, &memory)?;
+            tracing::warn!(
+                "the model's context of {} tokens does not fit the KV cache; max_model_len is {fits}",
+                demand.max_model_len
+            );
+            Ok(Budget::new(Demand { max_model_len: fits, ..demand }, memory)?)
+        }
+        budget => Ok(budget?),
+    }
+}
+
+/// The most that the process, request bodies and undelivered text may take.
+fn buffer_bytes(requests: u32) -> u64 {
+    PROCESS_BYTES
+        + limits::BODIES_BYTES_IN_FLIGHT as u64
+        + u64::from(requests) * limits::STREAM_BUFFER_BYTES as u64
+}
+
+fn info(
+    args: &EngineArgs,
+    served_name: String,
+    budget: &Budget,
+    memory: MachineMemory,
+) -> ServerInfo {
+    ServerInfo {
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        model: served_name,
+        root: args.model.clone(),
+        device: machine::description(memory),
+        memory_utilization: args.kv_cache_memory_bytes.is_none().then_some(args.memory_utilization),
+        kv_cache_memory_bytes: budget.kv_bytes,
+        max_num_seqs: args.max_num_seqs,
+        max_model_len: budget.demand.max_model_len,
+        max_num_batched_tokens: args.max_num_batched_tokens,
+        block_size: args.block_size,
+        block_count: budget.block_count,
+        kv_cache_tokens: budget.kv_tokens(),
+        max_concurrency: budget.max_concurrency(),
+        concurrency_line: budget.log_line("CPU"),
+        prefix_caching: args.enable_prefix_caching,
+        threads: args.threads(),
+    }
+}

@@ -1,0 +1,56 @@
+//! The `millrace` binary: parses the command line and puts the crates together, nothing else.
+//!
+//! One file per command; what several commands share stands before them: `machine` (what this
+//! computer has), `source` (where a model comes from), `launch` (a running engine from options).
+#![forbid(unsafe_code)]
+
+mod sizes;
+mod machine;
+mod source;
+mod launch;
+mod serve;
+mod server_process;
+mod bench;
+mod generate;
+mod pull;
+mod check;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Serves language models to many clients at once on a CPU, and measures how well it does so.
+#[derive(Parser)]
+#[command(name = "millrace", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a model over an OpenAI-compatible HTTP API.
+    Serve(serve::ServeArgs),
+    /// Load-test a server and print the report. Starts a server of its own unless --url is given.
+    Bench(bench::BenchArgs),
+    /// Answer one prompt on the terminal.
+    Generate(generate::GenerateArgs),
+    /// Fetch a model of the catalogue.
+    Pull(pull::PullArgs),
+    /// Read a model file's header, tokenizer and chat template, and say what is there or wrong.
+    Check(check::CheckArgs),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Pull(args) => pull::run(&args),
+        Command::Check(args) => check::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("millrace: {error:#}");
+        ExitCode::FAILURE
+    })
+}

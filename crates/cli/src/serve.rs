@@ -1,0 +1,113 @@
+//! `millrace serve`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use engine::{Worker, WorkerExit};
+use server::config::{CONNECTIONS_MAX, SHUTDOWN_TIMEOUT, STALL_LIMIT};
+use server::shutdown::{self, Trigger};
+use server::{Ending, Parts, ServerConfig};
+use tokio::net::TcpListener;
+use tracing::level_filters::LevelFilter;
+
+use crate::launch::{EngineArgs, Launched, launch};
+
+/// Options of `millrace serve`.
+#[derive(Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+
+    /// Port to listen on; 0 takes a free one. The address is printed on stdout once it is ready.
+    #[arg(long, default_value_t = 8000)]
+    port: u16,
+
+    /// Name that clients put into "model" [default: the model's own].
+    #[arg(long, value_name = "NAME")]
+    served_model_name: Option<String>,
+
+    /// Key that clients must send as "Authorization: Bearer KEY".
+    #[arg(long, value_name = "KEY")]
+    api_key: Option<String>,
+
+    /// Seconds that running requests may go on after the first SIGTERM or Ctrl-C.
+    #[arg(long, default_value_t = SHUTDOWN_TIMEOUT.as_secs(), value_name = "SECONDS")]
+    shutdown_timeout: u64,
+
+    /// How much to log on stderr: error, warn, info or debug.
+    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    log_level: LevelFilter,
+}
+
+/// Serves until a signal ends it.
+pub fn run(args: ServeArgs) -> Result<ExitCode> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_max_level(args.log_level)
+        .init();
+    let (sink, reports) = server::dispatch::channel();
+    let Launched { handle, worker, tokenizer, template, info } =
+        launch(&args.engine, args.served_model_name.as_deref(), sink)?;
+    let config = ServerConfig {
+        api_key: args.api_key,
+        connections_max: CONNECTIONS_MAX,
+        stall_limit: STALL_LIMIT,
+        shutdown_timeout: Duration::from_secs(args.shutdown_timeout),
+    };
+    let parts = Parts { config, info, handle, reports, tokenizer, template };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (ending, exit) = runtime.block_on(listen((&args.host, args.port), parts, worker))?;
+    Ok(match (ending, exit) {
+        (Ending::Drained, WorkerExit::Drained) => ExitCode::SUCCESS,
+        (Ending::CutOff(_), WorkerExit::Drained) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+async fn listen(
+    address: (&str, u16),
+    parts: Parts,
+    worker: Worker,
+) -> Result<(Ending, WorkerExit)> {
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {}:{}; choose another --port", address.0, address.1)
+    })?;
+    let (trigger, shutdown) = shutdown::channel();
+    let exits = watch(worker, trigger.clone());
+    tokio::spawn(shutdown::on_signals(trigger));
+    let url = format!("http://{}", listener.local_addr()?);
+    tracing::info!("serving {} on {url}", parts.info.model);
+    // Whoever started us may not listen; that is no reason not to serve.
+    let _ = writeln!(std::io::stdout(), "{url}");
+    let ending = server::serve(listener, parts, shutdown).await;
+    let exit = match ending {
+        // The engine may be in the middle of a long step that nobody waits for.
+        Ending::Stopped => exits.try_recv().unwrap_or(WorkerExit::Drained),
+        _ => exits.recv().unwrap_or(WorkerExit::Panicked),
+    };
+    Ok((ending, exit))
+}
+
+/// Waits for the engine's end on a thread of its own; one that failed ends the server.
+fn watch(worker: Worker, trigger: Trigger) -> mpsc::Receiver<WorkerExit> {
+    let (sender, exits) = mpsc::channel();
+    std::thread::spawn(move || {
+        let exit = worker.join();
+        if exit != WorkerExit::Drained {
+            tracing::error!("the engine has ended: {exit:?}");
+            trigger.drain();
+        }
+        // Nobody listens once the server has stopped at once.
+        let _ = sender.send(exit);
+    });
+    exits
+}
