@@ -152,7 +152,9 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
             if refined != 0 {
                 for r in 0..ROWS {
                     if refined >> r & 1 == 1 {
-                        dot[r] = dot[r].map(|dot| _mm512_slli_epi32::<8>(dot));
+                        for p in 0..PANELS {
+                            dot[r][p] = _mm512_slli_epi32::<8>(dot[r][p]);
+                        }
                     }
                 }
                 let fine_sums = x.fine_sums.as_ptr().add(at);
