@@ -1,51 +1,64 @@
 //! The threads that share one step's work.
 //!
-//! A region runs one closure on every thread and ends when all have ended. Between regions the
-//! workers spin for a short while, since the next region of a step follows within microseconds,
-//! and then sleep. How work is split never changes a result: every output element is computed by
-//! one call, whichever thread makes it.
+//! A region is a number of chunks and one closure that does a chunk. The caller opens it, takes
+//! chunks itself, and workers that look by join in; it ends when every chunk is done. Nobody waits
+//! for a worker that has not come: on a busy machine a worker may be off its core for milliseconds,
+//! while a region lasts microseconds. Between regions workers spin for a short while, since the
+//! next region of a step follows at once, and then sleep.
+//!
+//! Which thread does a chunk never changes a result: every output is computed by one chunk.
 
 use std::cell::UnsafeCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{JoinHandle, Thread};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 
-/// Rounds of `spin_loop` before a waiting worker sleeps: about 50 µs on a 3-4 GHz machine.
-const SPIN_ROUNDS: usize = 2_000;
-/// Rounds after which the waiting caller gives its core away between looks.
-const CALLER_SPIN_ROUNDS: usize = 20_000;
+/// Looks at the gate before a worker sleeps: about 50 µs on a 3-4 GHz machine.
+const WORKER_LOOKS: usize = 2_000;
+/// Looks before a caller that waits for the last chunks gives its core away between looks.
+const CALLER_LOOKS: usize = 1_000;
 
-type Job = dyn Fn(usize) + Sync;
+/// Bit of the gate that is set while workers may enter; below it stands how many are inside, above
+/// it the number of the region.
+const OPEN: u64 = 1 << 31;
+const INSIDE: u64 = OPEN - 1;
+const REGION: u32 = 32;
+
+type Work = dyn Fn(usize, usize) + Sync;
 
 /// A fixed set of threads: the caller and `threads - 1` workers.
 pub struct Pool {
     shared: Arc<Shared>,
-    workers: Vec<(JoinHandle<()>, Thread)>,
+    workers: Vec<JoinHandle<()>>,
+    region: u64,
 }
 
 struct Shared {
-    /// Number of regions begun; a worker that sees it grow runs `job`.
-    region: Padded<AtomicUsize>,
-    /// Workers that have not ended the current region.
-    busy: Padded<AtomicUsize>,
-    /// Next chunk of the current region's work.
+    gate: Padded<AtomicU64>,
+    /// Next chunk of the open region.
     cursor: Padded<AtomicUsize>,
-    /// Workers asleep, to be woken at the next region.
-    asleep: Padded<AtomicUsize>,
+    /// One for each worker: set by the worker before it sleeps, cleared by who wakes it.
+    asleep: Vec<Padded<AtomicBool>>,
     stop: AtomicBool,
     panicked: AtomicBool,
-    job: UnsafeCell<Option<*const Job>>,
+    job: UnsafeCell<Job>,
+}
+
+#[derive(Clone, Copy)]
+struct Job {
+    work: Option<*const Work>,
+    chunks: usize,
 }
 
 /// Keeps a value on a cache line of its own.
 #[repr(align(128))]
 struct Padded<T>(T);
 
-// SAFETY: `job` is written only by the caller of `run`, while no worker is in a region, and read
-// by workers only after they saw `region` grow (release/acquire). The rest is atomic.
+// SAFETY: `job` is written by the caller while the gate is closed and nobody is inside, and read
+// by workers that are inside (entering acquires what opening released). The rest is atomic.
 unsafe impl Sync for Shared {}
-// SAFETY: the raw pointer is only followed during `run`, whose closure is Sync.
+// SAFETY: the raw pointer is only followed inside a region, by threads its closure is Sync for.
 unsafe impl Send for Shared {}
 
 impl Pool {
@@ -53,26 +66,22 @@ impl Pool {
     pub fn new(threads: usize) -> Pool {
         assert!(threads >= 1, "a pool needs one thread at least, got {threads}");
         let shared = Arc::new(Shared {
-            region: Padded(AtomicUsize::new(0)),
-            busy: Padded(AtomicUsize::new(0)),
+            gate: Padded(AtomicU64::new(0)),
             cursor: Padded(AtomicUsize::new(0)),
-            asleep: Padded(AtomicUsize::new(0)),
+            asleep: (1..threads).map(|_| Padded(AtomicBool::new(false))).collect(),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
-            job: UnsafeCell::new(None),
+            job: UnsafeCell::new(Job { work: None, chunks: 0 }),
         });
-        let workers = (1..threads)
-            .map(|index| {
-                let shared = Arc::clone(&shared);
-                let handle = std::thread::Builder::new()
-                    .name(format!("kernels-{index}"))
-                    .spawn(move || worker(&shared, index))
-                    .expect("the system can start a worker thread");
-                let thread = handle.thread().clone();
-                (handle, thread)
-            })
-            .collect();
-        Pool { shared, workers }
+        let start = |thread: usize| {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name(format!("kernels-{thread}"))
+                .spawn(move || worker(&shared, thread))
+                .expect("the system can start a worker thread")
+        };
+        let workers = (1..threads).map(start).collect();
+        Pool { shared, workers, region: 0 }
     }
 
     /// Number of threads, the caller included.
@@ -80,51 +89,28 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs `job(thread)` once on every thread, `thread` in 0..threads, and waits for all.
+    /// Calls `work(thread, chunk)` once for each chunk in 0..chunks, handed out in order, and
+    /// returns when all are done. `thread` is in 0..threads; the caller is thread 0, and no two
+    /// calls with the same `thread` overlap.
     ///
-    /// Panics if `job` panicked on any thread, after all have ended.
-    pub fn run(&mut self, job: impl Fn(usize) + Sync) {
-        if self.workers.is_empty() {
-            return job(0);
-        }
-        let job: &(dyn Fn(usize) + Sync) = &job;
-        // SAFETY: the lifetime is erased only until this function returns: it waits below until
-        // `busy` is zero, after which no worker touches the pointer. No worker is in a region now.
-        unsafe {
-            *self.shared.job.get() =
-                Some(std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Job>(job));
-        }
-        self.shared.busy.0.store(self.workers.len(), Ordering::Relaxed);
-        self.shared.region.0.fetch_add(1, Ordering::SeqCst);
-        if self.shared.asleep.0.load(Ordering::SeqCst) > 0 {
-            self.workers.iter().for_each(|(_, thread)| thread.unpark());
-        }
-        let own = catch_unwind(AssertUnwindSafe(|| job(0)));
-        self.wait_for_workers();
-        if let Err(payload) = own {
-            std::panic::resume_unwind(payload);
-        }
-        if self.shared.panicked.swap(false, Ordering::Relaxed) {
-            panic!("a worker thread of the pool panicked");
-        }
-    }
-
-    /// Calls `work(thread, chunk)` once for each chunk in 0..chunks, handed out in order.
+    /// Panics if `work` panicked, after every thread has left the region.
     pub fn for_each_chunk(&mut self, chunks: usize, work: impl Fn(usize, usize) + Sync) {
         if self.workers.is_empty() || chunks <= 1 {
             return (0..chunks).for_each(|chunk| work(0, chunk));
         }
-        self.shared.cursor.0.store(0, Ordering::Relaxed);
-        let shared = Arc::clone(&self.shared);
-        self.run(|thread| {
-            loop {
-                let chunk = shared.cursor.0.fetch_add(1, Ordering::Relaxed);
-                if chunk >= chunks {
-                    break;
-                }
-                work(thread, chunk);
-            }
-        });
+        self.open(chunks, &work);
+        let own = catch_unwind(AssertUnwindSafe(|| take_chunks(&self.shared, &work, chunks, 0)));
+        if own.is_err() {
+            // No thread begins another chunk.
+            self.shared.cursor.0.store(chunks, Ordering::Relaxed);
+        }
+        self.close();
+        if let Err(payload) = own {
+            resume_unwind(payload);
+        }
+        if self.shared.panicked.swap(false, Ordering::Relaxed) {
+            panic!("a worker thread of the pool panicked");
+        }
     }
 
     /// Calls `work(state, index, row)` for each row of `rows` (each `row_len` long), with the
@@ -151,14 +137,35 @@ impl Pool {
         });
     }
 
-    fn wait_for_workers(&self) {
-        let mut rounds = 0;
-        while self.shared.busy.0.load(Ordering::Acquire) > 0 {
-            std::hint::spin_loop();
-            rounds += 1;
-            if rounds > CALLER_SPIN_ROUNDS {
-                std::thread::yield_now();
+    fn open(&mut self, chunks: usize, work: &(dyn Fn(usize, usize) + Sync)) {
+        let work: *const (dyn Fn(usize, usize) + Sync + '_) = work;
+        // SAFETY: the gate is closed and nobody is inside, so nobody reads the job now. The
+        // lifetime is erased until `close`, which `for_each_chunk` calls before it returns or
+        // unwinds and after which nobody follows the pointer.
+        unsafe {
+            let work =
+                std::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), *const Work>(work);
+            *self.shared.job.get() = Job { work: Some(work), chunks };
+        }
+        self.shared.cursor.0.store(0, Ordering::Relaxed);
+        self.region += 1;
+        self.shared.gate.0.store(self.region << REGION | OPEN, Ordering::SeqCst);
+        for (asleep, worker) in self.shared.asleep.iter().zip(&self.workers) {
+            if asleep.0.load(Ordering::SeqCst) {
+                asleep.0.store(false, Ordering::SeqCst);
+                worker.thread().unpark();
             }
+        }
+    }
+
+    /// Lets nobody in any more and waits for those inside.
+    fn close(&self) {
+        let gate = &self.shared.gate.0;
+        gate.fetch_and(!OPEN, Ordering::AcqRel);
+        let mut looks = 0;
+        while gate.load(Ordering::Acquire) & INSIDE > 0 {
+            looks += 1;
+            if looks < CALLER_LOOKS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
     }
 }
@@ -166,44 +173,80 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.region.0.fetch_add(1, Ordering::SeqCst);
-        for (handle, thread) in self.workers.drain(..) {
-            thread.unpark();
-            handle.join().expect("workers catch panics of their jobs");
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            worker.join().expect("workers catch panics of their work");
         }
     }
 }
 
-fn worker(shared: &Shared, index: usize) {
-    let mut seen = 0;
+fn take_chunks(
+    shared: &Shared,
+    work: &(dyn Fn(usize, usize) + Sync),
+    chunks: usize,
+    thread: usize,
+) {
     loop {
-        wait_for_region(shared, seen);
-        seen += 1;
-        if shared.stop.load(Ordering::SeqCst) {
+        let chunk = shared.cursor.0.fetch_add(1, Ordering::Relaxed);
+        if chunks <= chunk {
             return;
         }
-        // SAFETY: `region` grew, so `run` has set the job and waits for `busy` before it returns.
-        let job = unsafe { &*(*shared.job.get()).expect("a region has a job") };
-        if catch_unwind(AssertUnwindSafe(|| job(index))).is_err() {
+        work(thread, chunk);
+    }
+}
+
+fn worker(shared: &Shared, thread: usize) {
+    let mut last_region = 0;
+    while let Some(region) = wait_for_region(shared, thread, last_region) {
+        last_region = region;
+        // SAFETY: we are inside an open region: its job is set, and the caller does not end it
+        // before we have left.
+        let job = unsafe { *shared.job.get() };
+        let work = job.work.expect("an open region has work");
+        // SAFETY: as above.
+        let work = unsafe { &*work };
+        let chunks = AssertUnwindSafe(|| take_chunks(shared, work, job.chunks, thread));
+        if catch_unwind(chunks).is_err() {
             shared.panicked.store(true, Ordering::Relaxed);
         }
-        shared.busy.0.fetch_sub(1, Ordering::Release);
+        shared.gate.0.fetch_sub(1, Ordering::Release);
     }
 }
 
-/// Returns when more than `seen` regions have begun.
-fn wait_for_region(shared: &Shared, seen: usize) {
-    for _ in 0..SPIN_ROUNDS {
-        if shared.region.0.load(Ordering::Acquire) > seen {
-            return;
+/// Enters the next open region after `last` and gives its number; none when the pool ends.
+fn wait_for_region(shared: &Shared, thread: usize, last: u64) -> Option<u64> {
+    let mut looks = 0;
+    loop {
+        if let Some(region) = enter(shared, last) {
+            return Some(region);
         }
-        std::hint::spin_loop();
+        if shared.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        looks += 1;
+        if looks < WORKER_LOOKS {
+            std::hint::spin_loop();
+            continue;
+        }
+        // Whoever opens a region after this store sees it; one opened before is seen below.
+        shared.asleep[thread - 1].0.store(true, Ordering::SeqCst);
+        let gate = shared.gate.0.load(Ordering::SeqCst);
+        if gate & OPEN == 0 && !shared.stop.load(Ordering::SeqCst) {
+            std::thread::park();
+        }
+        looks = 0;
     }
-    shared.asleep.0.fetch_add(1, Ordering::SeqCst);
-    while shared.region.0.load(Ordering::SeqCst) <= seen {
-        std::thread::park();
+}
+
+/// Enters the open region if there is one that this worker has not been in.
+fn enter(shared: &Shared, last: u64) -> Option<u64> {
+    let gate = shared.gate.0.load(Ordering::Acquire);
+    if gate & OPEN == 0 || gate >> REGION == last {
+        return None;
     }
-    shared.asleep.0.fetch_sub(1, Ordering::SeqCst);
+    let entered =
+        shared.gate.0.compare_exchange(gate, gate + 1, Ordering::AcqRel, Ordering::Relaxed);
+    entered.is_ok().then_some(gate >> REGION)
 }
 
 /// A pointer that kernels hand to the threads of one region, which write disjoint parts.
@@ -229,17 +272,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_thread_runs_once_per_region() {
+    fn every_chunk_is_done_once_by_whoever_comes() {
         for threads in 1..=4 {
             let mut pool = Pool::new(threads);
-            for _ in 0..200 {
-                let hits: Vec<AtomicUsize> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
-                pool.run(|thread| {
-                    hits[thread].fetch_add(1, Ordering::Relaxed);
+            for round in 0..500 {
+                let chunks = round % 17;
+                let hits: Vec<AtomicUsize> = (0..chunks).map(|_| AtomicUsize::new(0)).collect();
+                pool.for_each_chunk(chunks, |thread, chunk| {
+                    assert!(thread < threads);
+                    hits[chunk].fetch_add(1, Ordering::Relaxed);
                 });
                 assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 1));
             }
         }
+    }
+
+    #[test]
+    fn workers_join_in() {
+        let mut pool = Pool::new(2);
+        // Each thread waits inside its chunk until the other one has come.
+        let inside = AtomicUsize::new(0);
+        pool.for_each_chunk(2, |_, _| {
+            inside.fetch_add(1, Ordering::SeqCst);
+            while inside.load(Ordering::SeqCst) < 2 {
+                std::thread::yield_now();
+            }
+        });
     }
 
     #[test]
@@ -259,12 +317,15 @@ mod tests {
     #[test]
     fn a_panic_in_a_region_reaches_the_caller_and_the_pool_lives_on() {
         let mut pool = Pool::new(2);
-        let failed = catch_unwind(AssertUnwindSafe(|| pool.run(|t| assert!(t == 0, "planted"))));
-        assert!(failed.is_err());
-        let count = AtomicUsize::new(0);
-        pool.run(|_| {
-            count.fetch_add(1, Ordering::Relaxed);
-        });
-        assert_eq!(count.load(Ordering::Relaxed), 2);
+        for _ in 0..50 {
+            let region =
+                AssertUnwindSafe(|| pool.for_each_chunk(8, |_, chunk| assert!(chunk != 5)));
+            assert!(catch_unwind(region).is_err());
+            let count = AtomicUsize::new(0);
+            pool.for_each_chunk(8, |_, _| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(count.load(Ordering::Relaxed), 8);
+        }
     }
 }

@@ -4,8 +4,8 @@
 //! rounded to nearest, ties to even. One large value makes the whole block coarse, and a few
 //! blocks with large values hold most of a row's rounding error (in SmolLM2 one block of 18 holds
 //! 59 % of it before the query, key and value products). So a block whose largest value exceeds
-//! [`REFINE_ABOVE`] times the root mean square of its row is refined: a second code says what the
-//! first left over, in steps of `scale / 256`. Products pay for it only in those blocks.
+//! [`REFINE_ABOVE`] times the root mean square of its row (of its head, for attention's output, which
+//! is quantised head by head) is refined: a second code says what the first left over, in steps of `scale / 256`. Products pay for it only in those blocks.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
