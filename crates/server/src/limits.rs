@@ -47,7 +47,7 @@ pub const STOP_STRINGS: usize = 16;
 pub const STOP_STRING_BYTES: usize = 256;
 /// Entries of `stop_token_ids`.
 pub const STOP_TOKENS: usize = 64;
-/// Undelivered events of one choice.
+/// Bytes of undelivered events of one choice.
 pub const STREAM_BUFFER_BYTES: usize = 64 << 10;
 /// Bodies up to this size are parsed and tokenised on the network thread, larger ones beside it:
 /// at about 1 µs per token this much text costs a few milliseconds.

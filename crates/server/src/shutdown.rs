@@ -79,11 +79,11 @@ pub async fn on_signals(trigger: Trigger) -> io::Result<()> {
             _ = interrupt.recv() => "SIGINT",
         };
         if last {
-            tracing::warn!(signal = name, "second signal: stopping at once");
             trigger.stop();
+            tracing::warn!(signal = name, "second signal: stopping at once");
         } else {
-            tracing::info!(signal = name, "draining: no new requests, running ones finish");
             trigger.drain();
+            tracing::info!(signal = name, "draining: no new requests, running ones finish");
         }
     }
     Ok(())

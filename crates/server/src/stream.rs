@@ -218,7 +218,8 @@ impl Choice {
             return String::new();
         }
         let decoded = self.decoder.push(token);
-        self.show(decoded)
+        // As in vLLM, stop strings are looked for only in text after the first min_tokens.
+        if self.generated <= rules.min_tokens { decoded } else { self.show(decoded) }
     }
 
     /// What of `decoded` may be shown.

@@ -20,7 +20,7 @@ pub struct Sampling {
     pub top_p: f64,
     /// Number of tokens kept; 0 keeps all.
     pub top_k: u32,
-    /// Divides the score of tokens seen before, in (0, 100]; 1 does nothing.
+    /// Divides the score of tokens seen before, up to 100; 1 does nothing.
     pub repetition_penalty: f64,
 }
 

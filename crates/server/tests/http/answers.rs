@@ -126,6 +126,13 @@ async fn a_stop_string_across_tokens_is_cut_and_later_tokens_do_not_count() {
 }
 
 #[tokio::test]
+async fn a_stop_string_before_min_tokens_is_text() {
+    let body =
+        json!({"prompt": "abc", "temperature": 0, "max_tokens": 9, "stop": "c", "min_tokens": 3});
+    check(COMPLETIONS, body, "abcab", "stop", 6).await;
+}
+
+#[tokio::test]
 async fn text_held_back_for_a_stop_string_is_told_at_the_end() {
     let body = json!({"prompt": "abcdef", "temperature": 0, "max_tokens": 4, "stop": "cdz"});
     check(COMPLETIONS, body, "abcd", "length", 4).await;
