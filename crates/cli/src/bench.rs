@@ -1,10 +1,11 @@
 //! `millrace bench`.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use bench::{BenchConfig, Cancel, Language, Lengths, Outcome, Preset, Sampling};
 use clap::Args;
 
@@ -16,7 +17,7 @@ use crate::source::{self, Source};
 #[derive(Args)]
 pub struct BenchArgs {
     /// Test the OpenAI-compatible server at this address instead of starting one.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with = "EngineArgs")]
     url: Option<String>,
 
     /// Numbers of users, one level after another.
@@ -98,7 +99,7 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
 }
 
 fn finish(outcome: Outcome) -> Result<ExitCode> {
-    println!("{}", outcome.report);
+    writeln!(std::io::stdout(), "{}", outcome.report).context("cannot write the report")?;
     let success = outcome.is_success();
     if let Some(error) = outcome.output_error {
         bail!(error);
@@ -141,8 +142,8 @@ fn start_server(engine: &EngineArgs, preset: Option<Preset>) -> Result<ServerPro
     }
     let mut engine = engine.clone();
     if let Some(preset) = preset {
-        engine.max_num_seqs = preset.max_num_seqs;
-        engine.max_model_len = Some(preset.max_model_len);
+        engine.max_num_seqs.get_or_insert(preset.max_num_seqs);
+        engine.max_model_len.get_or_insert(preset.max_model_len);
     }
     ServerProcess::start(engine.to_arguments())
 }

@@ -1,5 +1,6 @@
 //! `millrace check`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -8,6 +9,7 @@ use model::file::ModelFile;
 use model::weights::Weights;
 use text::{ChatTemplate, ControlTokens, Message, Tokenizer};
 
+use crate::errors;
 use crate::source::Source;
 
 /// Exit code for a model that is not usable.
@@ -25,11 +27,11 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs) -> Result<ExitCode> {
     match examine(&Source::parse(&args.model)) {
         Ok(description) => {
-            print!("{description}");
+            write!(std::io::stdout(), "{description}").context("cannot write the description")?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            eprintln!("millrace: {error:#}");
+            eprintln!("millrace: {}", errors::line(&error));
             Ok(ExitCode::from(UNUSABLE))
         }
     }

@@ -1,6 +1,6 @@
 //! `millrace generate`.
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 use std::sync::mpsc;
 
@@ -57,13 +57,11 @@ pub struct GenerateArgs {
 /// Streams one answer to stdout.
 pub fn run(args: GenerateArgs) -> Result<ExitCode> {
     let prompt = read_prompt(&args.prompt)?;
-    // One sequence needs no share of a server's memory, unless it was asked for.
     let (sink, reports) = mpsc::channel();
     let launched = launch(&args.engine, None, move |report| drop(sink.send(report)))?;
     let tokens = tokens(&args, &launched, prompt)?;
     let request = request(&args, &launched, tokens)?;
-    let handle = launched.handle.clone();
-    let id = handle.submit(request)?;
+    launched.handle.submit(request)?;
     let mut decoder = Decoder::new(launched.tokenizer.clone(), true);
     let mut out = std::io::stdout().lock();
     let mut end = None;
@@ -77,13 +75,13 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
                 Event::Failed { message, .. } => bail!(message),
             }
         }
-        if write!(out, "{text}").and_then(|()| out.flush()).is_err() {
-            // Whoever read the answer has gone.
-            handle.cancel(id);
-            return Ok(ExitCode::SUCCESS);
+        match write!(out, "{text}").and_then(|()| out.flush()) {
+            // Whoever read the answer has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+            written => written.context("cannot write the answer")?,
         }
     }
-    writeln!(out, "{}", decoder.finish())?;
+    writeln!(out, "{}", decoder.finish()).context("cannot write the answer")?;
     if let Some((reason, times)) = end
         && std::io::stderr().is_terminal()
     {

@@ -25,6 +25,9 @@ use crate::source::Source;
 /// Memory of the binary, the tokenizer's tables and the allocator, beside what is counted.
 const PROCESS_BYTES: u64 = 96 << 20;
 
+/// Sequences that run at once unless the command line says otherwise: the seed report's cap.
+const MAX_NUM_SEQS: u32 = 50;
+
 /// Which model, and how much of the machine it may use.
 #[derive(Args, Debug, Clone)]
 pub struct EngineArgs {
@@ -52,14 +55,9 @@ pub struct EngineArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "TOKENS")]
     pub max_model_len: Option<u32>,
 
-    /// Most sequences that run at once.
-    #[arg(
-        long,
-        default_value_t = 50,
-        value_parser = clap::value_parser!(u32).range(1..=1024),
-        value_name = "N"
-    )]
-    pub max_num_seqs: u32,
+    /// Most sequences that run at once [default: 50].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024), value_name = "N")]
+    pub max_num_seqs: Option<u32>,
 
     /// Most tokens computed in one step, at least --max-num-seqs. More makes long prompts start
     /// sooner and running answers wait longer for them.
@@ -107,11 +105,11 @@ impl EngineArgs {
             Some(bytes) => push("--kv-cache-memory-bytes", bytes.to_string()),
             None => push("--memory-utilization", self.memory_utilization.to_string()),
         }
-        push("--max-num-seqs", self.max_num_seqs.to_string());
         push("--max-num-batched-tokens", self.max_num_batched_tokens.to_string());
         push("--block-size", self.block_size.to_string());
         push("--enable-prefix-caching", self.enable_prefix_caching.to_string());
         let optional = [
+            ("--max-num-seqs", self.max_num_seqs.map(|n| n.to_string())),
             ("--max-model-len", self.max_model_len.map(|n| n.to_string())),
             ("--max-num-queued-reqs", self.max_num_queued_reqs.map(|n| n.to_string())),
             ("--threads", self.threads.map(|n| n.to_string())),
@@ -123,6 +121,10 @@ impl EngineArgs {
             }
         }
         arguments
+    }
+
+    fn max_num_seqs(&self) -> u32 {
+        self.max_num_seqs.unwrap_or(MAX_NUM_SEQS)
     }
 
     fn threads(&self) -> usize {
@@ -137,11 +139,11 @@ impl EngineArgs {
             self.block_size
         );
         ensure!(
-            self.max_num_batched_tokens >= self.max_num_seqs,
+            self.max_num_batched_tokens >= self.max_num_seqs(),
             "--max-num-batched-tokens is {}, less than --max-num-seqs {}: running sequences could \
              not all advance in a step; raise it or lower --max-num-seqs",
             self.max_num_batched_tokens,
-            self.max_num_seqs
+            self.max_num_seqs()
         );
         let isa = self.isa.unwrap_or_else(Isa::detect);
         ensure!(isa.available(), "--isa {isa}: this machine lacks these instructions");
@@ -209,10 +211,10 @@ fn plan(args: &EngineArgs, file: &ModelFile, served_name: String) -> Result<Plan
             "--max-model-len is {asked}, more than the model's context of {context} tokens"
         );
     }
-    let queued = args.max_num_queued_reqs.unwrap_or(4 * args.max_num_seqs);
+    let queued = args.max_num_queued_reqs.unwrap_or(4 * args.max_num_seqs());
     let mut sizes = TransformerSizes {
         step_tokens_max: args.max_num_batched_tokens as usize,
-        logits_rows_max: args.max_num_seqs as usize,
+        logits_rows_max: args.max_num_seqs() as usize,
         positions_max: args.max_model_len.unwrap_or(context) as usize,
         block_size: args.block_size as usize,
         block_count: 0,
@@ -221,7 +223,7 @@ fn plan(args: &EngineArgs, file: &ModelFile, served_name: String) -> Result<Plan
     let demand = Demand {
         weights_bytes: Weights::bytes_of(file),
         activation_bytes: Transformer::activation_bytes(&file.config, &sizes),
-        buffer_bytes: buffer_bytes(args.max_num_seqs + queued),
+        buffer_bytes: buffer_bytes(args.max_num_seqs() + queued),
         block_bytes: Transformer::block_bytes(&file.config, &sizes),
         block_size: args.block_size,
         max_model_len: args.max_model_len.unwrap_or(context),
@@ -233,7 +235,7 @@ fn plan(args: &EngineArgs, file: &ModelFile, served_name: String) -> Result<Plan
         block_size: args.block_size,
         block_count: budget.block_count,
         max_model_len: budget.demand.max_model_len,
-        max_num_seqs: args.max_num_seqs,
+        max_num_seqs: args.max_num_seqs(),
         max_num_batched_tokens: args.max_num_batched_tokens,
         max_num_queued_reqs: queued,
         prefix_cache: args.enable_prefix_caching,
@@ -284,7 +286,7 @@ fn info(
         device: machine::description(memory),
         memory_utilization: args.kv_cache_memory_bytes.is_none().then_some(args.memory_utilization),
         kv_cache_memory_bytes: budget.kv_bytes,
-        max_num_seqs: args.max_num_seqs,
+        max_num_seqs: args.max_num_seqs(),
         max_model_len: budget.demand.max_model_len,
         max_num_batched_tokens: args.max_num_batched_tokens,
         block_size: args.block_size,
@@ -294,5 +296,64 @@ fn info(
         concurrency_line: budget.log_line("CPU"),
         prefix_caching: args.enable_prefix_caching,
         threads: args.threads(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        engine: EngineArgs,
+    }
+
+    fn parse(arguments: &[OsString]) -> EngineArgs {
+        Line::try_parse_from([OsString::from("x")].iter().chain(arguments)).unwrap().engine
+    }
+
+    #[test]
+    fn arguments_for_another_process_mean_the_same() {
+        let sets: [&[&str]; 4] = [
+            &[],
+            &["--gpu-memory-utilization", "0.3333333333333333", "--max-model-len", "77"],
+            &["--kv-cache-memory-bytes", "3MiB", "--threads", "1", "--isa", "scalar"],
+            &[
+                "--model=dir with space/-m.gguf",
+                "--max-num-seqs=7",
+                "--max-num-batched-tokens=99",
+                "--block-size=96",
+                "--enable-prefix-caching=false",
+                "--max-num-queued-reqs=0",
+            ],
+        ];
+        for set in sets {
+            let arguments: Vec<OsString> = set.iter().map(OsString::from).collect();
+            let given = parse(&arguments);
+            let passed_on = parse(&given.to_arguments());
+            assert_eq!(format!("{passed_on:?}"), format!("{given:?}"));
+        }
+    }
+
+    #[test]
+    fn every_option_is_passed_on() {
+        let mut given = parse(&[]);
+        given.max_num_seqs = Some(2);
+        given.max_model_len = Some(3);
+        given.max_num_queued_reqs = Some(4);
+        given.threads = Some(5);
+        given.isa = Some(Isa::Scalar);
+        let mut passed_on: Vec<String> = Vec::new();
+        for kv_cache_memory_bytes in [None, Some(1)] {
+            let arguments = EngineArgs { kv_cache_memory_bytes, ..given.clone() }.to_arguments();
+            passed_on.extend(arguments.iter().map(|argument| argument.display().to_string()));
+        }
+        let command = <Line as clap::CommandFactory>::command();
+        for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(passed_on.contains(&format!("--{option}")), "--{option} is not passed on");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The `millrace` binary: parses the command line and puts the crates together, nothing else.
 //!
-//! One file per command; what several commands share stands before them: `machine` (what this
-//! computer has), `source` (where a model comes from), `launch` (a running engine from options).
+//! One file per command; what several commands share stands before them: `errors` (how they are
+//! said), `machine` (what this computer has), `source` (where a model comes from), `launch` (a
+//! running engine from options).
 #![forbid(unsafe_code)]
 
+mod errors;
 mod sizes;
 mod machine;
 mod source;
@@ -17,6 +19,7 @@ mod check;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 /// Serves language models to many clients at once on a CPU, and measures how well it does so.
@@ -41,8 +44,21 @@ enum Command {
     Check(check::CheckArgs),
 }
 
+/// No command at all is answered with the help page.
+const NO_COMMAND: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+/// Exit code for a command line that cannot be understood, as clap has it.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && error.kind() != NO_COMMAND => {
+            eprintln!("millrace: {}", errors::usage_line(&error));
+            return ExitCode::from(USAGE);
+        }
+        Err(page) => page.exit(),
+    };
+    let result = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Generate(args) => generate::run(args),
@@ -50,7 +66,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("millrace: {error:#}");
+        eprintln!("millrace: {}", errors::line(&error));
         ExitCode::FAILURE
     })
 }

@@ -1,8 +1,9 @@
 //! `millrace pull`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::source;
@@ -17,6 +18,7 @@ pub struct PullArgs {
 
 /// Fetches a model and prints where it is.
 pub fn run(args: &PullArgs) -> Result<ExitCode> {
-    println!("{}", source::fetch(&args.name)?.display());
+    let path = source::fetch(&args.name)?;
+    writeln!(std::io::stdout(), "{}", path.display()).context("cannot write the path")?;
     Ok(ExitCode::SUCCESS)
 }

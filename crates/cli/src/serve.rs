@@ -1,6 +1,6 @@
 //! `millrace serve`.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use engine::{Worker, WorkerExit};
 use server::config::{CONNECTIONS_MAX, SHUTDOWN_TIMEOUT, STALL_LIMIT};
-use server::shutdown::{self, Trigger};
+use server::shutdown::{self, Shutdown, Trigger};
 use server::{Ending, Parts, ServerConfig};
 use tokio::net::TcpListener;
 use tracing::level_filters::LevelFilter;
@@ -42,6 +42,11 @@ pub struct ServeArgs {
     #[arg(long, default_value_t = SHUTDOWN_TIMEOUT.as_secs(), value_name = "SECONDS")]
     shutdown_timeout: u64,
 
+    /// Stop at once when stdin is closed, so that the server does not outlive the program that
+    /// started it and holds the other end.
+    #[arg(long)]
+    stop_with_stdin: bool,
+
     /// How much to log on stderr: error, warn, info or debug.
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     log_level: LevelFilter,
@@ -51,9 +56,14 @@ pub struct ServeArgs {
 pub fn run(args: ServeArgs) -> Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        // Whoever reads the log may go; that must not stop the service.
+        .log_internal_errors(false)
         .with_target(false)
         .with_max_level(args.log_level)
         .init();
+    // Before the model is loaded: a port that is taken is said at once.
+    let listener = bind(&args.host, args.port)?;
     let (sink, reports) = server::dispatch::channel();
     let Launched { handle, worker, tokenizer, template, info } =
         launch(&args.engine, args.served_model_name.as_deref(), sink)?;
@@ -65,36 +75,50 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     };
     let parts = Parts { config, info, handle, reports, tokenizer, template };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (ending, exit) = runtime.block_on(listen((&args.host, args.port), parts, worker))?;
-    Ok(match (ending, exit) {
-        (Ending::Drained, WorkerExit::Drained) => ExitCode::SUCCESS,
-        (Ending::CutOff(_), WorkerExit::Drained) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
+    let (trigger, shutdown) = shutdown::channel();
+    if args.stop_with_stdin {
+        stop_with_stdin(trigger.clone());
+    }
+    let exit = runtime.block_on(serve(listener, parts, worker, (trigger, shutdown)))?;
+    Ok(if exit == WorkerExit::Drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn listen(
-    address: (&str, u16),
+fn bind(host: &str, port: u16) -> Result<std::net::TcpListener> {
+    std::net::TcpListener::bind((host, port))
+        .with_context(|| format!("cannot listen on {host}:{port}; choose another --host or --port"))
+}
+
+/// Serves until a signal or the engine's end; how the engine ended.
+async fn serve(
+    listener: std::net::TcpListener,
     parts: Parts,
     worker: Worker,
-) -> Result<(Ending, WorkerExit)> {
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {}:{}; choose another --port", address.0, address.1)
-    })?;
-    let (trigger, shutdown) = shutdown::channel();
+    (trigger, shutdown): (Trigger, Shutdown),
+) -> Result<WorkerExit> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
     let exits = watch(worker, trigger.clone());
     tokio::spawn(shutdown::on_signals(trigger));
     let url = format!("http://{}", listener.local_addr()?);
     tracing::info!("serving {} on {url}", parts.info.model);
     // Whoever started us may not listen; that is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "{url}");
-    let ending = server::serve(listener, parts, shutdown).await;
-    let exit = match ending {
-        // The engine may be in the middle of a long step that nobody waits for.
-        Ending::Stopped => exits.try_recv().unwrap_or(WorkerExit::Drained),
-        _ => exits.recv().unwrap_or(WorkerExit::Panicked),
-    };
-    Ok((ending, exit))
+    match server::serve(listener, parts, shutdown).await {
+        Ending::Drained => Ok(exits.recv().unwrap_or(WorkerExit::Panicked)),
+        // The engine may be in the middle of a long step, for which nobody waits any more.
+        Ending::CutOff(_) => Ok(exits.try_recv().unwrap_or(WorkerExit::Drained)),
+        Ending::Stopped => std::process::exit(1),
+    }
+}
+
+/// Pulls `trigger` once stdin has ended.
+fn stop_with_stdin(trigger: Trigger) {
+    std::thread::spawn(move || {
+        let mut byte = [0];
+        // What comes is not looked at; an error is an end too.
+        while std::io::stdin().read(&mut byte).is_ok_and(|count| count > 0) {}
+        trigger.stop();
+    });
 }
 
 /// Waits for the engine's end on a thread of its own; one that failed ends the server.

@@ -31,9 +31,10 @@ impl ServerProcess {
     pub fn start(options: Vec<OsString>) -> Result<ServerProcess> {
         let program = std::env::current_exe().context("cannot find this program's file")?;
         let mut child = Command::new(program)
-            .args(["serve", "--host", "127.0.0.1", "--port", "0"])
+            .args(["serve", "--host", "127.0.0.1", "--port", "0", "--stop-with-stdin"])
             .args(options)
-            .stdin(Stdio::null())
+            // Held open until this is dropped or this process ends, however it ends.
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // Ctrl-C in the terminal is for the load test, which then ends the server.
@@ -53,7 +54,11 @@ impl ServerProcess {
         if read.is_err() || process.url.is_empty() {
             // It closed stdout without an address: it has ended, and its log says why.
             process.child.wait().context("the server cannot be waited for")?;
-            bail!("the server did not start:\n{}", process.log_tail());
+            let log = process.log_tail();
+            match log.lines().last().and_then(|line| line.strip_prefix("millrace: ")) {
+                Some(cause) => bail!("the server did not start: {cause}"),
+                None => bail!("the server did not start:\n{log}"),
+            }
         }
         Ok(process)
     }
@@ -90,11 +95,8 @@ impl Drop for ServerProcess {
         if !self.is_running() {
             return;
         }
-        // Twice: it has nothing left to finish for anybody.
-        for _ in 0..2 {
-            let pid = self.child.id().to_string();
-            let _ = Command::new("kill").args(["-TERM", &pid]).status();
-        }
+        // The server ends with its stdin.
+        drop(self.child.stdin.take());
         let limit = Instant::now() + STOP_LIMIT;
         while self.is_running() && Instant::now() < limit {
             std::thread::sleep(Duration::from_millis(20));

@@ -53,7 +53,7 @@ pub struct Budget {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum BudgetError {
     /// The share is no share.
-    #[error("memory utilization is {value}; give a number above 0 and at most 1")]
+    #[error("--memory-utilization is {value}; give a number above 0 and at most 1")]
     UtilizationOutOfRange {
         /// The share given.
         value: f64,

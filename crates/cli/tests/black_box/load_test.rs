@@ -1,0 +1,162 @@
+//! `bench`: the load test and its report.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::process::{Process, Server, TINY, millrace, wait_for};
+
+/// The report that ours must look like.
+const SEED: &str = include_str!("../../../workload/tests/fixtures/seed_report.md");
+
+/// Few and short requests: enough for a report.
+const SHORT: &[&str] =
+    &["--requests-per-user", "2", "--prompt-tokens", "20", "--output-tokens", "12"];
+
+fn bench<'a>(options: &'a [&'a [&'a str]]) -> impl Iterator<Item = &'a str> {
+    ["bench"].into_iter().chain(options.iter().copied().flatten().copied())
+}
+
+/// What is the same in every report of this form: in tables each digit and dot as a space, so that
+/// the columns show; elsewhere each number as `#`.
+fn form(text: &str) -> Vec<String> {
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let line = |line: &str| match line.starts_with("| ") && !line.starts_with("| Metric") {
+        true => line.replace(is_number, " "),
+        false => {
+            let marked = line.replace(is_number, "#");
+            let mut kept: Vec<char> = marked.chars().collect();
+            kept.dedup_by(|a, b| (*a, *b) == ('#', '#'));
+            kept.into_iter().collect()
+        }
+    };
+    text.lines().map(line).collect()
+}
+
+/// The part of a report about so many users.
+#[track_caller]
+fn level(report: &str, users: u32) -> &str {
+    let start = report.find(&format!("## Concurrency Level: {users}\n"));
+    let start = start.unwrap_or_else(|| panic!("no level of {users} in {report}"));
+    let end = report[start..].find("\n----------------------------------------\n");
+    &report[start..end.map_or(report.len(), |end| start + end)]
+}
+
+#[test]
+fn a_load_test_of_its_own_server_has_the_seeds_form() {
+    let ended = millrace(bench(&[TINY, SHORT, &["--levels", "1,4"]]));
+    let report = ended.output();
+    let basics: Vec<&str> = report.lines().take(7).collect();
+    assert_eq!(basics[0], "# Basics");
+    assert!(basics[1].contains("core") && basics[1].contains("GiB"), "{report}");
+    assert_eq!(basics[2], "kv_cache_memory_bytes = 67108864");
+    assert_eq!(
+        basics[3],
+        "CPU KV cache size: 131,072 tokens, Maximum concurrency for 512 tokens per request: 256.00x"
+    );
+    assert_eq!(basics[4..], ["max_num_seqs = 50", "", "## Concurrency Level: 1"]);
+    for (users, requests) in [(1, 2), (4, 8)] {
+        let section = level(report, users);
+        assert_eq!(form(section), form(level(SEED, users)), "{section}");
+        assert!(section.contains(&format!("*   **Total Requests:** {requests}\n")), "{section}");
+        let tokens = "| Num Generated Tokens   | 12       | 12        | 12.00     | 12        |";
+        assert!(section.contains(tokens), "{section}");
+    }
+    let separator = "\n\n----------------------------------------\n\n";
+    assert_eq!(report.matches(separator).count(), 2, "{report}");
+    let (_, analysis) = report.split_once("\n\n\n\n# Analysis\n\n").expect("there is one");
+    assert!(analysis.contains("Percentiles are interpolated linearly"), "{analysis}");
+    assert!(!analysis.contains("the cap on concurrent sequences was reached"), "{analysis}");
+    assert!(ended.stderr.contains("4 users: 8 requests"), "progress: {}", ended.stderr);
+}
+
+#[test]
+fn a_load_test_of_a_running_server_writes_its_results() {
+    let server = Server::start(TINY.iter().copied());
+    let folder = tempfile::tempdir().expect("temporary folders can be made");
+    let out = folder.path().join("new/results");
+    let url = server.url();
+    let target = ["--url", &url, "--out", out.to_str().expect("it is text"), "--levels", "1,3"];
+    let ended = millrace(bench(&[SHORT, &target, &["--language", "zh", "--seed", "5"]]));
+    let report = ended.output();
+    assert!(report.starts_with("# 基础信息\n"), "{report}");
+    assert!(report.contains("\n\n\n\n# 分析\n\n"), "{report}");
+    assert_eq!(form(level(report, 1)), form(level(SEED, 1)));
+
+    let read = |name: &str| fs::read_to_string(out.join(name)).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(read("report.md"), report);
+    let summary: Value = serde_json::from_str(&read("summary.json")).expect("JSON");
+    assert_eq!(summary["counts"]["ok"], 8);
+    assert_eq!(summary["levels"][1]["plan"]["users"], 3);
+    let requests = read("requests.jsonl");
+    assert_eq!(requests.lines().count(), 8);
+    for line in requests.lines() {
+        let record: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(record["completion_tokens"], 12, "{record}");
+    }
+    assert_eq!(fs::read_dir(&out).expect("it was made").count(), 3);
+    // The warm-up too.
+    assert_eq!(server.metric("millrace:requests_accepted_total"), 9.0);
+}
+
+#[test]
+fn of_64_users_14_wait_for_50_places() {
+    let lengths = ["--requests-per-user", "2", "--prompt-tokens", "20", "--output-tokens", "300"];
+    let ended = millrace(bench(&[TINY, &lengths, &["--levels", "64", "--max-num-seqs", "50"]]));
+    let report = ended.output();
+    assert_eq!(form(level(report, 64)), form(level(SEED, 64)), "{report}");
+    let (_, analysis) = report.split_once("# Analysis").expect("there is one");
+    for part in [
+        "At concurrency 64 the cap on concurrent sequences was reached (max_num_seqs=50)",
+        "14 requests were waiting at a time",
+        "50 running and 14 waiting",
+    ] {
+        assert!(analysis.contains(part), "no {part:?} in {analysis}");
+    }
+}
+
+#[test]
+fn limits_given_beside_a_preset_hold() {
+    let own = ["--max-num-seqs", "3", "--max-model-len", "400", "--levels", "1"];
+    let ended = millrace(bench(&[TINY, SHORT, &["--preset", "seed"], &own]));
+    let report = ended.output();
+    assert!(report.contains("\nmax_num_seqs = 3\n"), "{report}");
+    assert!(report.contains("for 400 tokens per request"), "{report}");
+}
+
+#[test]
+fn ctrl_c_prints_what_is_complete() {
+    let levels = ["--levels", "1,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2"];
+    let process = Process::start(bench(&[TINY, &levels, &["--output-tokens", "300"]]), "");
+    wait_for("the first level", || process.stderr().contains("1 users: ").then_some(()));
+    process.signal("INT");
+    let ended = process.end();
+    assert_eq!(ended.code(), Some(1), "{ended:#?}");
+    let section = level(&ended.stdout, 1);
+    assert_eq!(form(section), form(level(SEED, 1)), "{section}");
+    assert!(ended.stdout.contains("The run was stopped before its end."), "{}", ended.stdout);
+}
+
+/// The process that `parent` has started, as long as there is one.
+fn child_of(parent: u32) -> Option<String> {
+    let processes = fs::read_dir("/proc").expect("this is Linux");
+    processes.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).find(|id| {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        status.lines().any(|line| line == format!("PPid:\t{parent}"))
+    })
+}
+
+#[test]
+fn the_server_of_a_load_test_that_is_killed_ends_too() {
+    let options = ["--requests-per-user", "1000", "--output-tokens", "300"];
+    let process = Process::start(bench(&[TINY, &options]), "");
+    let server = wait_for("its server", || child_of(process.id()));
+    process.signal("KILL");
+    assert_eq!(process.end().code(), None);
+    wait_for("the end of its server", || {
+        let status = fs::read_to_string(format!("/proc/{server}/status")).unwrap_or_default();
+        // Who adopts it may let it lie.
+        let is_gone = status.is_empty() || status.contains("\nState:\tZ");
+        is_gone.then_some(())
+    });
+}

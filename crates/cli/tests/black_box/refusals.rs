@@ -1,0 +1,135 @@
+//! What cannot work ends at once, with one line that says why.
+
+use std::net::TcpListener;
+
+use crate::process::{Process, TINY, millrace};
+
+/// Fails unless the run ends in failure and all it says is one line that contains all of `parts`.
+#[track_caller]
+fn assert_refused(arguments: &[&str], parts: &[&str]) {
+    let ended = millrace(arguments.iter().copied());
+    assert!(ended.code().is_some_and(|code| code != 0), "{ended:#?}");
+    assert_eq!(ended.stdout, "");
+    let (line, rest) = ended.stderr.split_once('\n').expect("a whole line");
+    assert_eq!(rest, "");
+    assert_eq!(line.rfind("millrace: "), Some(0), "{ended:#?}");
+    for part in parts {
+        assert!(line.contains(part), "no {part:?} in: {line}");
+    }
+}
+
+#[test]
+fn models_that_are_not_there_are_refused_by_name() {
+    for (model, parts) in [
+        ("nonsense", ["`nonsense`", "smollm2-135m"]),
+        ("no/such.gguf", ["no/such.gguf", "No such file"]),
+        ("dummy:nonsense", ["`nonsense`", "tiny"]),
+    ] {
+        for command in ["serve", "bench"] {
+            assert_refused(&[command, "--model", model], &parts);
+        }
+        assert_refused(&["generate", "hello", "--model", model], &parts);
+    }
+}
+
+#[test]
+fn a_cause_is_said_once() {
+    let ended = millrace(["serve", "--model", "no/such.gguf"]);
+    assert_eq!(ended.stderr.matches("No such file").count(), 1, "{}", ended.stderr);
+}
+
+#[test]
+fn sizes_that_cannot_work_are_refused_with_value_and_limit() {
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--block-size", "33"], &["--block-size", "33", "32"]),
+        (&["--max-model-len", "513"], &["--max-model-len", "513", "512"]),
+        (&["--max-num-seqs", "0"], &["--max-num-seqs", "'0'", "1..=1024"]),
+        (&["--max-num-batched-tokens", "49"], &["--max-num-batched-tokens", "49", "50"]),
+        (&["--kv-cache-memory-bytes", "1KiB"], &["--kv-cache-memory-bytes", "1024", "16384"]),
+        (&["--kv-cache-memory-bytes", "1.5G"], &["--kv-cache-memory-bytes", "1.5", "whole"]),
+        (&["--kv-cache-memory-bytes", "9999TiB"], &["--kv-cache-memory-bytes", "available"]),
+        // 6 blocks of 32 tokens fit, where 16 are needed.
+        (
+            &["--kv-cache-memory-bytes", "100KiB", "--max-model-len", "512"],
+            &["512", "16", "6", "--max-model-len", "192"],
+        ),
+        (&["--memory-utilization", "0"], &["--memory-utilization is 0", "above 0", "at most 1"]),
+        (&["--memory-utilization", "1.5"], &["--memory-utilization is 1.5", "at most 1"]),
+        (&["--memory-utilization", "NaN"], &["--memory-utilization is NaN", "at most 1"]),
+        (
+            &["--memory-utilization", "0.5", "--kv-cache-memory-bytes", "1MiB"],
+            &["--memory-utilization", "--kv-cache-memory-bytes"],
+        ),
+        (&["--isa", "abacus"], &["--isa", "abacus", "scalar"]),
+        (&["--frobnicate"], &["--frobnicate"]),
+        (&["--max-num-seq", "3"], &["--max-num-seq'", "'--max-num-seqs'"]),
+    ];
+    for (options, parts) in cases {
+        for command in ["serve", "bench"] {
+            let mut arguments = vec![command, "--model", "dummy:tiny"];
+            arguments.extend(*options);
+            assert_refused(&arguments, parts);
+        }
+    }
+}
+
+#[test]
+fn addresses_that_cannot_be_had_are_refused() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = taken.local_addr().expect("it is bound").port().to_string();
+    for (options, parts) in [
+        (["--port", &port], ["127.0.0.1", &port, "--port"]),
+        (["--host", "256.0.0.1"], ["256.0.0.1", "8000", "--host"]),
+    ] {
+        assert_refused(&[&["serve"], TINY, &options].concat(), &parts);
+    }
+}
+
+#[test]
+fn load_tests_that_cannot_begin_are_refused() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let nobody = format!("http://{}", free.local_addr().expect("it is bound"));
+    drop(free);
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--url", &nobody], &[&nobody, "no server answers"]),
+        (&["--url", "https://127.0.0.1"], &["https://127.0.0.1", "http://"]),
+        (&["--model", "dummy:tiny", "--levels", "0"], &["--levels", "[0]", "1"]),
+        (&["--model", "dummy:tiny", "--preset", "nonsense"], &["--preset", "nonsense", "seed"]),
+        (&["--language", "xx"], &["--language", "xx", "zh"]),
+        (&["--url", &nobody, "--max-num-seqs", "5"], &["--url", "--max-num-seqs"]),
+        // The server refuses the warm-up: the model has room for 512 tokens.
+        (
+            &["--model", "dummy:tiny", "--prompt-tokens", "500", "--output-tokens", "13"],
+            &["13", "512"],
+        ),
+    ];
+    for (options, parts) in cases {
+        assert_refused(&[&["bench"], *options].concat(), parts);
+    }
+}
+
+#[test]
+fn no_command_at_all_is_answered_with_the_commands_there_are() {
+    let ended = millrace([]);
+    assert_eq!(ended.code(), Some(2));
+    for command in ["serve", "bench", "generate", "pull", "check"] {
+        assert!(ended.stderr.contains(&format!("\n  {command} ")), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_said() {
+    let load_test = ["--levels", "1", "--requests-per-user", "1", "--output-tokens", "5"];
+    for arguments in [
+        [&["bench"], TINY, &load_test].concat(),
+        [&["generate", "hello", "--max-tokens", "5"], TINY].concat(),
+        vec!["check", "dummy:tiny"],
+        vec!["pull"],
+    ] {
+        let ended = Process::start_without_room(arguments.iter().copied()).end();
+        assert_eq!(ended.code(), Some(1), "{arguments:?}: {}", ended.stderr);
+        let line = ended.stderr.lines().last().unwrap_or_default();
+        assert!(line.starts_with("millrace: cannot write"), "{arguments:?}: {}", ended.stderr);
+        assert!(line.contains("No space left"), "{line}");
+    }
+}
