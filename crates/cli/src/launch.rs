@@ -222,7 +222,8 @@ fn plan(args: &EngineArgs, file: &ModelFile, served_name: String) -> Result<Plan
     };
     let demand = Demand {
         weights_bytes: Weights::bytes_of(file),
-        activation_bytes: Transformer::activation_bytes(&file.config, &sizes),
+        activation_bytes: Transformer::activation_bytes(&file.config, &sizes)
+            + CpuDevice::thread_bytes(args.threads(), &file.config, sizes.positions_max),
         buffer_bytes: buffer_bytes(args.max_num_seqs() + queued),
         block_bytes: Transformer::block_bytes(&file.config, &sizes),
         block_size: args.block_size,

@@ -67,6 +67,8 @@ fn within_groups(mut memory: MachineMemory, groups: &str, mount: &Path) -> Machi
         for group in ancestors(&root, path) {
             let Some(most) = read_number(&group.join(limit)) else { continue };
             let used = read_number(&group.join(usage)).unwrap_or(0);
+            // The files it has read count as used and are given back on demand.
+            let used = used.saturating_sub(file_cache_bytes(&group.join("memory.stat")));
             memory.total_bytes = memory.total_bytes.min(most);
             memory.available_bytes = memory.available_bytes.min(most.saturating_sub(used));
         }
@@ -89,6 +91,21 @@ fn ancestors(root: &Path, path: &str) -> Vec<PathBuf> {
 /// A file's number; none if it is missing or says `max`.
 fn read_number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Bytes of cached files in a group's `memory.stat`, those of the groups below it included.
+fn file_cache_bytes(stat: &Path) -> u64 {
+    let stat = fs::read_to_string(stat).unwrap_or_default();
+    let sum = |keys: [&str; 2]| {
+        let values = stat.lines().filter_map(|line| line.split_once(' '));
+        let wanted = values.filter(|(key, _)| keys.contains(key));
+        wanted.filter_map(|(_, value)| value.parse::<u64>().ok()).sum::<u64>()
+    };
+    // Version 1 says both what is the group's own and, as `total_`, the sum with those below.
+    match sum(["total_inactive_file", "total_active_file"]) {
+        0 => sum(["inactive_file", "active_file"]),
+        total => total,
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +137,18 @@ mod tests {
         group(mount.path(), "memory/job", &[("memory.limit_in_bytes", "700")]);
         let narrowed = within_groups(FREE, "3:cpu:/x\n5:memory,hugetlb:/job\n", mount.path());
         assert_eq!(narrowed, MachineMemory { total_bytes: 700, available_bytes: 700 });
+    }
+
+    #[test]
+    fn cached_files_are_not_in_the_way() {
+        let mount = tempfile::tempdir().unwrap();
+        let stat = "anon 100\ninactive_file 150\nactive_file 50\n";
+        let files = [("memory.max", "500"), ("memory.current", "300"), ("memory.stat", stat)];
+        group(mount.path(), "a", &files);
+        assert_eq!(within_groups(FREE, "0::/a\n", mount.path()).available_bytes, 400);
+        let stat = "inactive_file 7\ntotal_inactive_file 150\ntotal_active_file 50\n";
+        group(mount.path(), "a", &[("memory.stat", stat)]);
+        assert_eq!(within_groups(FREE, "0::/a\n", mount.path()).available_bytes, 400);
     }
 
     #[test]

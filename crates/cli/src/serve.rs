@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,6 +11,7 @@ use server::config::{CONNECTIONS_MAX, SHUTDOWN_TIMEOUT, STALL_LIMIT};
 use server::shutdown::{self, Shutdown, Trigger};
 use server::{Ending, Parts, ServerConfig};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tracing::level_filters::LevelFilter;
 
 use crate::launch::{EngineArgs, Launched, launch};
@@ -80,6 +80,8 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         stop_with_stdin(trigger.clone());
     }
     let exit = runtime.block_on(serve(listener, parts, worker, (trigger, shutdown)))?;
+    // Nobody waits for what it may still be reading or tokenising.
+    runtime.shutdown_background();
     Ok(if exit == WorkerExit::Drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -97,16 +99,27 @@ async fn serve(
 ) -> Result<WorkerExit> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let exits = watch(worker, trigger.clone());
-    tokio::spawn(shutdown::on_signals(trigger));
+    let mut exit = watch(worker, trigger.clone());
+    let mut stopped = shutdown.clone();
+    let limit = parts.config.shutdown_timeout;
+    tokio::spawn(async {
+        if let Err(error) = shutdown::on_signals(trigger).await {
+            tracing::error!(%error, "cannot handle signals: they end the server at once");
+        }
+    });
     let url = format!("http://{}", listener.local_addr()?);
     tracing::info!("serving {} on {url}", parts.info.model);
     // Whoever started us may not listen; that is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "{url}");
     match server::serve(listener, parts, shutdown).await {
-        Ending::Drained => Ok(exits.recv().unwrap_or(WorkerExit::Panicked)),
-        // The engine may be in the middle of a long step, for which nobody waits any more.
-        Ending::CutOff(_) => Ok(exits.try_recv().unwrap_or(WorkerExit::Drained)),
+        Ending::Drained => tokio::select! {
+            exit = &mut exit => Ok(exit.unwrap_or(WorkerExit::Panicked)),
+            // It may be in the middle of a long step for clients that have left.
+            () = tokio::time::sleep(limit) => Ok(WorkerExit::Drained),
+            () = stopped.stopping() => std::process::exit(1),
+        },
+        // As above, and the time is over.
+        Ending::CutOff(_) => Ok(exit.try_recv().unwrap_or(WorkerExit::Drained)),
         Ending::Stopped => std::process::exit(1),
     }
 }
@@ -122,16 +135,16 @@ fn stop_with_stdin(trigger: Trigger) {
 }
 
 /// Waits for the engine's end on a thread of its own; one that failed ends the server.
-fn watch(worker: Worker, trigger: Trigger) -> mpsc::Receiver<WorkerExit> {
-    let (sender, exits) = mpsc::channel();
+fn watch(worker: Worker, trigger: Trigger) -> oneshot::Receiver<WorkerExit> {
+    let (sender, exit) = oneshot::channel();
     std::thread::spawn(move || {
-        let exit = worker.join();
-        if exit != WorkerExit::Drained {
-            tracing::error!("the engine has ended: {exit:?}");
+        let outcome = worker.join();
+        if outcome != WorkerExit::Drained {
+            tracing::error!("the engine has ended: {outcome:?}");
             trigger.drain();
         }
         // Nobody listens once the server has stopped at once.
-        let _ = sender.send(exit);
+        let _ = sender.send(outcome);
     });
-    exits
+    exit
 }

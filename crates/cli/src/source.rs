@@ -30,7 +30,7 @@ impl Source {
     pub fn parse(name: &str) -> Source {
         if let Some(shape) = name.strip_prefix(DUMMY) {
             Source::Dummy(shape.to_string())
-        } else if name.contains('/') || name.ends_with(".gguf") || Path::new(name).is_file() {
+        } else if name.contains('/') || name.ends_with(".gguf") {
             Source::File(PathBuf::from(name))
         } else {
             Source::Catalogue(name.to_string())

@@ -56,7 +56,8 @@ pub fn attention(
 ) {
     let shape = *cache.shape();
     let heads = out.cols() / shape.head_dim;
-    check(&shape, layer, sequences, (heads, out.cols()));
+    assert_eq!(rope.head_dim(), shape.head_dim, "the rotation is of whole heads");
+    check(&shape, layer, sequences, (heads, out.cols(), rope.positions()));
     let rows = sequences.iter().map(|s| s.rows).sum::<usize>();
     assert_eq!(qkv.len(), rows * (heads + 2 * shape.kv_heads) * shape.head_dim, "shape of qkv");
     let parts = out.parts(rows);
@@ -73,7 +74,7 @@ fn check(
     shape: &KvShape,
     layer: usize,
     sequences: &[SequenceRows<'_>],
-    (heads, cols): (usize, usize),
+    (heads, cols, rope_positions): (usize, usize, usize),
 ) {
     assert!(layer < shape.layers, "layer {layer} of {}", shape.layers);
     assert!(shape.head_dim <= HEAD_DIM_MAX, "head_dim {} above {HEAD_DIM_MAX}", shape.head_dim);
@@ -83,16 +84,51 @@ fn check(
     for sequence in sequences {
         assert_eq!(sequence.row, row, "sequences stand one after another");
         assert!(sequence.rows > 0, "a sequence has a row");
-        let tokens = sequence.position + sequence.rows;
+        let tokens = sequence.tokens();
+        assert!(tokens <= rope_positions, "position {tokens} of {rope_positions} of the rotation");
         assert!(sequence.blocks.len() * shape.block_size >= tokens, "the table covers the tokens");
-        for block in &sequence.blocks[..tokens.div_ceil(shape.block_size)] {
+        row += sequence.rows;
+    }
+    check_blocks(shape, sequences);
+}
+
+/// Checks that each block that is written is written by one sequence and read by no other: the
+/// threads of a region share blocks without any other care.
+fn check_blocks(shape: &KvShape, sequences: &[SequenceRows<'_>]) {
+    let mut written: Vec<u32> =
+        sequences.iter().flat_map(|sequence| sequence.table(shape).1).copied().collect();
+    written.sort_unstable();
+    assert!(written.is_sorted_by(|a, b| a < b), "a block is written twice");
+    for sequence in sequences {
+        let (read, own) = sequence.table(shape);
+        for block in own {
             assert!(
                 (*block as usize) < shape.block_count,
                 "block {block} of {}",
                 shape.block_count
             );
         }
-        row += sequence.rows;
+        for block in read {
+            assert!(
+                (*block as usize) < shape.block_count,
+                "block {block} of {}",
+                shape.block_count
+            );
+            assert!(written.binary_search(block).is_err(), "block {block} is read and written");
+        }
+    }
+}
+
+impl<'a> SequenceRows<'a> {
+    /// Tokens known after the step.
+    fn tokens(&self) -> usize {
+        self.position.checked_add(self.rows).expect("a position fits an address")
+    }
+
+    /// The blocks that are only read, and those that this step writes.
+    fn table(&self, shape: &KvShape) -> (&'a [u32], &'a [u32]) {
+        let used = &self.blocks[..self.tokens().div_ceil(shape.block_size)];
+        used.split_at(self.position / shape.block_size)
     }
 }
 
@@ -167,7 +203,7 @@ impl Step<'_> {
             let start = self.shape.tile_start(self.layer, tile, head);
             // SAFETY: `tile_of` checked the block, so the tile lies in the store. Each token and
             // head is written by one unit, and nothing reads it before the unit or region ends:
-            // block tables of different sequences share only blocks that nobody writes.
+            // `check_blocks` made sure that written blocks are in one table only.
             let (keys, values) = unsafe {
                 let keys = store.get().add(start);
                 (keys, keys.add(TILE_TOKENS * dim))
@@ -317,6 +353,11 @@ struct Scores([f32; SPAN]);
 pub struct AttentionScratch(Vec<Scratch>);
 
 impl AttentionScratch {
+    /// Bytes for so many threads.
+    pub const fn bytes(threads: usize) -> usize {
+        threads * size_of::<Scratch>()
+    }
+
     fn of_threads(&mut self, threads: usize) -> SendPtr<Scratch> {
         self.0.resize_with(threads.max(self.0.len()), Scratch::new);
         SendPtr(self.0.as_mut_ptr())

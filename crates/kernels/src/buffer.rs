@@ -45,6 +45,7 @@ impl<T: Plain> Buffer<T> {
     /// Panics if the address space cannot be reserved; memory budgets are checked by the caller.
     pub fn zeroed(len: usize) -> Buffer<T> {
         let bytes = len.checked_mul(size_of::<T>()).expect("a buffer's size fits an address");
+        assert!(bytes <= isize::MAX as usize / 2, "{bytes} bytes exceed any address space");
         let huge = bytes >= HUGE_PAGE_BYTES;
         let map_bytes = if huge { bytes + HUGE_PAGE_BYTES } else { bytes.max(1) };
         // SAFETY: an anonymous private mapping with no address hint has no preconditions.

@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 pub enum Isa {
     /// Plain Rust, the reference that the other tiers are compared with.
     Scalar,
-    /// AVX-512 F, BW, VL, DQ with VNNI and BF16 (Zen 4 and later, Sapphire Rapids and later).
+    /// AVX-512 F, BW, VL, DQ with VNNI and BF16, GFNI, F16C and FMA (Zen 4 and later, Sapphire
+    /// Rapids and later).
     Avx512,
 }
 

@@ -20,7 +20,7 @@ pub const TILE_TOKENS: usize = 32;
 pub enum KvType {
     /// bfloat16, rounded to nearest even.
     Bf16,
-    /// 32-bit floats: for comparison with a reference, four times the cost.
+    /// 32-bit floats, computed in plain Rust: for comparison with a reference.
     F32,
 }
 
@@ -78,7 +78,7 @@ impl KvCache {
             shape.block_size
         );
         assert!(shape.head_dim.is_multiple_of(16), "head_dim {} is not 16 n", shape.head_dim);
-        let elements = shape.block_bytes() / shape.kind.bytes() * shape.block_count;
+        let elements = shape.elements().expect("the cache's size fits an address");
         let store = match shape.kind {
             KvType::Bf16 => Store::Bf16(Buffer::zeroed(elements)),
             KvType::F32 => Store::F32(Buffer::zeroed(elements)),
@@ -93,6 +93,13 @@ impl KvCache {
 }
 
 impl KvShape {
+    /// Elements of the whole cache; none if their number overflows.
+    fn elements(&self) -> Option<usize> {
+        [self.layers, self.kv_heads, self.head_dim, self.block_size, self.block_count]
+            .into_iter()
+            .try_fold(2_usize, usize::checked_mul)
+    }
+
     /// First element of the keys of one tile and head; the values follow the keys.
     pub(crate) fn tile_start(&self, layer: usize, tile: usize, head: usize) -> usize {
         let tiles = self.block_count * self.tiles_per_block();

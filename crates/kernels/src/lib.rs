@@ -13,7 +13,8 @@
 //! **A row's result never depends on the batch, on how a prompt is cut into chunks, or on the
 //! number of threads.** Integer dot products are exact, and every float sum has one order that
 //! is fixed by the row alone: products go block by block along the columns of the weight,
-//! attention in spans that start at absolute positions and are merged in order.
+//! attention in spans that start at absolute positions and are merged in order. (Of finite numbers:
+//! where a model computes NaN or infinity, all that may be said is that the row shows it.)
 
 #![deny(unsafe_op_in_unsafe_fn)]
 

@@ -42,6 +42,8 @@ impl PackedMatrix {
         let (rows, cols) = shape;
         assert!(rows > 0 && cols > 0, "a matrix has rows and columns, got {rows} x {cols}");
         assert!(cols.is_multiple_of(kind.block_len()), "{cols} columns are whole {kind:?} blocks");
+        let size = rows.checked_mul(cols).and_then(|values| values.checked_mul(4));
+        assert!(size.is_some(), "{rows} x {cols} overflows");
         assert_eq!(bytes.len(), rows * kind.bytes_of(cols), "bytes of a {rows} x {cols} {kind:?}");
         let panels = rows.div_ceil(PANEL_ROWS);
         let (code_bytes, scale_count) = panel_sizes(kind, cols);

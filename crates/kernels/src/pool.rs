@@ -105,12 +105,11 @@ impl Pool {
             self.shared.cursor.0.store(chunks, Ordering::Relaxed);
         }
         self.close();
+        let worker_panicked = self.shared.panicked.swap(false, Ordering::Relaxed);
         if let Err(payload) = own {
             resume_unwind(payload);
         }
-        if self.shared.panicked.swap(false, Ordering::Relaxed) {
-            panic!("a worker thread of the pool panicked");
-        }
+        assert!(!worker_panicked, "a worker thread of the pool panicked");
     }
 
     /// Calls `work(state, index, row)` for each row of `rows` (each `row_len` long), with the
@@ -206,8 +205,10 @@ fn worker(shared: &Shared, thread: usize) {
         // SAFETY: as above.
         let work = unsafe { &*work };
         let chunks = AssertUnwindSafe(|| take_chunks(shared, work, job.chunks, thread));
-        if catch_unwind(chunks).is_err() {
+        if let Err(payload) = catch_unwind(chunks) {
             shared.panicked.store(true, Ordering::Relaxed);
+            // Dropping it could panic again, and then nobody would leave the region.
+            std::mem::forget(payload);
         }
         shared.gate.0.fetch_sub(1, Ordering::Release);
     }
@@ -318,8 +319,8 @@ mod tests {
     fn a_panic_in_a_region_reaches_the_caller_and_the_pool_lives_on() {
         let mut pool = Pool::new(2);
         for _ in 0..50 {
-            let region =
-                AssertUnwindSafe(|| pool.for_each_chunk(8, |_, chunk| assert!(chunk != 5)));
+            // Two chunks, so that at times the caller's and a worker's both panic.
+            let region = AssertUnwindSafe(|| pool.for_each_chunk(8, |_, chunk| assert!(chunk < 6)));
             assert!(catch_unwind(region).is_err());
             let count = AtomicUsize::new(0);
             pool.for_each_chunk(8, |_, _| {

@@ -55,7 +55,8 @@ impl Activations {
     /// Room for `rows_max` rows of `cols` values. `cols` must be a multiple of 32.
     pub fn new(rows_max: usize, cols: usize) -> Activations {
         assert!(cols.is_multiple_of(BLOCK), "{cols} columns are whole blocks of {BLOCK}");
-        let (values, blocks) = (rows_max * cols, rows_max * cols / BLOCK);
+        let values = rows_max.checked_mul(cols).expect("rows times columns overflows");
+        let blocks = values / BLOCK;
         Activations {
             cols,
             rows: 0,
@@ -128,7 +129,7 @@ impl Activations {
 
     /// Makes room for `rows` rows, to be filled in parts by several threads.
     pub(crate) fn parts(&mut self, rows: usize) -> Parts {
-        assert!(rows * self.cols <= self.floats.len(), "{rows} rows exceed what was reserved");
+        assert!(rows <= self.floats.len() / self.cols, "{rows} rows exceed what was reserved");
         self.rows = rows;
         Parts {
             cols: self.cols,
@@ -249,16 +250,41 @@ fn refine_above(values: &[f32]) -> f32 {
     REFINE_ABOVE * (sum_of_squares(values) / values.len() as f32).sqrt()
 }
 
+/// Magnitudes below this are taken for zero: the inverse of their step would not be finite.
+const LEAST_MAGNITUDE: f32 = 1e-30;
+
+/// Scale of a block and its inverse; none for a block without usable numbers.
+#[inline(always)]
+fn scale_of(largest: f32) -> Option<(f32, f32)> {
+    (LEAST_MAGNITUDE..=f32::MAX).contains(&largest).then(|| (largest / 127.0, 127.0 / largest))
+}
+
+impl QuantisedRow<'_> {
+    /// Makes a block zero, or NaN if its largest magnitude is not finite, so that every product
+    /// with it shows that.
+    fn clear(&mut self, block: usize, largest: f32) {
+        let value = if largest < LEAST_MAGNITUDE { 0.0 } else { f32::NAN };
+        self.codes[block * BLOCK..(block + 1) * BLOCK].fill(0);
+        self.refined[block] = 0;
+        self.sums[block] = 0;
+        self.fine_sums[block] = 0;
+        self.scales[block] = value;
+        self.value_sums[block] = value;
+    }
+}
+
 /// The reference. The vector tier does the same operations in the same order.
-fn quantise_row_scalar(values: &[f32], out: QuantisedRow<'_>) {
+fn quantise_row_scalar(values: &[f32], mut out: QuantisedRow<'_>) {
     let refine_above = refine_above(values);
     for (block, x) in values.chunks_exact(BLOCK).enumerate() {
         let part = block * BLOCK..(block + 1) * BLOCK;
         // The bits of |x| order like |x|, and NaN lies above every number.
         let largest = x.iter().fold(0_u32, |most, v| most.max(v.to_bits() & 0x7fff_ffff));
         let largest = f32::from_bits(largest);
-        let scale = largest / 127.0;
-        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        let Some((scale, inverse)) = scale_of(largest) else {
+            out.clear(block, largest);
+            continue;
+        };
         let mut sum = 0_i32;
         for (code, value) in out.codes[part.clone()].iter_mut().zip(x) {
             let rounded = (value * inverse).round_ties_even() as i32;
@@ -336,10 +362,27 @@ mod tests {
     }
 
     #[test]
-    fn a_not_a_number_is_passed_on_through_the_scale() {
-        let mut values = [1.0; 32];
-        values[7] = f32::NAN;
-        assert!(quantised(Isa::Scalar, &values).blocks().scales[0].is_nan());
+    fn numbers_that_are_not_finite_are_passed_on_through_the_scale() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut values = [1.0; 64];
+            values[7] = bad;
+            for isa in [Isa::Scalar, Isa::detect()] {
+                let out = quantised(isa, &values);
+                assert!(out.blocks().scales[0].is_nan() && out.blocks().value_sums[0].is_nan());
+                assert_eq!((out.codes().0[7], out.blocks().sums[0]), (0, 0));
+                assert_eq!(out.blocks().sums[1], 32 * 127);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_too_small_for_a_step_are_zero() {
+        for tiny in [f32::MIN_POSITIVE, 1e-37, 1e-45] {
+            for isa in [Isa::Scalar, Isa::detect()] {
+                let out = quantised(isa, &[tiny; 32]);
+                assert_eq!((out.blocks().scales[0], out.blocks().sums[0]), (0.0, 0));
+            }
+        }
     }
 
     #[test]

@@ -32,6 +32,16 @@ impl RopeTable {
         RopeTable { values, pairs }
     }
 
+    /// Elements of the heads that it rotates.
+    pub fn head_dim(&self) -> usize {
+        2 * self.pairs
+    }
+
+    /// Positions that it knows.
+    pub fn positions(&self) -> usize {
+        self.values.len() / self.head_dim()
+    }
+
     /// Bytes of a table of this shape.
     pub fn bytes(positions: usize, head_dim: usize) -> usize {
         positions * head_dim * size_of::<f32>()

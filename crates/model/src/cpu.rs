@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use engine::{Device, DeviceError, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
-use kernels::attention::SequenceRows;
+use kernels::attention::{AttentionScratch, SequenceRows};
 use kernels::cpu::Cpu;
 use sampling::{Context, SampleError, Sampler, SamplingParams};
 
+use crate::config::ModelConfig;
 use crate::transformer::{Batch, Transformer};
 
 /// Runs steps on the processor and samples their tokens.
@@ -26,6 +27,13 @@ struct SamplingThread {
 }
 
 impl CpuDevice {
+    /// Most bytes that so many threads take beside the transformer's, for sequences of up to
+    /// `positions_max` tokens.
+    pub fn thread_bytes(threads: usize, config: &ModelConfig, positions_max: usize) -> u64 {
+        let sampling = Sampler::bytes(config.vocab_size) + positions_max * size_of::<u32>();
+        (AttentionScratch::bytes(threads) + threads * sampling) as u64
+    }
+
     /// A device that computes `transformer` with the threads of `cpu`.
     pub fn new(cpu: Cpu, transformer: Transformer) -> CpuDevice {
         let threads = (0..cpu.pool.threads())

@@ -50,7 +50,7 @@ impl Weights {
         Loader { file, cpu, bytes: Vec::new(), form: Form::AsStored }.weights()
     }
 
-    /// Reads every tensor as 32-bit floats: a reference to compare with, at eight times the size.
+    /// Reads every tensor as 32-bit floats: a reference to compare with, several times the size.
     pub fn load_float32(file: &mut ModelFile, cpu: &mut Cpu) -> Result<Weights, LoadError> {
         Loader { file, cpu, bytes: Vec::new(), form: Form::Float32 }.weights()
     }
@@ -80,6 +80,10 @@ impl Weights {
     /// Bytes that [`Weights::load`] will take, from the header alone.
     pub fn bytes_of(file: &ModelFile) -> u64 {
         let bytes = |tensor: &crate::gguf::TensorInfo| {
+            if tensor.shape.0.len() == 1 {
+                // Vectors are kept as f32.
+                return tensor.cols() * size_of::<f32>() as u64;
+            }
             let padded_rows = tensor.rows().next_multiple_of(kernels::pack::PANEL_ROWS as u64);
             tensor.size / tensor.rows().max(1) * padded_rows
         };

@@ -113,6 +113,12 @@ impl Scale {
 }
 
 impl Sampler {
+    /// Most bytes that a sampler takes for a vocabulary: history 12, keys and weights 8, and two
+    /// lists of candidates that may have grown to twice their length, for each token.
+    pub const fn bytes(vocabulary_len: usize) -> usize {
+        vocabulary_len * (12 + 8 + 2 * 2 * size_of::<Candidate>())
+    }
+
     /// A sampler for any vocabulary.
     pub fn new() -> Self {
         Self::default()

@@ -9,11 +9,13 @@ use engine::Limits;
 use http::{HeaderMap, Request, header};
 use http_body_util::BodyExt;
 use text::{ChatTemplate, Tokenizer};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ServerConfig, ServerInfo};
 use crate::dispatch::Dispatch;
-use crate::limits::{BODIES_BYTES_IN_FLIGHT, BODY_BYTES, BODY_READ_TIMEOUT, INLINE_BODY_BYTES};
+use crate::limits::{
+    BODIES_BYTES_IN_FLIGHT, BODY_BYTES, BODY_READ_TIMEOUT, INLINE_BODY_BYTES, LARGE_BODIES,
+};
 use crate::openai::error::{ApiError, SHUTTING_DOWN};
 use crate::shutdown::Shutdown;
 use crate::validate::Door;
@@ -35,23 +37,30 @@ pub struct App {
     /// Whether the server is about to end.
     pub shutdown: Shutdown,
     /// Room for bodies, in bytes.
-    pub bodies: Semaphore,
+    pub bodies: Arc<Semaphore>,
+    /// Turns for large bodies to be parsed and tokenised.
+    pub large_bodies: Arc<Semaphore>,
     /// When the server started, in Unix seconds.
     pub started: u64,
 }
 
 /// A body, and the room it takes until it is dropped.
 #[derive(Debug)]
-pub struct Received<'a> {
+pub struct Received {
     /// The bytes.
     pub bytes: Bytes,
-    _room: SemaphorePermit<'a>,
+    _room: OwnedSemaphorePermit,
 }
 
 impl App {
     /// Room for all bodies.
-    pub fn body_room() -> Semaphore {
-        Semaphore::new(BODIES_BYTES_IN_FLIGHT)
+    pub fn body_room() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(BODIES_BYTES_IN_FLIGHT))
+    }
+
+    /// Turns for all large bodies.
+    pub fn large_body_turns() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(LARGE_BODIES))
     }
 
     /// Refuses new work during a drain. (A stopped engine refuses by itself, at submit.)
@@ -73,7 +82,7 @@ impl App {
     }
 
     /// Reads a JSON body: declared as such, not too large, in time, and while there is room.
-    pub async fn receive(&self, request: Request<Body>) -> Result<Received<'_>, ApiError> {
+    pub async fn receive(&self, request: Request<Body>) -> Result<Received, ApiError> {
         check_media_type(request.headers())?;
         let declared = request
             .headers()
@@ -90,7 +99,7 @@ impl App {
 
     /// Reads a body and takes room for each piece when it comes: a client that declares much and
     /// sends nothing takes none.
-    async fn read(&self, mut body: Body) -> Result<Received<'_>, ApiError> {
+    async fn read(&self, mut body: Body) -> Result<Received, ApiError> {
         let mut bytes = BytesMut::new();
         let mut room = self.room(0)?;
         while let Some(frame) = body.frame().await {
@@ -111,9 +120,9 @@ impl App {
 
     /// Room for so many bytes, at most a whole body; never waits, so that bodies that are half
     /// read cannot wait for one another.
-    fn room(&self, bytes: usize) -> Result<SemaphorePermit<'_>, ApiError> {
+    fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let permits = u32::try_from(bytes).expect("a piece of a body is not above the limit");
-        self.bodies.try_acquire_many(permits).map_err(|_| {
+        Arc::clone(&self.bodies).try_acquire_many_owned(permits).map_err(|_| {
             let reason = "too many large requests are being read; try again later";
             ApiError::Unavailable { reason }
         })
@@ -122,15 +131,22 @@ impl App {
     /// Runs `work` on a body: small ones here, large ones beside the network thread.
     pub async fn work_on<T: Send + 'static>(
         self: &Arc<Self>,
-        received: Received<'_>,
+        received: Received,
         work: impl FnOnce(&App, &[u8]) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         if received.bytes.len() <= INLINE_BODY_BYTES {
             return work(self, &received.bytes);
         }
+        // In turn: a large body is worth many times its size while it is read, and the threads
+        // that read it would compete with those that compute.
+        let turn = Arc::clone(&self.large_bodies).acquire_owned().await.expect("never closed");
         let app = Arc::clone(self);
-        let bytes = received.bytes.clone();
-        let result = tokio::task::spawn_blocking(move || work(&app, &bytes)).await;
+        // The job owns turn and room, so that a client that leaves does not free them early.
+        let job = move || {
+            let _turn = turn;
+            work(&app, &received.bytes)
+        };
+        let result = tokio::task::spawn_blocking(job).await;
         result.unwrap_or_else(|error| {
             tracing::error!(%error, "reading a request failed");
             Err(ApiError::Failed { message: "the request could not be read".to_owned() })

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | request body | [`BODY_BYTES`] | 413 |
 //! | bodies being read or checked at once | [`BODIES_BYTES_IN_FLIGHT`] | 503 with `Retry-After` |
+//! | bodies above [`INLINE_BODY_BYTES`] being parsed and tokenised | [`LARGE_BODIES`] | they wait their turn |
 //! | time to read a request's head | [`HEAD_READ_TIMEOUT`] | the connection is closed |
 //! | time to read a request's body | [`BODY_READ_TIMEOUT`] | 408 |
 //! | size of a request's head | [`HEAD_BYTES`] | 431 |
@@ -19,6 +20,8 @@
 //! | undelivered tokens of one reply | [`STREAM_BUFFER_BYTES`] per choice | the request is cancelled, the stream ends with an error |
 //! | report channel | requests in the engine x the tokens each may have | cannot be full: the engine's own bounds hold it |
 //! | time without a report while requests are open | `ServerConfig::stall_limit` | `/health` answers 503 |
+//! | time in which a client takes nothing of what was sent | [`WRITE_TIMEOUT`] | the connection is closed |
+//! | buffer of one connection | [`CONNECTION_BUFFER_BYTES`] each way | nothing more is read or written until there is room |
 //! | time to drain | `ServerConfig::shutdown_timeout` | what still runs ends with an error |
 
 use std::time::Duration;
@@ -33,6 +36,10 @@ pub const HEAD_BYTES: usize = 32 << 10;
 pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time from a complete head to a complete body.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time in which a client takes nothing of what was sent to it.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// What hyper may hold for one connection, each way.
+pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
 /// Prompts in one completion request.
 pub const PROMPTS: usize = 16;
 /// Messages in one chat request.
@@ -52,6 +59,8 @@ pub const STREAM_BUFFER_BYTES: usize = 64 << 10;
 /// Bodies up to this size are parsed and tokenised on the network thread, larger ones beside it:
 /// at about 1 µs per token this much text costs a few milliseconds.
 pub const INLINE_BODY_BYTES: usize = 16 << 10;
+/// Bodies above [`INLINE_BODY_BYTES`] that are parsed and tokenised at once.
+pub const LARGE_BODIES: usize = 2;
 /// `max_tokens` of `/v1/completions` where the request names none (OpenAI's default).
 pub const COMPLETION_TOKENS_DEFAULT: u32 = 16;
 /// `Retry-After` of 429 and 503, in seconds.

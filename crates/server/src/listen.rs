@@ -11,12 +11,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::Service;
 
-use crate::limits::{HEAD_BYTES, HEAD_READ_TIMEOUT};
+use crate::limits::{CONNECTION_BUFFER_BYTES, HEAD_BYTES, HEAD_READ_TIMEOUT, WRITE_TIMEOUT};
 use crate::shutdown::Shutdown;
 
 /// Pause after a failed accept, when file descriptors may have run out: no spinning until some
@@ -102,6 +103,10 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
+        // A client that takes nothing must not keep its place for ever.
+        if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT)) {
+            tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
+        }
         let mark = Arc::new(Mark { guard: OnceLock::new(), requested: Notify::new() });
         let service = {
             let (router, served, mark) = (self.router, self.served, Arc::clone(&mark));
@@ -114,6 +119,7 @@ impl Connection {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_READ_TIMEOUT)
             .max_header_size(HEAD_BYTES)
+            .max_buf_size(CONNECTION_BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         // A connection that was not used yet may still ask once in a drain, to hear "503".

@@ -68,6 +68,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) 
         dispatch: Arc::clone(&dispatch),
         shutdown: shutdown.clone(),
         bodies: App::body_room(),
+        large_bodies: App::large_body_turns(),
         started: unix_time(),
     });
     let served = Served::new();

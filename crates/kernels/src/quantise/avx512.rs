@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{QuantisedRow, refine_above};
+use super::{QuantisedRow, refine_above, scale_of};
 use crate::blocks::BLOCK;
 
 /// Quantises one row, with the bits of the scalar tier.
@@ -12,7 +12,7 @@ use crate::blocks::BLOCK;
 /// # Safety
 /// The machine has the instructions named.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(super) unsafe fn quantise_row(values: &[f32], out: QuantisedRow<'_>) {
+pub(super) unsafe fn quantise_row(values: &[f32], mut out: QuantisedRow<'_>) {
     let refine_above = refine_above(values);
     let blocks = values.len() / BLOCK;
     assert!(out.codes.len() == values.len() && out.fine_codes.len() == values.len());
@@ -23,8 +23,10 @@ pub(super) unsafe fn quantise_row(values: &[f32], out: QuantisedRow<'_>) {
         // SAFETY: `at + 32` is at most `values.len()`.
         let x = unsafe { [load(&values[at..at + 16]), load(&values[at + 16..at + 32])] };
         let largest = largest_magnitude(x);
-        let scale = largest / 127.0;
-        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        let Some((scale, inverse)) = scale_of(largest) else {
+            out.clear(block, largest);
+            continue;
+        };
         let inverse = _mm512_set1_ps(inverse);
         let scaled = [_mm512_mul_ps(x[0], inverse), _mm512_mul_ps(x[1], inverse)];
         // Rounds to nearest, ties to even, which is the mode programs run in.
