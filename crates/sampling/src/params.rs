@@ -10,8 +10,8 @@ const GREEDY_BELOW: f32 = 1e-5;
 const TEMPERATURE: RangeInclusive<f32> = 0.0..=2.0;
 /// OpenAI's range of the presence and frequency penalties.
 const PENALTY: RangeInclusive<f32> = -2.0..=2.0;
-/// vLLM asks for "above 0"; the bounds keep every penalised logit of a real model finite.
-const REPETITION_PENALTY: RangeInclusive<f32> = 0.01..=100.0;
+/// Largest repetition penalty; the least is any number above 0, as in vLLM.
+const REPETITION_PENALTY_MAX: f32 = 100.0;
 /// Most tokens that `min_tokens` may mask.
 const BANNED_MAX: usize = 1024;
 
@@ -27,7 +27,7 @@ pub struct SamplingRequest {
     /// Keeps tokens at least this fraction as likely as the most likely one; 0 to 1.
     pub min_p: f32,
     /// Divides a positive logit, and multiplies a negative one, of each token of the prompt or the
-    /// output; 0.01 to 100.
+    /// output; above 0, at most 100.
     pub repetition_penalty: f32,
     /// Subtracted from the logit of each token of the output; −2 to 2.
     pub presence_penalty: f32,
@@ -85,8 +85,9 @@ impl SamplingParams {
         check("temperature", r.temperature, TEMPERATURE.contains(&r.temperature), "0 to 2")?;
         check("top_p", r.top_p, 0.0 < r.top_p && r.top_p <= 1.0, "above 0, at most 1")?;
         check("min_p", r.min_p, (0.0..=1.0).contains(&r.min_p), "0 to 1")?;
-        let repetition = REPETITION_PENALTY.contains(&r.repetition_penalty);
-        check("repetition_penalty", r.repetition_penalty, repetition, "0.01 to 100")?;
+        let penalty = r.repetition_penalty;
+        let repetition = 0.0 < penalty && penalty <= REPETITION_PENALTY_MAX;
+        check("repetition_penalty", penalty, repetition, "above 0, at most 100")?;
         let presence = PENALTY.contains(&r.presence_penalty);
         check("presence_penalty", r.presence_penalty, presence, "-2 to 2")?;
         let frequency = PENALTY.contains(&r.frequency_penalty);
@@ -205,7 +206,7 @@ mod tests {
         ("temperature", |r, v| r.temperature = v, 0.0, 2.0, true),
         ("top_p", |r, v| r.top_p = v, 0.0, 1.0, false),
         ("min_p", |r, v| r.min_p = v, 0.0, 1.0, true),
-        ("repetition_penalty", |r, v| r.repetition_penalty = v, 0.01, 100.0, true),
+        ("repetition_penalty", |r, v| r.repetition_penalty = v, 0.0, 100.0, false),
         ("presence_penalty", |r, v| r.presence_penalty = v, -2.0, 2.0, true),
         ("frequency_penalty", |r, v| r.frequency_penalty = v, -2.0, 2.0, true),
     ];
