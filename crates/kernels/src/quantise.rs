@@ -260,6 +260,20 @@ fn scale_of(largest: f32) -> Option<(f32, f32)> {
 }
 
 impl QuantisedRow<'_> {
+    /// Notes what is known of a block whose codes are written; refined where it has fine codes.
+    #[inline(always)]
+    fn set(&mut self, block: usize, scale: f32, sum: i32, fine_sum: Option<i32>) {
+        let (step, total) = match fine_sum {
+            None => (scale, sum),
+            Some(fine_sum) => (scale / 256.0, 256 * sum + fine_sum),
+        };
+        self.scales[block] = step;
+        self.refined[block] = u8::from(fine_sum.is_some());
+        self.sums[block] = sum;
+        self.fine_sums[block] = fine_sum.unwrap_or(0);
+        self.value_sums[block] = step * total as f32;
+    }
+
     /// Makes a block zero, or NaN if its largest magnitude is not finite, so that every product
     /// with it shows that.
     fn clear(&mut self, block: usize, largest: f32) {
@@ -291,25 +305,18 @@ fn quantise_row_scalar(values: &[f32], mut out: QuantisedRow<'_>) {
             *code = rounded as i8;
             sum += rounded;
         }
-        let refined = largest > refine_above;
-        let (mut fine_sum, mut step, mut total) = (0_i32, scale, sum);
-        if refined {
+        let mut fine_sum = None;
+        if largest > refine_above {
             let codes = out.codes[part.clone()].iter().zip(x);
             for (fine, (code, value)) in out.fine_codes[part].iter_mut().zip(codes) {
                 let left = value * inverse - f32::from(*code);
                 // At most half a step: 128 fine steps, of which a code holds 127.
                 let rounded = ((left * 256.0).round_ties_even() as i32).clamp(-127, 127);
                 *fine = rounded as i8;
-                fine_sum += rounded;
+                *fine_sum.get_or_insert(0) += rounded;
             }
-            step = scale / 256.0;
-            total = 256 * sum + fine_sum;
         }
-        out.scales[block] = step;
-        out.refined[block] = u8::from(refined);
-        out.sums[block] = sum;
-        out.fine_sums[block] = fine_sum;
-        out.value_sums[block] = step * total as f32;
+        out.set(block, scale, sum, fine_sum);
     }
 }
 

@@ -34,21 +34,14 @@ pub(super) unsafe fn quantise_row(values: &[f32], mut out: QuantisedRow<'_>) {
         // SAFETY: both halves have 16 codes.
         unsafe { store(codes, &mut out.codes[at..at + BLOCK]) };
         let sum = _mm512_reduce_add_epi32(_mm512_add_epi32(codes[0], codes[1]));
-        let refined = largest > refine_above;
-        let (mut fine_sum, mut step, mut total) = (0, scale, sum);
-        if refined {
+        let mut fine_sum = None;
+        if largest > refine_above {
             let fine = [fine_codes(scaled[0], codes[0]), fine_codes(scaled[1], codes[1])];
             // SAFETY: both halves have 16 codes.
             unsafe { store(fine, &mut out.fine_codes[at..at + BLOCK]) };
-            fine_sum = _mm512_reduce_add_epi32(_mm512_add_epi32(fine[0], fine[1]));
-            step = scale / 256.0;
-            total = 256 * sum + fine_sum;
+            fine_sum = Some(_mm512_reduce_add_epi32(_mm512_add_epi32(fine[0], fine[1])));
         }
-        out.scales[block] = step;
-        out.refined[block] = u8::from(refined);
-        out.sums[block] = sum;
-        out.fine_sums[block] = fine_sum;
-        out.value_sums[block] = step * total as f32;
+        out.set(block, scale, sum, fine_sum);
     }
 }
 
