@@ -38,7 +38,7 @@ fn main() {
 fn measure(kind: BlockKind, (n, k): (usize, usize), rows: usize, gigahertz: f64) {
     let mut cpu = Cpu::new(1, Isa::detect());
     let weight = PackedMatrix::pack(&mut cpu.pool, kind, (n, k), &tensor(kind, n * k));
-    let mut x = Activations::new(rows, k);
+    let mut x = Activations::new(rows, k).with_floats(true);
     x.quantise(&mut cpu, &values(rows * k));
     let mut out = vec![0.0; rows * n];
     let work = rows * n * k;

@@ -16,7 +16,6 @@ use crate::kv::{KvCache, KvElement, KvShape, Store, TILE_TOKENS};
 use crate::pool::{Pool, SendPtr};
 use crate::quantise::{Activations, Parts};
 use crate::rope::RopeTable;
-use crate::sums::add_lanes;
 
 /// Tokens of one span of the softmax.
 pub const SPAN: usize = 256;
@@ -204,16 +203,10 @@ impl Step<'_> {
             // SAFETY: `tile_of` checked the block, so the tile lies in the store. Each token and
             // head is written by one unit, and nothing reads it before the unit or region ends:
             // `check_blocks` made sure that written blocks are in one table only.
-            let (keys, values) = unsafe {
+            unsafe {
                 let keys = store.get().add(start);
-                (keys, keys.add(TILE_TOKENS * dim))
-            };
-            for (i, (&key, &value)) in key.iter().zip(value).enumerate() {
-                // SAFETY: both indices are below `TILE_TOKENS * dim`.
-                unsafe {
-                    *keys.add(T::key_at(i, slot)) = T::from_f32(key);
-                    *values.add(T::value_at(i, slot, dim)) = T::from_f32(value);
-                }
+                T::store_key(keys, slot, key);
+                T::store_value(keys.add(TILE_TOKENS * dim), slot, value);
             }
         }
     }
@@ -267,13 +260,13 @@ impl Step<'_> {
         let row = unit.sequence.row + unit.first + query / group;
         let column = (head * group + query % group) * dim;
         let inverse = 1.0 / scratch.sums[slot];
-        let fill = |out: &mut [f32]| {
-            for (out, value) in out.iter_mut().zip(&scratch.outputs[slot].0) {
-                *out = value * inverse;
-            }
-        };
+        let mut out = [0.0; HEAD_DIM_MAX];
+        let out = &mut out[..dim];
+        for (out, value) in out.iter_mut().zip(&scratch.outputs[slot].0) {
+            *out = value * inverse;
+        }
         // SAFETY: each row and head belongs to one unit.
-        unsafe { self.parts.fill(self.isa, (row, column), dim, fill) };
+        unsafe { self.parts.quantise(self.isa, (row, column), out) };
     }
 
     /// Runs the spans of up to six queries and merges them in order.
@@ -425,31 +418,4 @@ impl Scratch {
             }
         }
     }
-}
-
-/// Turns one query's scores into weights: `exp(score - max)`, zero past `visible` tokens.
-///
-/// Gives the maximum and the sum of the weights, which `round` has rounded as they are used.
-/// `scores` is a whole number of tiles long; sums run in 16 lanes, so trailing zeros do not count.
-#[inline(always)]
-fn softmax(scores: &mut [f32], visible: usize, round: impl Fn(f32) -> f32) -> (f32, f32) {
-    let visible = visible.min(scores.len());
-    scores[visible..].fill(f32::NEG_INFINITY);
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    for chunk in scores.chunks_exact(16) {
-        for (lane, &score) in lanes.iter_mut().zip(chunk) {
-            // Keeps a NaN, so that broken numbers are seen at the end and not hidden here.
-            *lane = if score <= *lane { *lane } else { score };
-        }
-    }
-    let maximum = lanes.iter().fold(lanes[0], |a, &b| if b <= a { a } else { b });
-    let mut sums = [0.0_f32; 16];
-    for chunk in scores.chunks_exact_mut(16) {
-        for (sum, score) in sums.iter_mut().zip(chunk) {
-            *score = round(exp(*score - maximum));
-            *sum += *score;
-        }
-    }
-    scores[visible..].fill(0.0);
-    (maximum, add_lanes(sums))
 }

@@ -8,8 +8,6 @@
 //! | bf16 | `[head_dim / 2][32 tokens][2]` | `[16 token pairs][head_dim][2]` |
 //! | f32 | `[head_dim][32 tokens]` | `[32 tokens][head_dim]` |
 
-use half::bf16;
-
 use crate::buffer::{Buffer, Plain};
 
 /// Tokens per tile; block sizes are multiples of it.
@@ -131,12 +129,38 @@ pub(crate) trait KvElement: Plain {
     fn key_at(dim: usize, slot: usize) -> usize;
     /// Index of dimension `dim` of token `slot` among the values of a tile.
     fn value_at(dim: usize, slot: usize, head_dim: usize) -> usize;
+
+    /// Writes one token's key into a tile.
+    ///
+    /// # Safety
+    /// `keys` points to a tile's keys of `key.len()` dimensions, `slot` is below [`TILE_TOKENS`],
+    /// and no other thread uses this slot.
+    unsafe fn store_key(keys: *mut Self, slot: usize, key: &[f32]) {
+        for (dim, &number) in key.iter().enumerate() {
+            // SAFETY: by the contract.
+            unsafe { *keys.add(Self::key_at(dim, slot)) = Self::from_f32(number) };
+        }
+    }
+
+    /// Writes one token's value into a tile.
+    ///
+    /// # Safety
+    /// As for [`KvElement::store_key`], with the tile's values.
+    unsafe fn store_value(values: *mut Self, slot: usize, value: &[f32]) {
+        for (dim, &number) in value.iter().enumerate() {
+            // SAFETY: by the contract.
+            unsafe { *values.add(Self::value_at(dim, slot, value.len())) = Self::from_f32(number) };
+        }
+    }
 }
 
 impl KvElement for u16 {
     #[inline(always)]
     fn from_f32(value: f32) -> u16 {
-        bf16::from_f32(value).to_bits()
+        // As `half::bf16` rounds, but without a branch, so that it is compiled to vectors.
+        let bits = value.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+        (if value.is_nan() { bits >> 16 | 0x40 } else { rounded }) as u16
     }
     #[inline(always)]
     fn to_f32(self) -> f32 {
@@ -168,5 +192,19 @@ impl KvElement for f32 {
     #[inline(always)]
     fn value_at(dim: usize, slot: usize, head_dim: usize) -> usize {
         slot * head_dim + dim
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bf16_elements_are_rounded_as_half_rounds() {
+        let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, 1e-45];
+        let many = (0..200_000_u32).map(|i| f32::from_bits(i.wrapping_mul(0x9e37_79b1)));
+        for value in special.into_iter().chain(many) {
+            assert_eq!(u16::from_f32(value), half::bf16::from_f32(value).to_bits(), "{value}");
+        }
     }
 }

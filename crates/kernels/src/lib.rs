@@ -27,7 +27,7 @@ pub mod pack;
 mod sums;
 pub mod quantise;
 pub mod norm;
-pub mod activation;
+mod activation;
 pub mod rope;
 pub mod kv;
 pub mod matmul;

@@ -12,6 +12,7 @@
 mod avx512;
 mod scalar;
 
+use crate::activation::swiglu;
 use crate::blocks::BLOCK;
 use crate::cpu::Cpu;
 use crate::isa::Isa;
@@ -22,40 +23,63 @@ use crate::quantise::Activations;
 /// Panels that one unit of work multiplies.
 const UNIT_PANELS: usize = 4;
 /// Units are handed to threads in about this many chunks per thread.
-const CHUNKS_PER_THREAD: usize = 6;
+const CHUNKS_PER_THREAD: usize = 12;
 /// Rows of activations that one register tile holds at most.
 const TILE_ROWS: usize = 6;
+/// Panels of a register tile: more where few rows leave room, so that enough sums are in flight.
+const TILE_PANELS: usize = 2;
+const TILE_PANELS_MAX: usize = 4;
 
 /// Writes `x · weightᵀ` for each weight side by side: `out[row] = [w0·x | w1·x | …]`.
 ///
 /// Shapes: `x` [rows, cols], each weight [n_i, cols], `out` [rows, Σ n_i].
 pub fn matmul(cpu: &mut Cpu, x: &Activations, weights: &[&PackedMatrix], out: &mut [f32]) {
-    multiply(cpu, x, weights, Output { values: out, add: false });
+    let products: Vec<_> = weights.iter().map(|&weight| (weight, Finish::Write)).collect();
+    multiply(cpu, x, &products, out);
 }
 
 /// Adds `x · weightᵀ` to `out`: the product that ends at the residual stream.
 ///
 /// Shapes: `x` [rows, cols], `weight` [n, cols], `out` [rows, n].
 pub fn matmul_add(cpu: &mut Cpu, x: &Activations, weight: &PackedMatrix, out: &mut [f32]) {
-    multiply(cpu, x, &[weight], Output { values: out, add: true });
+    multiply(cpu, x, &[(weight, Finish::Add)], out);
 }
 
-struct Output<'a> {
-    values: &'a mut [f32],
-    add: bool,
+/// Writes `silu(x · gateᵀ) * (x · upᵀ)`: the first half of a gated feed-forward block.
+///
+/// Shapes: `x` [rows, cols], `gate` and `up` [n, cols], `out` [rows, n].
+pub fn matmul_swiglu(
+    cpu: &mut Cpu,
+    x: &Activations,
+    (gate, up): (&PackedMatrix, &PackedMatrix),
+    out: &mut [f32],
+) {
+    assert_eq!(gate.rows(), up.rows(), "each gate has its up");
+    assert_eq!(up.cols(), x.cols(), "weights and activations agree");
+    multiply(cpu, x, &[(gate, Finish::Swiglu { up })], out);
 }
 
-/// What a tile reads and writes; the tile's position comes apart from it.
+/// What becomes of a product's sums.
 #[derive(Clone, Copy)]
+enum Finish<'a> {
+    Write,
+    Add,
+    /// The sums are gates; `up` multiplies the same activations.
+    Swiglu {
+        up: &'a PackedMatrix,
+    },
+}
+
+/// One weight's part of a product.
 struct Job<'a> {
-    weight: &'a PackedMatrix,
     x: &'a Activations,
+    weight: &'a PackedMatrix,
+    finish: Finish<'a>,
     out: SendPtr<f32>,
     /// Floats between the starts of two output rows.
     out_stride: usize,
     /// Column of `out` where this weight's outputs begin.
     out_column: usize,
-    add: bool,
 }
 
 /// The part of a product that one register tile computes.
@@ -67,37 +91,30 @@ struct Tile {
     rows: usize,
 }
 
-impl Job<'_> {
-    /// Start of the outputs of `panel` in row `row`, and how many of its 16 lanes exist.
-    ///
-    /// # Safety
-    /// `row` is a row of `x` and `panel` a panel of `weight`.
-    unsafe fn output(&self, row: usize, panel: usize) -> (*mut f32, usize) {
-        let lanes = PANEL_ROWS.min(self.weight.rows() - panel * PANEL_ROWS);
-        let at = row * self.out_stride + self.out_column + panel * PANEL_ROWS;
-        // SAFETY: `multiply` checked that `out` holds every row and column.
-        (unsafe { self.out.get().add(at) }, lanes)
-    }
+/// The sums of a tile, `[rows][panels * 16]`.
+#[repr(align(64))]
+struct Sums([[f32; TILE_PANELS_MAX * PANEL_ROWS]; TILE_ROWS]);
+
+impl Sums {
+    const ZERO: Sums = Sums([[0.0; TILE_PANELS_MAX * PANEL_ROWS]; TILE_ROWS]);
 }
 
-fn multiply(cpu: &mut Cpu, x: &Activations, weights: &[&PackedMatrix], out: Output<'_>) {
+fn multiply(
+    cpu: &mut Cpu,
+    x: &Activations,
+    products: &[(&PackedMatrix, Finish<'_>)],
+    out: &mut [f32],
+) {
     let rows = x.rows();
-    let stride: usize = weights.iter().map(|w| w.rows()).sum();
-    assert!(weights.iter().all(|w| w.cols() == x.cols()), "weights and activations agree");
-    assert_eq!(out.values.len(), rows * stride, "the output holds {rows} rows of {stride}");
-    let start = SendPtr(out.values.as_mut_ptr());
-    let mut jobs = Vec::with_capacity(weights.len());
-    let mut column = 0;
-    for &weight in weights {
-        jobs.push(Job {
-            weight,
-            x,
-            out: start,
-            out_stride: stride,
-            out_column: column,
-            add: out.add,
-        });
-        column += weight.rows();
+    let out_stride: usize = products.iter().map(|(weight, _)| weight.rows()).sum();
+    assert!(products.iter().all(|(w, _)| w.cols() == x.cols()), "weights and activations agree");
+    assert_eq!(out.len(), rows * out_stride, "the output holds {rows} rows of {out_stride}");
+    let out = SendPtr(out.as_mut_ptr());
+    let mut jobs = Vec::with_capacity(products.len());
+    let mut out_column = 0;
+    for &(weight, finish) in products {
+        jobs.push(Job { x, weight, finish, out, out_stride, out_column });
+        out_column += weight.rows();
     }
     let units: usize = jobs.iter().map(|job| units_of(job.weight)).sum();
     let chunks = units.min(cpu.pool.threads() * CHUNKS_PER_THREAD);
@@ -121,13 +138,17 @@ fn run_unit(isa: Isa, jobs: &[Job<'_>], mut unit: usize) {
             unit -= units;
             continue;
         }
-        let panel = unit * UNIT_PANELS;
-        let panels = UNIT_PANELS.min(job.weight.panels() - panel);
+        let first = unit * UNIT_PANELS;
+        let end = job.weight.panels().min(first + UNIT_PANELS);
         let rows = job.x.rows();
+        let width = if rows <= 2 { TILE_PANELS_MAX } else { TILE_PANELS };
         let tiles = rows.div_ceil(TILE_ROWS);
-        for tile in 0..tiles {
-            let (row, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
-            run_tile(isa, job, Tile { panel, panels, row, rows: end - row });
+        for panel in (first..end).step_by(width) {
+            let panels = width.min(end - panel);
+            for tile in 0..tiles {
+                let (row, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
+                run_tile(isa, job, Tile { panel, panels, row, rows: end - row });
+            }
         }
         return;
     }
@@ -135,17 +156,54 @@ fn run_unit(isa: Isa, jobs: &[Job<'_>], mut unit: usize) {
 
 fn run_tile(isa: Isa, job: &Job<'_>, tile: Tile) {
     match isa {
-        Isa::Scalar => scalar::tile(job, tile),
+        Isa::Scalar => finish_tile(job, tile, scalar::sums),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the tier is only chosen where its instructions exist; the tile lies inside the
-        // shapes that `multiply` checked, and each unit's outputs are written by one thread.
-        Isa::Avx512 => unsafe { avx512::tile(job, tile) },
+        // shapes that `multiply` checked.
+        Isa::Avx512 => unsafe { avx512::finish_tile(job, tile) },
         #[cfg(not(target_arch = "x86_64"))]
         Isa::Avx512 => unreachable!("the tier needs x86-64"),
+    }
+}
+
+/// Computes a tile with `sums(weight, x, tile, out)` and writes its outputs.
+#[inline(always)]
+fn finish_tile(
+    job: &Job<'_>,
+    tile: Tile,
+    sums: impl Fn(&PackedMatrix, &Activations, Tile, &mut Sums),
+) {
+    let mut values = Sums::ZERO;
+    sums(job.weight, job.x, tile, &mut values);
+    if let Finish::Swiglu { up } = job.finish {
+        let mut ups = Sums::ZERO;
+        sums(up, job.x, tile, &mut ups);
+        for (values, ups) in values.0[..tile.rows].iter_mut().zip(&ups.0) {
+            for (value, up) in values[..tile.panels * PANEL_ROWS].iter_mut().zip(ups) {
+                *value = swiglu(*value, *up);
+            }
+        }
+    }
+    let column = tile.panel * PANEL_ROWS;
+    let count = (tile.panels * PANEL_ROWS).min(job.weight.rows() - column);
+    for (row, values) in values.0[..tile.rows].iter().enumerate() {
+        let at = (tile.row + row) * job.out_stride + job.out_column + column;
+        // SAFETY: `multiply` checked that `out` holds every row and column, and each unit's
+        // outputs are written by one thread.
+        let out = unsafe { std::slice::from_raw_parts_mut(job.out.get().add(at), count) };
+        match job.finish {
+            Finish::Add => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
+            Finish::Write | Finish::Swiglu { .. } => out.copy_from_slice(&values[..count]),
+        }
     }
 }
 
 /// Blocks of 32 columns.
 fn blocks_of(weight: &PackedMatrix) -> usize {
     weight.cols() / BLOCK
+}
+
+/// The activations as floats, which products with float kinds need.
+fn floats_of(x: &Activations) -> &[f32] {
+    x.floats().expect("activations for float weights keep their floats")
 }

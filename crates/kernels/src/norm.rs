@@ -54,7 +54,7 @@ mod tests {
     fn rows_are_scaled_to_unit_mean_square_times_weight() {
         let x: Vec<f32> = (0..3 * 64).map(|i| (i % 11) as f32 - 5.0).collect();
         let weight: Vec<f32> = (0..64).map(|i| 1.0 + i as f32 / 64.0).collect();
-        let mut out = Activations::new(3, 64);
+        let mut out = Activations::new(3, 64).with_floats(true);
         for isa in [Isa::Scalar, Isa::detect()] {
             rms_norm(&mut Cpu::new(2, isa), &x, (&weight, 1e-5), &mut out);
             for row in 0..3 {
@@ -62,7 +62,7 @@ mod tests {
                 let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / 64.0;
                 for i in 0..64 {
                     let expected = f64::from(x[i]) / (mean + 1e-5).sqrt() * f64::from(weight[i]);
-                    let got = f64::from(out.floats()[row * 64 + i]);
+                    let got = f64::from(out.floats().unwrap()[row * 64 + i]);
                     assert!(
                         (got - expected).abs() < 1e-5,
                         "row {row} column {i}: {got} {expected}"

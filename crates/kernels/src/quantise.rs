@@ -11,7 +11,7 @@
 mod avx512;
 
 use crate::blocks::BLOCK;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Plain};
 use crate::cpu::Cpu;
 use crate::isa::Isa;
 use crate::pool::SendPtr;
@@ -26,56 +26,67 @@ use crate::sums::sum_of_squares;
 /// would cost products two fifths of their speed.
 pub const REFINE_ABOVE: f32 = 4.5;
 
-/// Rows of activations, `[rows][cols]`, as floats and as codes.
+/// Rows of activations, `[rows][cols]`, as codes and, for weights of float kinds, as floats.
 pub struct Activations {
     cols: usize,
     rows: usize,
+    rows_max: usize,
+    /// Empty unless asked for.
     floats: Buffer<f32>,
     codes: Buffer<i8>,
     /// Second codes, of refined blocks only; what stands elsewhere is left from earlier steps.
     fine_codes: Buffer<i8>,
-    blocks: BlockBuffers,
+    /// `[rows][cols / 32]`.
+    blocks: Buffer<Block>,
+    /// 1 where the block is refined, `[rows][cols / 32]`.
+    refined: Buffer<u8>,
+    /// One row of values for each thread.
+    scratch: Vec<f32>,
 }
 
-/// What is known of each block, `[rows][cols / 32]`.
-struct BlockBuffers {
+/// What is known of one block.
+#[repr(C, align(16))]
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Block {
     /// Of one code step; of one fine step where the block is refined.
-    scales: Buffer<f32>,
-    /// 1 where the block is refined.
-    refined: Buffer<u8>,
-    /// Sums of codes, which zero points multiply.
-    sums: Buffer<i32>,
-    /// Sums of fine codes; 0 where the block is not refined.
-    fine_sums: Buffer<i32>,
+    pub scale: f32,
     /// Sum of the block's values as the codes give them, which minimums multiply.
-    value_sums: Buffer<f32>,
+    pub value_sum: f32,
+    /// Sum of codes, which zero points multiply.
+    pub sum: i32,
+    /// Sum of fine codes; 0 where the block is not refined.
+    pub fine_sum: i32,
 }
+// SAFETY: four numbers of four bytes, without padding.
+unsafe impl Plain for Block {}
 
 impl Activations {
-    /// Room for `rows_max` rows of `cols` values. `cols` must be a multiple of 32.
+    /// Room for `rows_max` rows of `cols` values, as codes only. `cols` must be a multiple of 32.
     pub fn new(rows_max: usize, cols: usize) -> Activations {
         assert!(cols.is_multiple_of(BLOCK), "{cols} columns are whole blocks of {BLOCK}");
         let values = rows_max.checked_mul(cols).expect("rows times columns overflows");
-        let blocks = values / BLOCK;
         Activations {
             cols,
             rows: 0,
-            floats: Buffer::zeroed(values),
+            rows_max,
+            floats: Buffer::zeroed(0),
             codes: Buffer::zeroed(values),
             fine_codes: Buffer::zeroed(values),
-            blocks: BlockBuffers {
-                scales: Buffer::zeroed(blocks),
-                refined: Buffer::zeroed(blocks),
-                sums: Buffer::zeroed(blocks),
-                fine_sums: Buffer::zeroed(blocks),
-                value_sums: Buffer::zeroed(blocks),
-            },
+            blocks: Buffer::zeroed(values / BLOCK),
+            refined: Buffer::zeroed(values / BLOCK),
+            scratch: Vec::new(),
         }
     }
 
-    /// Bytes that `rows_max` rows of `cols` values take.
-    pub fn bytes(rows_max: usize, cols: usize) -> usize {
-        rows_max * cols * 6 + rows_max * cols / BLOCK * 17
+    /// Keeps the values as floats too if `wanted`: products with float kinds need them.
+    pub fn with_floats(mut self, wanted: bool) -> Activations {
+        self.floats = Buffer::zeroed(if wanted { self.rows_max * self.cols } else { 0 });
+        self
+    }
+
+    /// Bytes that `rows` rows of `cols` values take at most.
+    pub fn bytes(rows: usize, cols: usize) -> usize {
+        rows * cols * 6 + rows * cols / BLOCK * (size_of::<Block>() + 1)
     }
 
     /// Values per row.
@@ -88,9 +99,9 @@ impl Activations {
         self.rows
     }
 
-    /// The rows as f32, as they were before quantisation.
-    pub fn floats(&self) -> &[f32] {
-        &self.floats[..self.rows * self.cols]
+    /// The rows as f32, as they were before quantisation; none unless they are kept.
+    pub fn floats(&self) -> Option<&[f32]> {
+        self.floats.get(..self.rows * self.cols)
     }
 
     /// The codes and fine codes, `[rows][cols]`.
@@ -99,19 +110,13 @@ impl Activations {
         (&self.codes[..count], &self.fine_codes[..count])
     }
 
-    /// What is known of each block.
-    pub(crate) fn blocks(&self) -> Blocks<'_> {
+    /// What is known of each block, and which are refined, `[rows][cols / 32]`.
+    pub(crate) fn blocks(&self) -> (&[Block], &[u8]) {
         let count = self.rows * self.cols / BLOCK;
-        Blocks {
-            scales: &self.blocks.scales[..count],
-            refined: &self.blocks.refined[..count],
-            sums: &self.blocks.sums[..count],
-            fine_sums: &self.blocks.fine_sums[..count],
-            value_sums: &self.blocks.value_sums[..count],
-        }
+        (&self.blocks[..count], &self.refined[..count])
     }
 
-    /// Fills `rows` rows in parallel: `fill(row, floats)` writes a row's values, which are then
+    /// Fills `rows` rows in parallel: `fill(row, values)` writes a row's values, which are then
     /// quantised. `fill` must depend on the row alone.
     pub(crate) fn fill(
         &mut self,
@@ -120,99 +125,82 @@ impl Activations {
         fill: impl Fn(usize, &mut [f32]) + Sync,
     ) {
         let (cols, isa) = (self.cols, cpu.isa());
+        self.scratch.resize(self.scratch.len().max(cpu.pool.threads() * cols), 0.0);
+        let scratch = SendPtr(self.scratch.as_mut_ptr());
         let parts = self.parts(rows);
-        cpu.pool.for_each_chunk(rows, |_, row| {
-            // SAFETY: each row is handed out once.
-            unsafe { parts.fill(isa, (row, 0), cols, |floats| fill(row, floats)) };
+        cpu.pool.for_each_chunk(rows, |thread, row| {
+            // SAFETY: each thread has its part of the scratch, and each row is handed out once.
+            unsafe {
+                let values = slice(scratch, thread * cols, cols);
+                fill(row, values);
+                parts.quantise(isa, (row, 0), values);
+            }
         });
     }
 
     /// Makes room for `rows` rows, to be filled in parts by several threads.
     pub(crate) fn parts(&mut self, rows: usize) -> Parts {
-        assert!(rows <= self.floats.len() / self.cols, "{rows} rows exceed what was reserved");
+        assert!(rows <= self.rows_max, "{rows} rows exceed the {} reserved", self.rows_max);
         self.rows = rows;
+        let floats = (!self.floats.is_empty()).then(|| SendPtr(self.floats.as_mut_ptr()));
         Parts {
             cols: self.cols,
             rows,
-            floats: SendPtr(self.floats.as_mut_ptr()),
+            floats,
             codes: SendPtr(self.codes.as_mut_ptr()),
             fine_codes: SendPtr(self.fine_codes.as_mut_ptr()),
-            scales: SendPtr(self.blocks.scales.as_mut_ptr()),
-            refined: SendPtr(self.blocks.refined.as_mut_ptr()),
-            sums: SendPtr(self.blocks.sums.as_mut_ptr()),
-            fine_sums: SendPtr(self.blocks.fine_sums.as_mut_ptr()),
-            value_sums: SendPtr(self.blocks.value_sums.as_mut_ptr()),
+            blocks: SendPtr(self.blocks.as_mut_ptr()),
+            refined: SendPtr(self.refined.as_mut_ptr()),
         }
     }
 
     /// Quantises the rows of `values`, `[rows][cols]`.
     pub fn quantise(&mut self, cpu: &mut Cpu, values: &[f32]) {
-        let cols = self.cols;
+        let (cols, isa) = (self.cols, cpu.isa());
         assert!(values.len().is_multiple_of(cols), "rows are whole");
-        self.fill(cpu, values.len() / cols, |row, floats| {
-            floats.copy_from_slice(&values[row * cols..(row + 1) * cols]);
+        let parts = self.parts(values.len() / cols);
+        cpu.pool.for_each_chunk(values.len() / cols, |_, row| {
+            // SAFETY: each row is handed out once.
+            unsafe { parts.quantise(isa, (row, 0), &values[row * cols..(row + 1) * cols]) };
         });
     }
-}
-
-/// Views of what [`Activations`] knows of each block, `[rows][cols / 32]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Blocks<'a> {
-    pub scales: &'a [f32],
-    pub refined: &'a [u8],
-    pub sums: &'a [i32],
-    pub fine_sums: &'a [i32],
-    pub value_sums: &'a [f32],
 }
 
 /// Write access to the rows of [`Activations`], shared by the threads of a region.
 pub(crate) struct Parts {
     cols: usize,
     rows: usize,
-    floats: SendPtr<f32>,
+    floats: Option<SendPtr<f32>>,
     codes: SendPtr<i8>,
     fine_codes: SendPtr<i8>,
-    scales: SendPtr<f32>,
+    blocks: SendPtr<Block>,
     refined: SendPtr<u8>,
-    sums: SendPtr<i32>,
-    fine_sums: SendPtr<i32>,
-    value_sums: SendPtr<f32>,
 }
 
 impl Parts {
-    /// Lets `fill` write `len` values of `row` from column `column` on, and quantises them.
-    /// `column` and `len` are whole blocks.
+    /// Quantises `values` as those of `row` from column `column` on. Both are whole blocks.
     ///
     /// # Safety
-    /// The activations live, and no other thread fills the same part.
-    pub(crate) unsafe fn fill(
-        &self,
-        isa: Isa,
-        (row, column): (usize, usize),
-        len: usize,
-        fill: impl FnOnce(&mut [f32]),
-    ) {
+    /// The activations live, and no other thread writes the same part.
+    pub(crate) unsafe fn quantise(&self, isa: Isa, (row, column): (usize, usize), values: &[f32]) {
+        let len = values.len();
         assert!(row < self.rows && column + len <= self.cols, "the part lies in the rows");
         assert!(column.is_multiple_of(BLOCK) && len.is_multiple_of(BLOCK), "parts are blocks");
         let at = row * self.cols + column;
         let (block, blocks) = (at / BLOCK, len / BLOCK);
         // SAFETY: the part lies inside the buffers, and by the contract nobody else uses it.
-        let (floats, out) = unsafe {
-            (
-                slice(self.floats, at, len),
-                QuantisedRow {
-                    codes: slice(self.codes, at, len),
-                    fine_codes: slice(self.fine_codes, at, len),
-                    scales: slice(self.scales, block, blocks),
-                    refined: slice(self.refined, block, blocks),
-                    sums: slice(self.sums, block, blocks),
-                    fine_sums: slice(self.fine_sums, block, blocks),
-                    value_sums: slice(self.value_sums, block, blocks),
-                },
-            )
+        let out = unsafe {
+            if let Some(floats) = self.floats {
+                slice(floats, at, len).copy_from_slice(values);
+            }
+            QuantisedRow {
+                codes: slice(self.codes, at, len),
+                fine_codes: slice(self.fine_codes, at, len),
+                blocks: slice(self.blocks, block, blocks),
+                refined: slice(self.refined, block, blocks),
+            }
         };
-        fill(floats);
-        quantise_row(isa, floats, out);
+        quantise_row(isa, values, out);
     }
 }
 
@@ -226,11 +214,8 @@ unsafe fn slice<'a, T>(start: SendPtr<T>, at: usize, len: usize) -> &'a mut [T] 
 struct QuantisedRow<'a> {
     codes: &'a mut [i8],
     fine_codes: &'a mut [i8],
-    scales: &'a mut [f32],
+    blocks: &'a mut [Block],
     refined: &'a mut [u8],
-    sums: &'a mut [i32],
-    fine_sums: &'a mut [i32],
-    value_sums: &'a mut [f32],
 }
 
 fn quantise_row(isa: Isa, values: &[f32], out: QuantisedRow<'_>) {
@@ -253,25 +238,23 @@ fn refine_above(values: &[f32]) -> f32 {
 /// Magnitudes below this are taken for zero: the inverse of their step would not be finite.
 const LEAST_MAGNITUDE: f32 = 1e-30;
 
-/// Scale of a block and its inverse; none for a block without usable numbers.
+/// True if a block with this largest magnitude can be given codes.
 #[inline(always)]
-fn scale_of(largest: f32) -> Option<(f32, f32)> {
-    (LEAST_MAGNITUDE..=f32::MAX).contains(&largest).then(|| (largest / 127.0, 127.0 / largest))
+fn has_codes(largest: f32) -> bool {
+    (LEAST_MAGNITUDE..=f32::MAX).contains(&largest)
 }
 
 impl QuantisedRow<'_> {
     /// Notes what is known of a block whose codes are written; refined where it has fine codes.
     #[inline(always)]
     fn set(&mut self, block: usize, scale: f32, sum: i32, fine_sum: Option<i32>) {
-        let (step, total) = match fine_sum {
+        let (scale, total) = match fine_sum {
             None => (scale, sum),
             Some(fine_sum) => (scale / 256.0, 256 * sum + fine_sum),
         };
-        self.scales[block] = step;
         self.refined[block] = u8::from(fine_sum.is_some());
-        self.sums[block] = sum;
-        self.fine_sums[block] = fine_sum.unwrap_or(0);
-        self.value_sums[block] = step * total as f32;
+        self.blocks[block] =
+            Block { scale, value_sum: scale * total as f32, sum, fine_sum: fine_sum.unwrap_or(0) };
     }
 
     /// Makes a block zero, or NaN if its largest magnitude is not finite, so that every product
@@ -280,10 +263,7 @@ impl QuantisedRow<'_> {
         let value = if largest < LEAST_MAGNITUDE { 0.0 } else { f32::NAN };
         self.codes[block * BLOCK..(block + 1) * BLOCK].fill(0);
         self.refined[block] = 0;
-        self.sums[block] = 0;
-        self.fine_sums[block] = 0;
-        self.scales[block] = value;
-        self.value_sums[block] = value;
+        self.blocks[block] = Block { scale: value, value_sum: value, sum: 0, fine_sum: 0 };
     }
 }
 
@@ -295,10 +275,11 @@ fn quantise_row_scalar(values: &[f32], mut out: QuantisedRow<'_>) {
         // The bits of |x| order like |x|, and NaN lies above every number.
         let largest = x.iter().fold(0_u32, |most, v| most.max(v.to_bits() & 0x7fff_ffff));
         let largest = f32::from_bits(largest);
-        let Some((scale, inverse)) = scale_of(largest) else {
+        if !has_codes(largest) {
             out.clear(block, largest);
             continue;
-        };
+        }
+        let (scale, inverse) = (largest / 127.0, 127.0 / largest);
         let mut sum = 0_i32;
         for (code, value) in out.codes[part.clone()].iter_mut().zip(x) {
             let rounded = (value * inverse).round_ties_even() as i32;
@@ -335,13 +316,13 @@ mod tests {
         let values: Vec<f32> = (0..32).map(|i| (i as f32 - 10.0) * 0.5).collect();
         let out = quantised(Isa::Scalar, &values);
         let scale = 10.5 / 127.0;
-        assert_eq!(out.blocks().scales[0], scale);
-        assert_eq!(out.blocks().refined[0], 0);
+        assert_eq!(out.blocks().0[0].scale, scale);
+        assert_eq!(out.blocks().1[0], 0);
         for (code, value) in out.codes().0.iter().zip(&values) {
             assert!((f32::from(*code) * scale - value).abs() <= scale / 2.0 + 1e-6);
         }
         let sum: i32 = out.codes().0.iter().map(|&c| i32::from(c)).sum();
-        assert_eq!(out.blocks().sums[0], sum);
+        assert_eq!(out.blocks().0[0].sum, sum);
     }
 
     #[test]
@@ -349,8 +330,8 @@ mod tests {
         let mut values: Vec<f32> = (0..64).map(|i| (i % 13) as f32 / 13.0 - 0.4).collect();
         values[40] = 25.0;
         let out = quantised(Isa::Scalar, &values);
-        assert_eq!(out.blocks().refined, [0, 1]);
-        let step = out.blocks().scales[1];
+        assert_eq!(out.blocks().1, [0, 1]);
+        let step = out.blocks().0[1].scale;
         assert!((step - 25.0 / 127.0 / 256.0).abs() < 1e-9);
         let (codes, fine) = out.codes();
         for i in 32..64 {
@@ -358,13 +339,13 @@ mod tests {
             assert!((value - values[i]).abs() < 1.1 * step, "{value} is not {}", values[i]);
         }
         let exact: f32 = values[32..].iter().sum();
-        assert!((out.blocks().value_sums[1] - exact).abs() < 32.0 * step);
+        assert!((out.blocks().0[1].value_sum - exact).abs() < 32.0 * step);
     }
 
     #[test]
     fn zeros_give_a_zero_scale_and_not_a_number() {
         let out = quantised(Isa::Scalar, &[0.0; 64]);
-        assert_eq!(out.blocks().scales, [0.0, 0.0]);
+        assert!(out.blocks().0.iter().all(|block| block.scale == 0.0));
         assert!(out.codes().0.iter().all(|&c| c == 0));
     }
 
@@ -375,9 +356,9 @@ mod tests {
             values[7] = bad;
             for isa in [Isa::Scalar, Isa::detect()] {
                 let out = quantised(isa, &values);
-                assert!(out.blocks().scales[0].is_nan() && out.blocks().value_sums[0].is_nan());
-                assert_eq!((out.codes().0[7], out.blocks().sums[0]), (0, 0));
-                assert_eq!(out.blocks().sums[1], 32 * 127);
+                assert!(out.blocks().0[0].scale.is_nan() && out.blocks().0[0].value_sum.is_nan());
+                assert_eq!((out.codes().0[7], out.blocks().0[0].sum), (0, 0));
+                assert_eq!(out.blocks().0[1].sum, 32 * 127);
             }
         }
     }
@@ -387,7 +368,7 @@ mod tests {
         for tiny in [f32::MIN_POSITIVE, 1e-37, 1e-45] {
             for isa in [Isa::Scalar, Isa::detect()] {
                 let out = quantised(isa, &[tiny; 32]);
-                assert_eq!((out.blocks().scales[0], out.blocks().sums[0]), (0.0, 0));
+                assert_eq!((out.blocks().0[0].scale, out.blocks().0[0].sum), (0.0, 0));
             }
         }
     }
@@ -401,7 +382,7 @@ mod tests {
         let value = |i: usize| ((i * 7919) % 1000) as f32 / 77.0 - 6.5 + (i / 316 * 90) as f32;
         let values: Vec<f32> = (0..320).map(value).collect();
         let (scalar, vector) = (quantised(Isa::Scalar, &values), quantised(Isa::Avx512, &values));
-        assert!(scalar.blocks().refined.contains(&1) && scalar.blocks().refined.contains(&0));
+        assert!(scalar.blocks().1.contains(&1) && scalar.blocks().1.contains(&0));
         assert_eq!(scalar.codes(), vector.codes());
         assert_eq!(scalar.blocks(), vector.blocks());
     }

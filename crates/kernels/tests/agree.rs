@@ -92,7 +92,7 @@ impl ProductCase {
             .collect();
         let weights: Vec<&PackedMatrix> = packed.iter().collect();
         let rows = x.len() / self.cols;
-        let mut activations = Activations::new(rows, self.cols);
+        let mut activations = Activations::new(rows, self.cols).with_floats(true);
         activations.quantise(&mut cpu, x);
         let mut out = vec![f32::NAN; rows * packed.iter().map(PackedMatrix::rows).sum::<usize>()];
         matmul(&mut cpu, &activations, &weights, &mut out);
@@ -173,7 +173,7 @@ fn matmul_add_adds_to_what_is_there() {
     let mut cpu = Cpu::new(2, Isa::detect());
     let (kind, n, bytes) = &case.tensors[0];
     let weight = PackedMatrix::pack(&mut cpu.pool, *kind, (*n, 96), bytes);
-    let mut x = Activations::new(5, 96);
+    let mut x = Activations::new(5, 96).with_floats(true);
     x.quantise(&mut cpu, &case.x);
     let mut out: Vec<f32> = (0..product.len()).map(|i| i as f32).collect();
     matmul_add(&mut cpu, &x, &weight, &mut out);
@@ -232,11 +232,12 @@ impl AttentionCase {
                 let blocks = &tables[sequence][..(position + rows).div_ceil(64)];
                 sequences.push(SequenceRows { row, rows, position, blocks });
             }
-            let mut outputs = Activations::new(qkv.len() / qkv_width, width);
+            let mut outputs = Activations::new(qkv.len() / qkv_width, width).with_floats(true);
             let input = (&qkv[..], &rope);
             attention(cpu, (&mut cache, 1), &sequences, input, &mut scratch, &mut outputs);
             for (&(sequence, (position, _)), rows) in step.iter().zip(&sequences) {
-                let from = &outputs.floats()[rows.row * width..(rows.row + rows.rows) * width];
+                let from =
+                    &outputs.floats().unwrap()[rows.row * width..(rows.row + rows.rows) * width];
                 out[sequence][position * width..(position + rows.rows) * width]
                     .copy_from_slice(from);
             }

@@ -1,11 +1,10 @@
 //! The forward pass: tokens in, logits of the rows asked for out.
 
-use kernels::activation::swiglu;
 use kernels::attention::{AttentionScratch, SequenceRows, attention};
 use kernels::buffer::Buffer;
 use kernels::cpu::Cpu;
 use kernels::kv::{KvCache, KvShape, KvType};
-use kernels::matmul::{matmul, matmul_add};
+use kernels::matmul::{matmul, matmul_add, matmul_swiglu};
 use kernels::norm::rms_norm;
 use kernels::quantise::Activations;
 use kernels::rope::RopeTable;
@@ -60,8 +59,8 @@ struct Work {
     qkv: Buffer<f32>,
     attended: Activations,
     attention_scratch: AttentionScratch,
-    /// Gates and ups `[tokens, 2 intermediate_size]`.
-    gate_up: Buffer<f32>,
+    /// Ups times their activated gates `[tokens, intermediate_size]`.
+    gated: Buffer<f32>,
     inner: Activations,
     /// Rows of `hidden` whose logits are wanted.
     last: Buffer<f32>,
@@ -74,7 +73,7 @@ impl Transformer {
     pub fn new(config: ModelConfig, weights: Weights, sizes: TransformerSizes) -> Transformer {
         let cache = KvCache::new(kv_shape(&config, &sizes));
         let rope = RopeTable::new(sizes.positions_max, config.head_dim, config.rope_theta);
-        let work = Work::new(&config, &sizes);
+        let work = Work::new(&config, &sizes, weights.any_float());
         Transformer { config, weights, rope, cache, work }
     }
 
@@ -82,7 +81,7 @@ impl Transformer {
     pub fn activation_bytes(config: &ModelConfig, sizes: &TransformerSizes) -> u64 {
         let (tokens, rows) = (sizes.step_tokens_max, sizes.logits_rows_max);
         let qkv = config.query_size() + 2 * config.kv_size();
-        let floats = tokens * (config.hidden_size + qkv + 2 * config.intermediate_size)
+        let floats = tokens * (config.hidden_size + qkv + config.intermediate_size)
             + rows * (config.hidden_size + config.vocab_size);
         let activations = Activations::bytes(tokens, config.hidden_size)
             + Activations::bytes(tokens, config.query_size())
@@ -137,7 +136,7 @@ impl Transformer {
         let hidden = &mut work.hidden[..tokens * self.config.hidden_size];
         let qkv_width = query.rows() + key.rows() + value.rows();
         let qkv = &mut work.qkv[..tokens * qkv_width];
-        let gate_up = &mut work.gate_up[..tokens * 2 * self.config.intermediate_size];
+        let gated = &mut work.gated[..tokens * self.config.intermediate_size];
 
         rms_norm(cpu, hidden, (attention_norm, eps), &mut work.normed);
         matmul(cpu, &work.normed, &[query, key, value], qkv);
@@ -151,8 +150,8 @@ impl Transformer {
         );
         matmul_add(cpu, &work.attended, attention_output, hidden);
         rms_norm(cpu, hidden, (feed_forward_norm, eps), &mut work.normed);
-        matmul(cpu, &work.normed, &[gate, up], gate_up);
-        swiglu(cpu, gate_up, &mut work.inner);
+        matmul_swiglu(cpu, &work.normed, (gate, up), gated);
+        work.inner.quantise(cpu, gated);
         matmul_add(cpu, &work.inner, down, hidden);
     }
 
@@ -174,19 +173,19 @@ impl Transformer {
 }
 
 impl Work {
-    fn new(config: &ModelConfig, sizes: &TransformerSizes) -> Work {
+    fn new(config: &ModelConfig, sizes: &TransformerSizes, floats: bool) -> Work {
         let (tokens, rows) = (sizes.step_tokens_max, sizes.logits_rows_max);
         let qkv = config.query_size() + 2 * config.kv_size();
         Work {
             hidden: Buffer::zeroed(tokens * config.hidden_size),
-            normed: Activations::new(tokens, config.hidden_size),
+            normed: Activations::new(tokens, config.hidden_size).with_floats(floats),
             qkv: Buffer::zeroed(tokens * qkv),
-            attended: Activations::new(tokens, config.query_size()),
+            attended: Activations::new(tokens, config.query_size()).with_floats(floats),
             attention_scratch: AttentionScratch::default(),
-            gate_up: Buffer::zeroed(tokens * 2 * config.intermediate_size),
-            inner: Activations::new(tokens, config.intermediate_size),
+            gated: Buffer::zeroed(tokens * config.intermediate_size),
+            inner: Activations::new(tokens, config.intermediate_size).with_floats(floats),
             last: Buffer::zeroed(rows * config.hidden_size),
-            last_normed: Activations::new(rows, config.hidden_size),
+            last_normed: Activations::new(rows, config.hidden_size).with_floats(floats),
             logits: Buffer::zeroed(rows * config.vocab_size),
         }
     }

@@ -43,6 +43,13 @@ pub struct LayerWeights {
     pub down: PackedMatrix,
 }
 
+impl LayerWeights {
+    fn matrices(&self) -> impl Iterator<Item = &PackedMatrix> {
+        let LayerWeights { query, key, value, attention_output, gate, up, down, .. } = self;
+        [query, key, value, attention_output, gate, up, down].into_iter()
+    }
+}
+
 impl Weights {
     /// Reads and packs every tensor as the file stores it. Holds the packed weights and one
     /// tensor's bytes at a time.
@@ -88,6 +95,12 @@ impl Weights {
             tensor.size / tensor.rows().max(1) * padded_rows
         };
         file.tensors().iter().map(bytes).sum()
+    }
+
+    /// True if a product has weights of a float kind.
+    pub fn any_float(&self) -> bool {
+        let float = |matrix: &PackedMatrix| !matrix.kind().is_quantised();
+        float(self.head()) || self.layers.iter().any(|layer| layer.matrices().any(float))
     }
 
     /// The matrix that gives the logits.

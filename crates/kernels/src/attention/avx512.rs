@@ -3,9 +3,11 @@
 #![expect(clippy::needless_range_loop, reason = "indices name registers of a tile")]
 
 use std::arch::x86_64::*;
+use std::f32::consts::{LN_2, LOG2_E};
 
-use super::{SPAN, SPAN_TILES, Scratch, Span, TILE_QUERIES, softmax};
+use super::{SPAN, Scratch, Span, TILE_QUERIES};
 use crate::kv::TILE_TOKENS;
+use crate::sums::add_lanes;
 
 /// Pairs of bf16 numbers of one query or of its weights.
 #[repr(align(64))]
@@ -36,35 +38,25 @@ pub(super) unsafe fn span(span: &Span<'_, u16>, scratch: &mut Scratch) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
 unsafe fn queries<const N: usize>(span: &Span<'_, u16>, scratch: &mut Scratch) {
     let mut pairs = [Pairs([0; SPAN / 2]); N];
-    for (pairs, query) in pairs.iter_mut().zip(&scratch.queries) {
-        to_pairs(&query.0[..span.dim], &mut pairs.0);
+    for n in 0..N {
+        to_pairs(&scratch.queries[n].0[..span.dim], &mut pairs[n].0);
     }
     let tiles = span.count.div_ceil(TILE_TOKENS);
     for tile in 0..tiles {
-        let keys = span.tiles[tile];
         if tile + 1 < tiles {
             // SAFETY: a prefetch has no effect on memory, whatever its address.
             unsafe { prefetch_head(span.tiles[tile + 1]) };
         }
         // SAFETY: by the contract the tile holds `TILE_TOKENS * dim` keys.
-        let scores = unsafe { tile_scores::<N>(keys, span.dim, &pairs) };
-        for (out, scores) in scratch.scores.iter_mut().zip(scores) {
-            let out = &mut out.0[tile * TILE_TOKENS..(tile + 1) * TILE_TOKENS];
-            // SAFETY: `out` has 32 floats.
-            unsafe {
-                _mm512_storeu_ps(out.as_mut_ptr(), scores[0]);
-                _mm512_storeu_ps(out.as_mut_ptr().add(16), scores[1]);
-            }
-        }
+        unsafe { tile_scores::<N>((span.tiles[tile], tile), span.dim, &pairs, scratch) };
     }
-    for query in 0..N {
+    for n in 0..N {
         // A query before this span sees none of it; its results are not read by the merge.
-        let visible = (scratch.positions[query] + 1).saturating_sub(span.start);
-        let scores = &mut scratch.scores[query].0[..tiles * TILE_TOKENS];
-        let (maximum, sum) = softmax(scores, visible, round_bf16);
-        scratch.span_max[query] = maximum;
-        scratch.span_sum[query] = sum;
-        to_pairs(scores, &mut pairs[query].0);
+        let visible = (scratch.positions[n] + 1).saturating_sub(span.start);
+        let scores = &mut scratch.scores[n].0[..tiles * TILE_TOKENS];
+        let (maximum, sum) = softmax(scores, visible, &mut pairs[n].0);
+        scratch.span_max[n] = maximum;
+        scratch.span_sum[n] = sum;
     }
     // SAFETY: by the contract the tiles hold values of `count` tokens.
     unsafe {
@@ -80,12 +72,65 @@ unsafe fn queries<const N: usize>(span: &Span<'_, u16>, scratch: &mut Scratch) {
     }
 }
 
-/// Rounds to the nearest bf16, ties to even. For the weights of a softmax: 0, positive or NaN.
-#[inline(always)]
-fn round_bf16(x: f32) -> f32 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
-    if x.is_nan() { x } else { f32::from_bits(rounded) }
+/// Turns one query's scores into weights `exp(score - max)` as bf16, zero past `visible` tokens.
+///
+/// Gives the maximum and the sum of the weights as they are used, rounded. `scores` is a whole
+/// number of tiles long; sums run in 16 lanes, so trailing zeros do not count. A NaN among the
+/// scores makes the sum NaN.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+fn softmax(scores: &mut [f32], visible: usize, pairs: &mut [u32]) -> (f32, f32) {
+    let visible = visible.min(scores.len());
+    scores[visible..].fill(f32::NEG_INFINITY);
+    let lines = scores.as_chunks::<16>().0;
+    let mut maxima = _mm512_set1_ps(f32::NEG_INFINITY);
+    for line in lines {
+        maxima = _mm512_max_ps(maxima, load(line));
+    }
+    let maximum = _mm512_reduce_max_ps(maxima);
+    let subtracted = _mm512_set1_ps(maximum);
+    let mut sums = _mm512_setzero_ps();
+    for (line, out) in lines.iter().zip(pairs.as_chunks_mut::<8>().0) {
+        let weights = _mm512_cvtneps_pbh(exp(_mm512_sub_ps(load(line), subtracted)));
+        // SAFETY: all three types are plain bits of one size; `out` has 32 bytes.
+        let weights = unsafe {
+            let weights = std::mem::transmute::<__m256bh, __m256i>(weights);
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), weights);
+            weights
+        };
+        let rounded = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(weights));
+        sums = _mm512_add_ps(sums, _mm512_castsi512_ps(rounded));
+    }
+    let mut lanes = [0.0; 16];
+    // SAFETY: `lanes` has 16 floats.
+    unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
+    (maximum, add_lanes(lanes))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(line: &[f32; 16]) -> __m512 {
+    // SAFETY: the line has 16 floats.
+    unsafe { _mm512_loadu_ps(line.as_ptr()) }
+}
+
+/// e^x for 16 numbers that are at most 0, or NaN.
+///
+/// `x = n ln 2 + r` with |r| ≤ ln 2 / 2, and e^r by its Taylor polynomial of degree 6: its error of
+/// 1e-7 vanishes in the rounding to bf16. Results below the smallest normal number are 0.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn exp(x: __m512) -> __m512 {
+    const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    let n = _mm512_roundscale_ps::<NEAREST>(_mm512_mul_ps(x, _mm512_set1_ps(LOG2_E)));
+    let r = _mm512_fnmadd_ps(n, _mm512_set1_ps(LN_2), x);
+    let mut p = _mm512_set1_ps(1.0 / 720.0);
+    for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+    }
+    // `-inf - n ln 2` is not a number; its place is known.
+    let gone = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, _mm512_set1_ps(-87.0));
+    _mm512_mask_blend_ps(gone, _mm512_scalef_ps(p, n), _mm512_setzero_ps())
 }
 
 /// Rounds pairs of numbers to bf16, the even one in the low half.
@@ -114,17 +159,18 @@ unsafe fn prefetch_head(tile: *const u16) {
     }
 }
 
-/// Scores of 32 tokens for each query.
+/// Writes the scores of one tile's tokens for each query.
 ///
 /// # Safety
 /// The tile holds `TILE_TOKENS * dim` keys.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn tile_scores<const N: usize>(
-    keys: *const u16,
+    (keys, tile): (*const u16, usize),
     dim: usize,
     queries: &[Pairs; N],
-) -> [[__m512; 2]; N] {
+    scratch: &mut Scratch,
+) {
     let mut scores = [[_mm512_setzero_ps(); 2]; N];
     for pair in 0..dim / 2 {
         // SAFETY: pair < dim / 2, and each pair has 32 tokens of two numbers.
@@ -132,13 +178,20 @@ unsafe fn tile_scores<const N: usize>(
             let line = keys.add(pair * 2 * TILE_TOKENS);
             (load_pairs(line), load_pairs(line.add(TILE_TOKENS)))
         };
-        for (scores, query) in scores.iter_mut().zip(queries) {
-            let query = broadcast(query.0[pair]);
-            scores[0] = _mm512_dpbf16_ps(scores[0], low, query);
-            scores[1] = _mm512_dpbf16_ps(scores[1], high, query);
+        for n in 0..N {
+            let query = broadcast(queries[n].0[pair]);
+            scores[n][0] = _mm512_dpbf16_ps(scores[n][0], low, query);
+            scores[n][1] = _mm512_dpbf16_ps(scores[n][1], high, query);
         }
     }
-    scores
+    for n in 0..N {
+        let out = &mut scratch.scores[n].0[tile * TILE_TOKENS..(tile + 1) * TILE_TOKENS];
+        // SAFETY: `out` has 32 floats.
+        unsafe {
+            _mm512_storeu_ps(out.as_mut_ptr(), scores[n][0]);
+            _mm512_storeu_ps(out.as_mut_ptr().add(16), scores[n][1]);
+        }
+    }
 }
 
 /// Weighted sums of the values' dimensions `dim..dim + 16 * V` over the span.
@@ -154,33 +207,32 @@ unsafe fn weighted_values<const N: usize, const V: usize>(
     scratch: &mut Scratch,
 ) {
     let mut sums = [[_mm512_setzero_ps(); V]; N];
-    let tiles = span.count.div_ceil(TILE_TOKENS);
-    for (tile, &start) in span.tiles[..tiles.min(SPAN_TILES)].iter().enumerate() {
-        let tokens = TILE_TOKENS.min(span.count - tile * TILE_TOKENS);
-        for pair in 0..tokens.div_ceil(2) {
-            // SAFETY: the values follow the keys; `pair` lies in the tile.
-            let line = unsafe { start.add(TILE_TOKENS * span.dim + (pair * span.dim + dim) * 2) };
-            // The second token of an odd last pair was never written: zero times it may be NaN.
-            let odd = 2 * pair + 1 == tokens;
-            let mut values = [_mm512_setzero_si512(); V];
-            for (v, value) in values.iter_mut().enumerate() {
-                // SAFETY: 32 numbers from dimension `dim + 16 v` of the pair.
-                let pairs = unsafe { _mm512_loadu_si512(line.add(v * 32).cast()) };
-                *value =
-                    if odd { _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff)) } else { pairs };
-            }
-            for (sums, weights) in sums.iter_mut().zip(weights) {
-                let weight = broadcast(weights.0[tile * TILE_TOKENS / 2 + pair]);
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum = _mm512_dpbf16_ps(*sum, as_bf16(value), weight);
-                }
+    for pair in 0..span.count.div_ceil(2) {
+        let (tile, pair_of_tile) = (pair / (TILE_TOKENS / 2), pair % (TILE_TOKENS / 2));
+        // The second token of an odd last pair was never written: zero times it may be NaN.
+        let written = if 2 * pair + 1 == span.count { 0x5555_5555 } else { u32::MAX };
+        let mut values = [_mm512_setzero_si512(); V];
+        for v in 0..V {
+            // SAFETY: the values follow the keys of a tile; 32 numbers from dimension
+            // `dim + 16 v` of the pair.
+            values[v] = unsafe {
+                let start = span.tiles[tile].add(TILE_TOKENS * span.dim);
+                let line = start.add((pair_of_tile * span.dim + dim + 16 * v) * 2);
+                _mm512_maskz_loadu_epi16(written, line.cast())
+            };
+        }
+        for n in 0..N {
+            let weight = broadcast(weights[n].0[pair]);
+            for v in 0..V {
+                sums[n][v] = _mm512_dpbf16_ps(sums[n][v], as_bf16(values[v]), weight);
             }
         }
     }
-    for (out, sums) in scratch.span_outputs.iter_mut().zip(sums) {
-        for (v, sum) in sums.into_iter().enumerate() {
-            // SAFETY: `dim + 16 v + 16` is at most `HEAD_DIM_MAX`.
-            unsafe { _mm512_storeu_ps(out.0.as_mut_ptr().add(dim + 16 * v), sum) };
+    for n in 0..N {
+        for v in 0..V {
+            let out = &mut scratch.span_outputs[n].0[dim + 16 * v..dim + 16 * (v + 1)];
+            // SAFETY: `out` has 16 floats.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sums[n][v]) };
         }
     }
 }

@@ -1,7 +1,9 @@
 //! One span in plain Rust, for every element type.
 
-use super::{Scratch, Span, softmax};
+use super::{Scratch, Span};
+use crate::activation::exp;
 use crate::kv::{KvElement, TILE_TOKENS};
+use crate::sums::add_lanes;
 
 /// Fills the span results of every query in `scratch`.
 ///
@@ -39,4 +41,30 @@ pub(super) unsafe fn span<T: KvElement>(span: &Span<'_, T>, scratch: &mut Scratc
             }
         }
     }
+}
+
+/// Turns one query's scores into weights: `exp(score - max)`, zero past `visible` tokens.
+///
+/// Gives the maximum and the sum of the weights, which `round` has rounded as they are used.
+/// `scores` is a whole number of tiles long; sums run in 16 lanes, so trailing zeros do not count.
+fn softmax(scores: &mut [f32], visible: usize, round: impl Fn(f32) -> f32) -> (f32, f32) {
+    let visible = visible.min(scores.len());
+    scores[visible..].fill(f32::NEG_INFINITY);
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    for chunk in scores.chunks_exact(16) {
+        for (lane, &score) in lanes.iter_mut().zip(chunk) {
+            // Keeps a NaN, so that broken numbers are seen at the end and not hidden here.
+            *lane = if score <= *lane { *lane } else { score };
+        }
+    }
+    let maximum = lanes.iter().fold(lanes[0], |a, &b| if b <= a { a } else { b });
+    let mut sums = [0.0_f32; 16];
+    for chunk in scores.chunks_exact_mut(16) {
+        for (sum, score) in sums.iter_mut().zip(chunk) {
+            *score = round(exp(*score - maximum));
+            *sum += *score;
+        }
+    }
+    scores[visible..].fill(0.0);
+    (maximum, add_lanes(sums))
 }

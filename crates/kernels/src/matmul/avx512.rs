@@ -7,9 +7,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{Job, Tile, blocks_of};
+use super::{Job, Sums, Tile, blocks_of, floats_of};
 use crate::blocks::{BLOCK, BlockKind};
-use crate::pack::{PANEL_ROWS, code_bytes, scales_per_block};
+use crate::pack::{PANEL_ROWS, PackedMatrix, code_bytes, scales_per_block};
+use crate::quantise::{Activations, Block};
 
 const Q8_0: u8 = BlockKind::Q8_0 as u8;
 const Q4_0: u8 = BlockKind::Q4_0 as u8;
@@ -34,88 +35,98 @@ const fn kind_of(kind: u8) -> BlockKind {
     }
 }
 
-/// Computes the outputs of one tile.
+/// Computes one tile and writes its outputs.
 ///
 /// # Safety
-/// The machine has the tier's instructions, `tile` lies inside the shapes of `job`, and nobody
-/// else writes these outputs.
-pub(super) unsafe fn tile(job: &Job<'_>, tile: Tile) {
+/// The machine has the tier's instructions; `tile` lies inside the shapes of `job`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
+pub(super) unsafe fn finish_tile(job: &Job<'_>, tile: Tile) {
     // SAFETY: passed on from this function's contract.
-    unsafe {
-        match job.weight.kind() {
-            BlockKind::Q8_0 => by_rows::<Q8_0>(job, tile),
-            BlockKind::Q4_0 => by_rows::<Q4_0>(job, tile),
-            BlockKind::Q4_1 => by_rows::<Q4_1>(job, tile),
-            BlockKind::Q5_0 => by_rows::<Q5_0>(job, tile),
-            BlockKind::Q5_1 => by_rows::<Q5_1>(job, tile),
-            BlockKind::F32 => by_rows::<F32>(job, tile),
-            BlockKind::F16 => by_rows::<F16>(job, tile),
-            BlockKind::Bf16 => by_rows::<BF16>(job, tile),
-        }
-    }
+    super::finish_tile(job, tile, |weight, x, tile, out| unsafe { sums(weight, x, tile, out) });
 }
 
-/// # Safety
-/// As for [`tile`].
-unsafe fn by_rows<const KIND: u8>(job: &Job<'_>, tile: Tile) {
-    // SAFETY: passed on from this function's contract.
-    unsafe {
-        match tile.rows {
-            1 => by_panels_wide::<KIND, 1>(job, tile),
-            2 => by_panels_wide::<KIND, 2>(job, tile),
-            3 => by_panels::<KIND, 3>(job, tile),
-            4 => by_panels::<KIND, 4>(job, tile),
-            5 => by_panels::<KIND, 5>(job, tile),
-            6 => by_panels::<KIND, 6>(job, tile),
-            rows => unreachable!("a tile has 1 to 6 rows, not {rows}"),
-        }
-    }
-}
-
-/// Few rows: four panels at a time, so that enough sums are in flight.
-///
-/// # Safety
-/// As for [`tile`].
-unsafe fn by_panels_wide<const KIND: u8, const ROWS: usize>(job: &Job<'_>, tile: Tile) {
-    // SAFETY: passed on from this function's contract.
-    unsafe {
-        if tile.panels == 4 {
-            one::<KIND, ROWS, 4>(job, tile.panel, tile.row);
-        } else {
-            by_panels::<KIND, ROWS>(job, tile);
-        }
-    }
-}
-
-/// # Safety
-/// As for [`tile`].
-unsafe fn by_panels<const KIND: u8, const ROWS: usize>(job: &Job<'_>, tile: Tile) {
-    let (mut panel, end) = (tile.panel, tile.panel + tile.panels);
-    // SAFETY: passed on from this function's contract.
-    unsafe {
-        while panel + 2 <= end {
-            one::<KIND, ROWS, 2>(job, panel, tile.row);
-            panel += 2;
-        }
-        if panel < end {
-            one::<KIND, ROWS, 1>(job, panel, tile.row);
-        }
-    }
-}
-
-/// # Safety
-/// As for [`tile`], for the rows and panels that begin at `row` and `panel`.
-unsafe fn one<const KIND: u8, const ROWS: usize, const PANELS: usize>(
-    job: &Job<'_>,
+/// What the register tiles read, and where their sums go.
+struct Operands<'a> {
+    weight: &'a PackedMatrix,
+    x: &'a Activations,
     panel: usize,
     row: usize,
-) {
+    out: &'a mut Sums,
+}
+
+/// # Safety
+/// As for [`finish_tile`].
+unsafe fn sums(weight: &PackedMatrix, x: &Activations, tile: Tile, out: &mut Sums) {
+    let shape = (tile.rows, tile.panels);
+    let operands = Operands { weight, x, panel: tile.panel, row: tile.row, out };
+    // SAFETY: passed on from this function's contract.
+    unsafe {
+        match weight.kind() {
+            BlockKind::Q8_0 => by_shape::<Q8_0>(operands, shape),
+            BlockKind::Q4_0 => by_shape::<Q4_0>(operands, shape),
+            BlockKind::Q4_1 => by_shape::<Q4_1>(operands, shape),
+            BlockKind::Q5_0 => by_shape::<Q5_0>(operands, shape),
+            BlockKind::Q5_1 => by_shape::<Q5_1>(operands, shape),
+            BlockKind::F32 => by_shape::<F32>(operands, shape),
+            BlockKind::F16 => by_shape::<F16>(operands, shape),
+            BlockKind::Bf16 => by_shape::<BF16>(operands, shape),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`finish_tile`].
+unsafe fn by_shape<const KIND: u8>(operands: Operands<'_>, (rows, panels): (usize, usize)) {
+    // SAFETY: passed on from this function's contract.
+    unsafe {
+        match panels {
+            1 => by_rows::<KIND, 1>(operands, rows),
+            2 => by_rows::<KIND, 2>(operands, rows),
+            3 => by_few_rows::<KIND, 3>(operands, rows),
+            4 => by_few_rows::<KIND, 4>(operands, rows),
+            _ => unreachable!("a tile has 1 to 4 panels, not {panels}"),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`finish_tile`].
+unsafe fn by_rows<const KIND: u8, const PANELS: usize>(operands: Operands<'_>, rows: usize) {
+    // SAFETY: passed on from this function's contract.
+    unsafe {
+        match rows {
+            1 | 2 => by_few_rows::<KIND, PANELS>(operands, rows),
+            3 => one::<KIND, 3, PANELS>(operands),
+            4 => one::<KIND, 4, PANELS>(operands),
+            5 => one::<KIND, 5, PANELS>(operands),
+            6 => one::<KIND, 6, PANELS>(operands),
+            _ => unreachable!("a tile has 1 to 6 rows, not {rows}"),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`finish_tile`].
+unsafe fn by_few_rows<const KIND: u8, const PANELS: usize>(operands: Operands<'_>, rows: usize) {
+    // SAFETY: passed on from this function's contract.
+    unsafe {
+        match rows {
+            1 => one::<KIND, 1, PANELS>(operands),
+            2 => one::<KIND, 2, PANELS>(operands),
+            _ => unreachable!("a wide tile has 1 or 2 rows, not {rows}"),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`finish_tile`], for the rows and panels from those of `operands` on.
+unsafe fn one<const KIND: u8, const ROWS: usize, const PANELS: usize>(operands: Operands<'_>) {
     // SAFETY: passed on from this function's contract.
     unsafe {
         if kind_of(KIND).is_quantised() {
-            quantised::<KIND, ROWS, PANELS>(job, panel, row);
+            quantised::<KIND, ROWS, PANELS>(operands);
         } else {
-            float::<KIND, ROWS, PANELS>(job, panel, row);
+            float::<KIND, ROWS, PANELS>(operands);
         }
     }
 }
@@ -124,30 +135,43 @@ unsafe fn one<const KIND: u8, const ROWS: usize, const PANELS: usize>(
 /// As for [`one`]; `KIND` is a quantised kind.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,gfni,f16c,fma")]
 unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
-    job: &Job<'_>,
-    panel: usize,
-    row: usize,
+    operands: Operands<'_>,
 ) {
+    let Operands { weight, x, panel, row, out } = operands;
     let kind = kind_of(KIND);
-    let blocks = blocks_of(job.weight);
+    let blocks = blocks_of(weight);
     let panel_scales = blocks * scales_per_block(kind);
-    let x = job.x.blocks();
-    let (x_codes, x_fine) = job.x.codes();
+    let (x_blocks, x_refined) = x.blocks();
+    let (x_codes, x_fine) = x.codes();
     let mut acc = [[_mm512_setzero_ps(); PANELS]; ROWS];
     // SAFETY: by the contract rows and panels exist, so every pointer below stays inside the
     // buffers of the packed matrix and of the activations.
     unsafe {
-        let mut codes = job.weight.codes().as_ptr().add(panel * blocks * code_bytes(kind));
-        let mut scales = job.weight.scales().as_ptr().add(panel * panel_scales);
+        let mut codes = weight.codes().as_ptr().add(panel * blocks * code_bytes(kind));
+        let mut scales = weight.scales().as_ptr().add(panel * panel_scales);
+        // The first rows read the panels from memory, so they ask for the panels that follow.
+        let ahead = if row == 0 { PANELS * blocks * code_bytes(kind) } else { 0 };
+        let scales_ahead = PANELS * panel_scales;
         for block in 0..blocks {
+            if ahead > 0 {
+                for p in 0..PANELS {
+                    let codes = codes.wrapping_add(ahead + p * blocks * code_bytes(kind));
+                    let scales = scales.wrapping_add(scales_ahead + p * panel_scales);
+                    for line in 0..code_bytes(kind) / 64 {
+                        _mm_prefetch::<_MM_HINT_T1>(codes.wrapping_add(64 * line).cast());
+                    }
+                    _mm_prefetch::<_MM_HINT_T1>(scales.cast());
+                }
+            }
             let at = row * blocks + block;
             let mut dot = [[_mm512_setzero_si512(); PANELS]; ROWS];
-            add_zero_points::<KIND, ROWS, PANELS>(x.sums.as_ptr().add(at), blocks, &mut dot);
+            let x = x_blocks.as_ptr().add(at);
+            add_zero_points::<KIND, ROWS, PANELS>(&raw const (*x).sum, blocks, &mut dot);
             let codes_of_x = x_codes.as_ptr().add(at * BLOCK);
             add_codes::<KIND, ROWS, PANELS>(codes, codes_of_x, blocks, u32::MAX, &mut dot);
             let mut refined = 0;
             for r in 0..ROWS {
-                refined |= u32::from(*x.refined.as_ptr().add(at + r * blocks)) << r;
+                refined |= u32::from(*x_refined.as_ptr().add(at + r * blocks)) << r;
             }
             if refined != 0 {
                 for r in 0..ROWS {
@@ -157,7 +181,7 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
                         }
                     }
                 }
-                let fine_sums = x.fine_sums.as_ptr().add(at);
+                let fine_sums = &raw const (*x).fine_sum;
                 add_zero_points::<KIND, ROWS, PANELS>(fine_sums, blocks, &mut dot);
                 let fine = x_fine.as_ptr().add(at * BLOCK);
                 add_codes::<KIND, ROWS, PANELS>(codes, fine, blocks, refined, &mut dot);
@@ -165,14 +189,14 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
             for p in 0..PANELS {
                 let scale = half_lanes(scales.add(p * panel_scales));
                 for r in 0..ROWS {
-                    let x_scale = _mm512_set1_ps(*x.scales.as_ptr().add(at + r * blocks));
+                    let x_scale = _mm512_set1_ps((*x.add(r * blocks)).scale);
                     let scale = _mm512_mul_ps(scale, x_scale);
                     acc[r][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r][p]), scale, acc[r][p]);
                 }
                 if kind.has_minimum() {
                     let minimum = half_lanes(scales.add(p * panel_scales + PANEL_ROWS));
                     for r in 0..ROWS {
-                        let sum = _mm512_set1_ps(*x.value_sums.as_ptr().add(at + r * blocks));
+                        let sum = _mm512_set1_ps((*x.add(r * blocks)).value_sum);
                         acc[r][p] = _mm512_fmadd_ps(minimum, sum, acc[r][p]);
                     }
                 }
@@ -180,11 +204,12 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
             codes = codes.add(code_bytes(kind));
             scales = scales.add(scales_per_block(kind));
         }
-        write::<ROWS, PANELS>(job, (row, panel), &acc);
+        write::<ROWS, PANELS>(&acc, out);
     }
 }
 
-/// Adds `-zero_point * sum` to the sums of each row; rows stand `blocks` apart in `sums`.
+/// Adds `-zero_point * sum` to the sums of each row; `sums` is a field of [`Block`], and rows stand
+/// `blocks` of them apart.
 ///
 /// # Safety
 /// `ROWS` sums can be read.
@@ -201,7 +226,9 @@ unsafe fn add_zero_points<const KIND: u8, const ROWS: usize, const PANELS: usize
     }
     for r in 0..ROWS {
         // SAFETY: by the contract.
-        let offset = _mm512_set1_epi32(-zero_point * unsafe { *sums.add(r * blocks) });
+        let offset = _mm512_set1_epi32(
+            -zero_point * unsafe { *sums.byte_add(r * blocks * size_of::<Block>()) },
+        );
         for p in 0..PANELS {
             dot[r][p] = _mm512_add_epi32(dot[r][p], offset);
         }
@@ -306,18 +333,15 @@ unsafe fn half_lanes(halves: *const u16) -> __m512 {
 /// # Safety
 /// As for [`one`]; `KIND` is a float kind.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c,fma")]
-unsafe fn float<const KIND: u8, const ROWS: usize, const PANELS: usize>(
-    job: &Job<'_>,
-    panel: usize,
-    row: usize,
-) {
-    let cols = job.weight.cols();
+unsafe fn float<const KIND: u8, const ROWS: usize, const PANELS: usize>(operands: Operands<'_>) {
+    let Operands { weight, x, panel, row, out } = operands;
+    let cols = weight.cols();
     let line_bytes = PANEL_ROWS * kind_of(KIND).block_bytes();
     let mut acc = [[_mm512_setzero_ps(); PANELS]; ROWS];
     // SAFETY: by the contract rows and panels exist, so every pointer stays inside its buffer.
     unsafe {
-        let values = job.weight.codes().as_ptr().add(panel * cols * line_bytes);
-        let x = job.x.floats().as_ptr().add(row * cols);
+        let values = weight.codes().as_ptr().add(panel * cols * line_bytes);
+        let x = floats_of(x).as_ptr().add(row * cols);
         for col in 0..cols {
             for p in 0..PANELS {
                 let weight = lanes::<KIND>(values.add((p * cols + col) * line_bytes));
@@ -327,7 +351,7 @@ unsafe fn float<const KIND: u8, const ROWS: usize, const PANELS: usize>(
                 }
             }
         }
-        write::<ROWS, PANELS>(job, (row, panel), &acc);
+        write::<ROWS, PANELS>(&acc, out);
     }
 }
 
@@ -351,30 +375,15 @@ unsafe fn lanes<const KIND: u8>(values: *const u8) -> __m512 {
     }
 }
 
-/// Writes or adds the sums of a tile.
-///
-/// # Safety
-/// As for [`one`].
+/// Writes the sums of a tile.
 #[inline]
-#[target_feature(enable = "avx512f,avx512vl")]
-unsafe fn write<const ROWS: usize, const PANELS: usize>(
-    job: &Job<'_>,
-    (row, panel): (usize, usize),
-    acc: &[[__m512; PANELS]; ROWS],
-) {
-    for (r, sums) in acc.iter().enumerate() {
-        for (p, &sum) in sums.iter().enumerate() {
-            // SAFETY: by the contract the row and panel exist; the mask keeps to existing lanes.
-            unsafe {
-                let (out, lanes) = job.output(row + r, panel + p);
-                let mask = ((1_u32 << lanes) - 1) as __mmask16;
-                let sum = if job.add {
-                    _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), sum)
-                } else {
-                    sum
-                };
-                _mm512_mask_storeu_ps(out, mask, sum);
-            }
+#[target_feature(enable = "avx512f")]
+fn write<const ROWS: usize, const PANELS: usize>(acc: &[[__m512; PANELS]; ROWS], out: &mut Sums) {
+    for r in 0..ROWS {
+        for p in 0..PANELS {
+            let out = &mut out.0[r][p * PANEL_ROWS..(p + 1) * PANEL_ROWS];
+            // SAFETY: `out` has 16 floats.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc[r][p]) };
         }
     }
 }
