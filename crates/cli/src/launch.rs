@@ -195,7 +195,7 @@ pub fn launch(
     tracing::info!("{}", budget.log_line("CPU"));
     let mut cpu = Cpu::new(args.threads(), args.isa.unwrap_or_else(Isa::detect));
     let weights = Weights::load(&mut file, &mut cpu)?;
-    let transformer = Transformer::new(file.config.clone(), weights, sizes);
+    let transformer = Transformer::new(file.config.clone(), weights, sizes, &cpu);
     let engine = Engine::new(config, CpuDevice::new(cpu, transformer));
     let (handle, worker) = engine::spawn(engine, SystemClock::new(), sink);
     Ok(Launched { handle, worker, tokenizer, template, info })
@@ -222,7 +222,7 @@ fn plan(args: &EngineArgs, file: &ModelFile, served_name: String) -> Result<Plan
     };
     let demand = Demand {
         weights_bytes: Weights::bytes_of(file),
-        activation_bytes: Transformer::activation_bytes(&file.config, &sizes)
+        activation_bytes: Transformer::activation_bytes(&file.config, &sizes, args.threads())
             + CpuDevice::thread_bytes(args.threads(), &file.config, sizes.positions_max),
         buffer_bytes: buffer_bytes(args.max_num_seqs() + queued),
         block_bytes: Transformer::block_bytes(&file.config, &sizes),

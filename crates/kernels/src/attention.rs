@@ -12,10 +12,11 @@ mod scalar;
 use crate::activation::exp;
 use crate::cpu::Cpu;
 use crate::isa::Isa;
-use crate::kv::{KvCache, KvElement, KvShape, Store, TILE_TOKENS};
+use crate::kv::{KvElement, KvShape, TILE_TOKENS};
 use crate::pool::{Pool, SendPtr};
 use crate::quantise::{Activations, Parts};
 use crate::rope::RopeTable;
+use crate::share::{SequenceRows, Share, SharedStore};
 
 /// Tokens of one span of the softmax.
 pub const SPAN: usize = 256;
@@ -27,107 +28,34 @@ const UNIT_QUERIES: usize = 12;
 /// Largest head the scratch has room for.
 pub const HEAD_DIM_MAX: usize = 256;
 
-/// One sequence's new tokens in a batch.
-#[derive(Debug, Clone, Copy)]
-pub struct SequenceRows<'a> {
-    /// First row of the batch that belongs to the sequence.
-    pub row: usize,
-    /// Number of rows.
-    pub rows: usize,
-    /// Position of the first row's token in the sequence.
-    pub position: usize,
-    /// Block table; covers `position + rows` tokens.
-    pub blocks: &'a [u32],
-}
-
-/// Rotates, stores and attends for one layer.
+/// Rotates, stores and attends for the next layer of `share`.
 ///
 /// Shapes: `qkv` [rows, (heads + 2 kv_heads) * head_dim], queries, keys, values of a row one after
-/// another, before rotation; `out` takes [rows, heads * head_dim]. Keys and values of all rows are
-/// written to `cache` at `layer`. The number of heads follows from `out`.
+/// another, before rotation; `out` takes [rows, heads * head_dim]. Keys and values of all rows of
+/// the share are written to its cache. The number of heads follows from `out`.
 pub fn attention(
     cpu: &mut Cpu,
-    (cache, layer): (&mut KvCache, usize),
-    sequences: &[SequenceRows<'_>],
+    share: &mut Share<'_>,
     (qkv, rope): (&[f32], &RopeTable),
     scratch: &mut AttentionScratch,
     out: &mut Activations,
 ) {
-    let shape = *cache.shape();
+    let layer = share.next_layer();
+    let (shape, rows) = (*share.shape(), share.rows().len());
     let heads = out.cols() / shape.head_dim;
+    assert!(shape.head_dim <= HEAD_DIM_MAX, "head_dim {} above {HEAD_DIM_MAX}", shape.head_dim);
     assert_eq!(rope.head_dim(), shape.head_dim, "the rotation is of whole heads");
-    check(&shape, layer, sequences, (heads, out.cols(), rope.positions()));
-    let rows = sequences.iter().map(|s| s.rows).sum::<usize>();
+    assert!(share.tokens_max() <= rope.positions(), "the rotation knows every position");
+    assert_eq!(out.cols(), heads * shape.head_dim, "the output holds whole heads");
+    assert!(heads.is_multiple_of(shape.kv_heads), "{heads} heads over {} KV heads", shape.kv_heads);
     assert_eq!(qkv.len(), rows * (heads + 2 * shape.kv_heads) * shape.head_dim, "shape of qkv");
     let parts = out.parts(rows);
     let isa = cpu.isa();
-    let step = Step { shape, layer, heads, qkv, rope, isa, parts: &parts, sequences };
+    let step = Step { shape, layer, heads, qkv, rope, isa, parts: &parts, share };
     let scratch = scratch.of_threads(cpu.pool.threads());
-    match &mut cache.store {
-        Store::Bf16(store) => step.run(&mut cpu.pool, SendPtr(store.as_mut_ptr()), scratch),
-        Store::F32(store) => step.run(&mut cpu.pool, SendPtr(store.as_mut_ptr()), scratch),
-    }
-}
-
-fn check(
-    shape: &KvShape,
-    layer: usize,
-    sequences: &[SequenceRows<'_>],
-    (heads, cols, rope_positions): (usize, usize, usize),
-) {
-    assert!(layer < shape.layers, "layer {layer} of {}", shape.layers);
-    assert!(shape.head_dim <= HEAD_DIM_MAX, "head_dim {} above {HEAD_DIM_MAX}", shape.head_dim);
-    assert_eq!(cols, heads * shape.head_dim, "the output holds whole heads");
-    assert!(heads.is_multiple_of(shape.kv_heads), "{heads} heads over {} KV heads", shape.kv_heads);
-    let mut row = 0;
-    for sequence in sequences {
-        assert_eq!(sequence.row, row, "sequences stand one after another");
-        assert!(sequence.rows > 0, "a sequence has a row");
-        let tokens = sequence.tokens();
-        assert!(tokens <= rope_positions, "position {tokens} of {rope_positions} of the rotation");
-        assert!(sequence.blocks.len() * shape.block_size >= tokens, "the table covers the tokens");
-        row += sequence.rows;
-    }
-    check_blocks(shape, sequences);
-}
-
-/// Checks that each block that is written is written by one sequence and read by no other: the
-/// threads of a region share blocks without any other care.
-fn check_blocks(shape: &KvShape, sequences: &[SequenceRows<'_>]) {
-    let mut written: Vec<u32> =
-        sequences.iter().flat_map(|sequence| sequence.table(shape).1).copied().collect();
-    written.sort_unstable();
-    assert!(written.is_sorted_by(|a, b| a < b), "a block is written twice");
-    for sequence in sequences {
-        let (read, own) = sequence.table(shape);
-        for block in own {
-            assert!(
-                (*block as usize) < shape.block_count,
-                "block {block} of {}",
-                shape.block_count
-            );
-        }
-        for block in read {
-            assert!(
-                (*block as usize) < shape.block_count,
-                "block {block} of {}",
-                shape.block_count
-            );
-            assert!(written.binary_search(block).is_err(), "block {block} is read and written");
-        }
-    }
-}
-
-impl<'a> SequenceRows<'a> {
-    /// Tokens known after the step.
-    fn tokens(&self) -> usize {
-        self.position.checked_add(self.rows).expect("a position fits an address")
-    }
-
-    /// The blocks that are only read, and those that this step writes.
-    fn table(&self, shape: &KvShape) -> (&'a [u32], &'a [u32]) {
-        let used = &self.blocks[..self.tokens().div_ceil(shape.block_size)];
-        used.split_at(self.position / shape.block_size)
+    match share.store() {
+        SharedStore::Bf16(store) => step.run(&mut cpu.pool, store, scratch),
+        SharedStore::F32(store) => step.run(&mut cpu.pool, store, scratch),
     }
 }
 
@@ -140,7 +68,7 @@ struct Step<'a> {
     rope: &'a RopeTable,
     isa: Isa,
     parts: &'a Parts,
-    sequences: &'a [SequenceRows<'a>],
+    share: &'a Share<'a>,
 }
 
 /// Some tokens of one sequence.
@@ -158,31 +86,26 @@ impl Step<'_> {
         let group = self.heads / kv_heads;
         let tokens_per_unit = (UNIT_QUERIES / group).max(1);
         let mut units = Vec::new();
-        let mut long = Vec::new();
-        for sequence in self.sequences {
+        for sequence in self.share.sequences() {
             for first in (0..sequence.rows).step_by(tokens_per_unit) {
                 let tokens = tokens_per_unit.min(sequence.rows - first);
-                let unit = Unit { sequence, first, tokens };
-                units.push(unit);
-                if sequence.rows > 1 {
-                    long.push(unit);
-                }
+                units.push(Unit { sequence, first, tokens });
             }
         }
-        // A chunk's tokens attend to each other, so all its keys are stored before any query runs;
-        // a single token's unit stores its own.
-        pool.for_each_chunk(long.len(), |_, index| {
-            for head in 0..kv_heads {
-                self.store(&long[index], head, store);
+        // Tokens of a sequence attend to each other, so all keys are stored before a query runs.
+        pool.for_each_range(units.len(), |_, indices| {
+            for unit in &units[indices] {
+                (0..kv_heads).for_each(|head| self.store(unit, head, store));
             }
         });
-        pool.for_each_chunk(units.len() * kv_heads, |thread, index| {
-            let (unit, head) = (&units[index / kv_heads], index % kv_heads);
-            if unit.sequence.rows == 1 {
-                self.store(unit, head, store);
+        self.share.stored_layer();
+        pool.for_each_range(units.len() * kv_heads, |thread, indices| {
+            // SAFETY: there is one scratch per thread, and a thread runs one range at a time.
+            let scratch = unsafe { &mut *scratch.get().add(thread) };
+            for index in indices {
+                let (unit, head) = (&units[index / kv_heads], index % kv_heads);
+                self.attend(unit, head, store, scratch);
             }
-            // SAFETY: there is one scratch per thread, and a thread runs one unit at a time.
-            self.attend(unit, head, store, unsafe { &mut *scratch.get().add(thread) });
         });
     }
 
@@ -201,8 +124,8 @@ impl Step<'_> {
             let slot = position % TILE_TOKENS;
             let start = self.shape.tile_start(self.layer, tile, head);
             // SAFETY: `tile_of` checked the block, so the tile lies in the store. Each token and
-            // head is written by one unit, and nothing reads it before the unit or region ends:
-            // `check_blocks` made sure that written blocks are in one table only.
+            // head is written by one unit, and nothing reads it before the share has stored its
+            // layer; the share made sure that written blocks are in one sequence's table only.
             unsafe {
                 let keys = store.get().add(start);
                 T::store_key(keys, slot, key);

@@ -30,5 +30,6 @@ pub mod norm;
 mod activation;
 pub mod rope;
 pub mod kv;
+pub mod share;
 pub mod matmul;
 pub mod attention;

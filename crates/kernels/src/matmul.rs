@@ -4,8 +4,8 @@
 //! neither the batch nor the threads change:
 //!
 //! `acc = fma(f32(Σ (code − zero_point)·activation), d·da, acc)`, and for kinds with a minimum then
-//! `acc = fma(m, da·Σ activation, acc)`. The integer sum is exact; in a refined block it is 256
-//! times the sum over the codes plus the sum over the fine codes. Float kinds do
+//! `acc = fma(m, Σ values, acc)`. The integer sum is exact. After the last block the fine codes of
+//! the row's refined blocks are added in the same way, with a 256th of `da`. Float kinds do
 //! `acc = fma(weight, activation, acc)` column by column. Every tier gives the same bits.
 
 #[cfg(target_arch = "x86_64")]
@@ -22,8 +22,6 @@ use crate::quantise::Activations;
 
 /// Panels that one unit of work multiplies.
 const UNIT_PANELS: usize = 4;
-/// Units are handed to threads in about this many chunks per thread.
-const CHUNKS_PER_THREAD: usize = 12;
 /// Rows of activations that one register tile holds at most.
 const TILE_ROWS: usize = 6;
 /// Panels of a register tile: more where few rows leave room, so that enough sums are in flight.
@@ -99,6 +97,12 @@ impl Sums {
     const ZERO: Sums = Sums([[0.0; TILE_PANELS_MAX * PANEL_ROWS]; TILE_ROWS]);
 }
 
+/// Sums of one thread's current tile; of gated products also those of the ups.
+struct Scratch {
+    sums: Sums,
+    ups: Sums,
+}
+
 fn multiply(
     cpu: &mut Cpu,
     x: &Activations,
@@ -117,12 +121,10 @@ fn multiply(
         out_column += weight.rows();
     }
     let units: usize = jobs.iter().map(|job| units_of(job.weight)).sum();
-    let chunks = units.min(cpu.pool.threads() * CHUNKS_PER_THREAD);
     let isa = cpu.isa();
-    cpu.pool.for_each_chunk(chunks, |_, chunk| {
-        for unit in chunk * units / chunks..(chunk + 1) * units / chunks {
-            run_unit(isa, &jobs, unit);
-        }
+    cpu.pool.for_each_range(units, |_, units| {
+        let mut scratch = Scratch { sums: Sums::ZERO, ups: Sums::ZERO };
+        units.for_each(|unit| run_unit(isa, &jobs, unit, &mut scratch));
     });
 }
 
@@ -131,7 +133,7 @@ fn units_of(weight: &PackedMatrix) -> usize {
 }
 
 /// Multiplies all rows with the panels of one unit. Units count through the jobs in order.
-fn run_unit(isa: Isa, jobs: &[Job<'_>], mut unit: usize) {
+fn run_unit(isa: Isa, jobs: &[Job<'_>], mut unit: usize, scratch: &mut Scratch) {
     for job in jobs {
         let units = units_of(job.weight);
         if unit >= units {
@@ -147,20 +149,20 @@ fn run_unit(isa: Isa, jobs: &[Job<'_>], mut unit: usize) {
             let panels = width.min(end - panel);
             for tile in 0..tiles {
                 let (row, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
-                run_tile(isa, job, Tile { panel, panels, row, rows: end - row });
+                run_tile(isa, job, Tile { panel, panels, row, rows: end - row }, scratch);
             }
         }
         return;
     }
 }
 
-fn run_tile(isa: Isa, job: &Job<'_>, tile: Tile) {
+fn run_tile(isa: Isa, job: &Job<'_>, tile: Tile, scratch: &mut Scratch) {
     match isa {
-        Isa::Scalar => finish_tile(job, tile, scalar::sums),
+        Isa::Scalar => finish_tile(job, tile, scratch, scalar::sums),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the tier is only chosen where its instructions exist; the tile lies inside the
         // shapes that `multiply` checked.
-        Isa::Avx512 => unsafe { avx512::finish_tile(job, tile) },
+        Isa::Avx512 => unsafe { avx512::finish_tile(job, tile, scratch) },
         #[cfg(not(target_arch = "x86_64"))]
         Isa::Avx512 => unreachable!("the tier needs x86-64"),
     }
@@ -171,13 +173,12 @@ fn run_tile(isa: Isa, job: &Job<'_>, tile: Tile) {
 fn finish_tile(
     job: &Job<'_>,
     tile: Tile,
+    Scratch { sums: values, ups }: &mut Scratch,
     sums: impl Fn(&PackedMatrix, &Activations, Tile, &mut Sums),
 ) {
-    let mut values = Sums::ZERO;
-    sums(job.weight, job.x, tile, &mut values);
+    sums(job.weight, job.x, tile, values);
     if let Finish::Swiglu { up } = job.finish {
-        let mut ups = Sums::ZERO;
-        sums(up, job.x, tile, &mut ups);
+        sums(up, job.x, tile, ups);
         for (values, ups) in values.0[..tile.rows].iter_mut().zip(&ups.0) {
             for (value, up) in values[..tile.panels * PANEL_ROWS].iter_mut().zip(ups) {
                 *value = swiglu(*value, *up);

@@ -4,6 +4,8 @@ use crate::cpu::Cpu;
 use crate::isa::Isa;
 use crate::quantise::Activations;
 use crate::sums::sum_of_squares;
+#[cfg(target_arch = "x86_64")]
+use crate::sums::sum_of_squares_avx512;
 
 /// Normalises each row of `x` and quantises it: `x / sqrt(mean(x²) + eps) * weight`.
 ///
@@ -21,7 +23,7 @@ pub fn rms_norm(cpu: &mut Cpu, x: &[f32], (weight, eps): (&[f32], f32), out: &mu
 
 fn normalise(isa: Isa, x: &[f32], norm: (&[f32], f32), out: &mut [f32]) {
     match isa {
-        Isa::Scalar => normalise_body(x, norm, out),
+        Isa::Scalar => normalise_body(x, sum_of_squares(x), norm, out),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the tier is only chosen where its instructions exist.
         Isa::Avx512 => unsafe { normalise_avx512(x, norm, out) },
@@ -35,12 +37,12 @@ fn normalise(isa: Isa, x: &[f32], norm: (&[f32], f32), out: &mut [f32]) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn normalise_avx512(x: &[f32], norm: (&[f32], f32), out: &mut [f32]) {
-    normalise_body(x, norm, out);
+    normalise_body(x, sum_of_squares_avx512(x), norm, out);
 }
 
 #[inline(always)]
-fn normalise_body(x: &[f32], (weight, eps): (&[f32], f32), out: &mut [f32]) {
-    let scale = 1.0 / (sum_of_squares(x) / x.len() as f32 + eps).sqrt();
+fn normalise_body(x: &[f32], sum_of_squares: f32, (weight, eps): (&[f32], f32), out: &mut [f32]) {
+    let scale = 1.0 / (sum_of_squares / x.len() as f32 + eps).sqrt();
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * scale * weight;
     }

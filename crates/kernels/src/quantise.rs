@@ -26,6 +26,11 @@ use crate::sums::sum_of_squares;
 /// would cost products two fifths of their speed.
 pub const REFINE_ABOVE: f32 = 4.5;
 
+/// A fine code's step, in steps of the first code.
+pub(crate) const FINE_STEP: f32 = 1.0 / 256.0;
+/// Flags of a row are a multiple of this long, so that they are read 64 at a time.
+pub(crate) const FLAG_GROUP: usize = 64;
+
 /// Rows of activations, `[rows][cols]`, as codes and, for weights of float kinds, as floats.
 pub struct Activations {
     cols: usize,
@@ -36,9 +41,9 @@ pub struct Activations {
     codes: Buffer<i8>,
     /// Second codes, of refined blocks only; what stands elsewhere is left from earlier steps.
     fine_codes: Buffer<i8>,
-    /// `[rows][cols / 32]`.
+    /// `[rows][block_stride]`.
     blocks: Buffer<Block>,
-    /// 1 where the block is refined, `[rows][cols / 32]`.
+    /// 1 where a block is refined, `[rows][flag_stride]`; 0 behind a row's last block.
     refined: Buffer<u8>,
     /// One row of values for each thread.
     scratch: Vec<f32>,
@@ -48,7 +53,7 @@ pub struct Activations {
 #[repr(C, align(16))]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Block {
-    /// Of one code step; of one fine step where the block is refined.
+    /// Of one code step; a fine step is a 256th of it.
     pub scale: f32,
     /// Sum of the block's values as the codes give them, which minimums multiply.
     pub value_sum: f32,
@@ -56,6 +61,17 @@ pub(crate) struct Block {
     pub sum: i32,
     /// Sum of fine codes; 0 where the block is not refined.
     pub fine_sum: i32,
+}
+
+/// Blocks from one row to the next: whole cache lines, so that threads with neighbouring rows do
+/// not write the same line.
+const fn block_stride(cols: usize) -> usize {
+    (cols / BLOCK).next_multiple_of(64 / size_of::<Block>())
+}
+
+/// Flags from one row to the next.
+const fn flag_stride(cols: usize) -> usize {
+    (cols / BLOCK).next_multiple_of(FLAG_GROUP)
 }
 // SAFETY: four numbers of four bytes, without padding.
 unsafe impl Plain for Block {}
@@ -72,8 +88,8 @@ impl Activations {
             floats: Buffer::zeroed(0),
             codes: Buffer::zeroed(values),
             fine_codes: Buffer::zeroed(values),
-            blocks: Buffer::zeroed(values / BLOCK),
-            refined: Buffer::zeroed(values / BLOCK),
+            blocks: Buffer::zeroed(rows_max * block_stride(cols)),
+            refined: Buffer::zeroed(rows_max * flag_stride(cols)),
             scratch: Vec::new(),
         }
     }
@@ -86,7 +102,7 @@ impl Activations {
 
     /// Bytes that `rows` rows of `cols` values take at most.
     pub fn bytes(rows: usize, cols: usize) -> usize {
-        rows * cols * 6 + rows * cols / BLOCK * (size_of::<Block>() + 1)
+        rows * cols * 6 + rows * (block_stride(cols) * size_of::<Block>() + flag_stride(cols))
     }
 
     /// Values per row.
@@ -110,10 +126,16 @@ impl Activations {
         (&self.codes[..count], &self.fine_codes[..count])
     }
 
-    /// What is known of each block, and which are refined, `[rows][cols / 32]`.
-    pub(crate) fn blocks(&self) -> (&[Block], &[u8]) {
-        let count = self.rows * self.cols / BLOCK;
-        (&self.blocks[..count], &self.refined[..count])
+    /// What is known of each block, `[rows][block_stride]`, and the stride.
+    pub(crate) fn blocks(&self) -> (&[Block], usize) {
+        let stride = block_stride(self.cols);
+        (&self.blocks[..self.rows * stride], stride)
+    }
+
+    /// For each block of a row whether it is refined, in whole groups of [`FLAG_GROUP`].
+    pub(crate) fn refined(&self, row: usize) -> &[u8] {
+        let stride = flag_stride(self.cols);
+        &self.refined[row * stride..(row + 1) * stride]
     }
 
     /// Fills `rows` rows in parallel: `fill(row, values)` writes a row's values, which are then
@@ -128,12 +150,14 @@ impl Activations {
         self.scratch.resize(self.scratch.len().max(cpu.pool.threads() * cols), 0.0);
         let scratch = SendPtr(self.scratch.as_mut_ptr());
         let parts = self.parts(rows);
-        cpu.pool.for_each_chunk(rows, |thread, row| {
-            // SAFETY: each thread has its part of the scratch, and each row is handed out once.
-            unsafe {
-                let values = slice(scratch, thread * cols, cols);
-                fill(row, values);
-                parts.quantise(isa, (row, 0), values);
+        cpu.pool.for_each_range(rows, |thread, rows| {
+            for row in rows {
+                // SAFETY: each thread has its part of the scratch; each row is handed out once.
+                unsafe {
+                    let values = slice(scratch, thread * cols, cols);
+                    fill(row, values);
+                    parts.quantise(isa, (row, 0), values);
+                }
             }
         });
     }
@@ -159,9 +183,11 @@ impl Activations {
         let (cols, isa) = (self.cols, cpu.isa());
         assert!(values.len().is_multiple_of(cols), "rows are whole");
         let parts = self.parts(values.len() / cols);
-        cpu.pool.for_each_chunk(values.len() / cols, |_, row| {
-            // SAFETY: each row is handed out once.
-            unsafe { parts.quantise(isa, (row, 0), &values[row * cols..(row + 1) * cols]) };
+        cpu.pool.for_each_range(values.len() / cols, |_, rows| {
+            for row in rows {
+                // SAFETY: each row is handed out once.
+                unsafe { parts.quantise(isa, (row, 0), &values[row * cols..(row + 1) * cols]) };
+            }
         });
     }
 }
@@ -187,7 +213,8 @@ impl Parts {
         assert!(row < self.rows && column + len <= self.cols, "the part lies in the rows");
         assert!(column.is_multiple_of(BLOCK) && len.is_multiple_of(BLOCK), "parts are blocks");
         let at = row * self.cols + column;
-        let (block, blocks) = (at / BLOCK, len / BLOCK);
+        let block = row * block_stride(self.cols) + column / BLOCK;
+        let flag = row * flag_stride(self.cols) + column / BLOCK;
         // SAFETY: the part lies inside the buffers, and by the contract nobody else uses it.
         let out = unsafe {
             if let Some(floats) = self.floats {
@@ -196,8 +223,8 @@ impl Parts {
             QuantisedRow {
                 codes: slice(self.codes, at, len),
                 fine_codes: slice(self.fine_codes, at, len),
-                blocks: slice(self.blocks, block, blocks),
-                refined: slice(self.refined, block, blocks),
+                blocks: slice(self.blocks, block, len / BLOCK),
+                refined: slice(self.refined, flag, len / BLOCK),
             }
         };
         quantise_row(isa, values, out);
@@ -229,10 +256,9 @@ fn quantise_row(isa: Isa, values: &[f32], out: QuantisedRow<'_>) {
     }
 }
 
-/// The largest magnitude that a block of this row may have without being refined.
-#[inline(always)]
-fn refine_above(values: &[f32]) -> f32 {
-    REFINE_ABOVE * (sum_of_squares(values) / values.len() as f32).sqrt()
+/// The largest magnitude that a block may have without being refined, from the row's Σ x².
+fn refine_above(sum_of_squares: f32, len: usize) -> f32 {
+    REFINE_ABOVE * (sum_of_squares / len as f32).sqrt()
 }
 
 /// Magnitudes below this are taken for zero: the inverse of their step would not be finite.
@@ -248,13 +274,11 @@ impl QuantisedRow<'_> {
     /// Notes what is known of a block whose codes are written; refined where it has fine codes.
     #[inline(always)]
     fn set(&mut self, block: usize, scale: f32, sum: i32, fine_sum: Option<i32>) {
-        let (scale, total) = match fine_sum {
-            None => (scale, sum),
-            Some(fine_sum) => (scale / 256.0, 256 * sum + fine_sum),
-        };
+        let fine = fine_sum.unwrap_or(0);
+        let total = (256 * sum + fine) as f32;
         self.refined[block] = u8::from(fine_sum.is_some());
         self.blocks[block] =
-            Block { scale, value_sum: scale * total as f32, sum, fine_sum: fine_sum.unwrap_or(0) };
+            Block { scale, value_sum: scale * FINE_STEP * total, sum, fine_sum: fine };
     }
 
     /// Makes a block zero, or NaN if its largest magnitude is not finite, so that every product
@@ -269,7 +293,7 @@ impl QuantisedRow<'_> {
 
 /// The reference. The vector tier does the same operations in the same order.
 fn quantise_row_scalar(values: &[f32], mut out: QuantisedRow<'_>) {
-    let refine_above = refine_above(values);
+    let refine_above = refine_above(sum_of_squares(values), values.len());
     for (block, x) in values.chunks_exact(BLOCK).enumerate() {
         let part = block * BLOCK..(block + 1) * BLOCK;
         // The bits of |x| order like |x|, and NaN lies above every number.
@@ -311,13 +335,17 @@ mod tests {
         out
     }
 
+    fn refined(out: &Activations) -> Vec<bool> {
+        out.refined(0)[..out.cols / BLOCK].iter().map(|&flag| flag == 1).collect()
+    }
+
     #[test]
     fn codes_are_nearest_and_scaled_by_the_largest() {
         let values: Vec<f32> = (0..32).map(|i| (i as f32 - 10.0) * 0.5).collect();
         let out = quantised(Isa::Scalar, &values);
         let scale = 10.5 / 127.0;
         assert_eq!(out.blocks().0[0].scale, scale);
-        assert_eq!(out.blocks().1[0], 0);
+        assert_eq!(refined(&out), [false]);
         for (code, value) in out.codes().0.iter().zip(&values) {
             assert!((f32::from(*code) * scale - value).abs() <= scale / 2.0 + 1e-6);
         }
@@ -330,8 +358,8 @@ mod tests {
         let mut values: Vec<f32> = (0..64).map(|i| (i % 13) as f32 / 13.0 - 0.4).collect();
         values[40] = 25.0;
         let out = quantised(Isa::Scalar, &values);
-        assert_eq!(out.blocks().1, [0, 1]);
-        let step = out.blocks().0[1].scale;
+        assert_eq!(refined(&out), [false, true]);
+        let step = out.blocks().0[1].scale * FINE_STEP;
         assert!((step - 25.0 / 127.0 / 256.0).abs() < 1e-9);
         let (codes, fine) = out.codes();
         for i in 32..64 {
@@ -382,7 +410,7 @@ mod tests {
         let value = |i: usize| ((i * 7919) % 1000) as f32 / 77.0 - 6.5 + (i / 316 * 90) as f32;
         let values: Vec<f32> = (0..320).map(value).collect();
         let (scalar, vector) = (quantised(Isa::Scalar, &values), quantised(Isa::Avx512, &values));
-        assert!(scalar.blocks().1.contains(&1) && scalar.blocks().1.contains(&0));
+        assert!(refined(&scalar).contains(&true) && refined(&scalar).contains(&false));
         assert_eq!(scalar.codes(), vector.codes());
         assert_eq!(scalar.blocks(), vector.blocks());
     }

@@ -17,6 +17,28 @@ pub(crate) fn sum_of_squares(x: &[f32]) -> f32 {
     add_lanes(lanes)
 }
 
+/// As [`sum_of_squares`], bit for bit, with the lanes in a register.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn sum_of_squares_avx512(x: &[f32]) -> f32 {
+    use std::arch::x86_64::*;
+    let mut sums = _mm512_setzero_ps();
+    let (lines, rest) = x.as_chunks::<16>();
+    for line in lines {
+        // SAFETY: the line has 16 floats.
+        let line = unsafe { _mm512_loadu_ps(line.as_ptr()) };
+        sums = _mm512_add_ps(sums, _mm512_mul_ps(line, line));
+    }
+    let mut lanes = [0.0; 16];
+    // SAFETY: `lanes` has 16 floats.
+    unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += value * value;
+    }
+    add_lanes(lanes)
+}
+
 /// The sum of 16 lanes, pairwise.
 #[inline(always)]
 pub(crate) fn add_lanes(mut lanes: [f32; 16]) -> f32 {

@@ -1,7 +1,7 @@
 //! Every tier against the scalar one, and every batch against a row alone.
 
 use half::f16;
-use kernels::attention::{AttentionScratch, SequenceRows, attention};
+use kernels::attention::{AttentionScratch, attention};
 use kernels::blocks::{BlockKind, dequantise};
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
@@ -10,6 +10,7 @@ use kernels::matmul::{matmul, matmul_add};
 use kernels::pack::PackedMatrix;
 use kernels::quantise::Activations;
 use kernels::rope::RopeTable;
+use kernels::share::{SequenceRows, share_out};
 use proptest::prelude::*;
 
 /// A small generator, so that shapes and values follow from one seed.
@@ -232,12 +233,19 @@ impl AttentionCase {
                 let blocks = &tables[sequence][..(position + rows).div_ceil(64)];
                 sequences.push(SequenceRows { row, rows, position, blocks });
             }
-            let mut outputs = Activations::new(qkv.len() / qkv_width, width).with_floats(true);
-            let input = (&qkv[..], &rope);
-            attention(cpu, (&mut cache, 1), &sequences, input, &mut scratch, &mut outputs);
+            let mut attended = Vec::new();
+            // In two shares wherever a step can be cut; the second waits for the first's keys.
+            for mut share in share_out(&mut cache, &sequences, 2) {
+                let rows = share.rows();
+                let qkv = &qkv[rows.start * qkv_width..rows.end * qkv_width];
+                let mut outputs = Activations::new(rows.len(), width).with_floats(true);
+                for _ in 0..self.shape.layers {
+                    attention(cpu, &mut share, (qkv, &rope), &mut scratch, &mut outputs);
+                }
+                attended.extend_from_slice(outputs.floats().unwrap());
+            }
             for (&(sequence, (position, _)), rows) in step.iter().zip(&sequences) {
-                let from =
-                    &outputs.floats().unwrap()[rows.row * width..(rows.row + rows.rows) * width];
+                let from = &attended[rows.row * width..(rows.row + rows.rows) * width];
                 out[sequence][position * width..(position + rows.rows) * width]
                     .copy_from_slice(from);
             }

@@ -5,10 +5,10 @@
 
 use std::time::Instant;
 
-use kernels::attention::SequenceRows;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::KvType;
+use kernels::share::SequenceRows;
 use model::file::ModelFile;
 use model::transformer::{Batch, Transformer, TransformerSizes};
 use model::weights::Weights;
@@ -43,7 +43,7 @@ fn main() {
         block_count: 2048,
         kv_type: KvType::Bf16,
     };
-    let mut transformer = Transformer::new(file.config.clone(), weights, sizes);
+    let mut transformer = Transformer::new(file.config.clone(), weights, sizes, &cpu);
     println!("{threads} threads, tier {}", cpu.isa());
     println!("sequences context tokens  best ms  median ms  tokens/s (median)");
     for (index, step) in STEPS.into_iter().enumerate() {

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use engine::{Device, DeviceError, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
-use kernels::attention::{AttentionScratch, SequenceRows};
+use kernels::attention::AttentionScratch;
 use kernels::cpu::Cpu;
+use kernels::share::SequenceRows;
 use sampling::{Context, SampleError, Sampler, SamplingParams};
 
 use crate::config::ModelConfig;

@@ -1,6 +1,6 @@
 //! The forward pass: tokens in, logits of the rows asked for out.
 
-use kernels::attention::{AttentionScratch, SequenceRows, attention};
+use kernels::attention::{AttentionScratch, attention};
 use kernels::buffer::Buffer;
 use kernels::cpu::Cpu;
 use kernels::kv::{KvCache, KvShape, KvType};
@@ -8,6 +8,7 @@ use kernels::matmul::{matmul, matmul_add, matmul_swiglu};
 use kernels::norm::rms_norm;
 use kernels::quantise::Activations;
 use kernels::rope::RopeTable;
+use kernels::share::{SequenceRows, Share, share_out};
 
 use crate::config::ModelConfig;
 use crate::weights::{LayerWeights, Weights};
@@ -40,13 +41,40 @@ pub struct Batch<'a> {
     pub logits_rows: &'a [usize],
 }
 
+/// Steps of fewer rows per thread are computed by all threads together, layer by layer: they share
+/// the reading of weights. With more rows each thread takes its own rows through all layers.
+const SHARE_ROWS_MIN: usize = 3;
+
 /// A model with its working memory.
 pub struct Transformer {
+    model: Model,
+    cache: KvCache,
+    /// One for each thread.
+    lanes: Vec<Lane>,
+    /// `[logits_rows_max, vocab_size]`.
+    logits: Buffer<f32>,
+}
+
+/// What a step reads and never writes.
+struct Model {
     config: ModelConfig,
     weights: Weights,
     rope: RopeTable,
-    cache: KvCache,
+}
+
+/// What computes one share of a step.
+struct Lane {
     work: Work,
+    /// This thread alone.
+    cpu: Cpu,
+}
+
+/// One lane's part of a step.
+struct Task<'a> {
+    lane: &'a mut Lane,
+    share: Share<'a>,
+    batch: Batch<'a>,
+    logits: &'a mut [f32],
 }
 
 /// Buffers of one step. Shapes in rows of the step's tokens, or of the logits' rows.
@@ -65,30 +93,40 @@ struct Work {
     /// Rows of `hidden` whose logits are wanted.
     last: Buffer<f32>,
     last_normed: Activations,
-    logits: Buffer<f32>,
 }
 
 impl Transformer {
-    /// Reserves the working memory and the KV cache.
-    pub fn new(config: ModelConfig, weights: Weights, sizes: TransformerSizes) -> Transformer {
+    /// Reserves the working memory and the KV cache for the threads of `cpu`.
+    pub fn new(
+        config: ModelConfig,
+        weights: Weights,
+        sizes: TransformerSizes,
+        cpu: &Cpu,
+    ) -> Transformer {
         let cache = KvCache::new(kv_shape(&config, &sizes));
         let rope = RopeTable::new(sizes.positions_max, config.head_dim, config.rope_theta);
-        let work = Work::new(&config, &sizes, weights.any_float());
-        Transformer { config, weights, rope, cache, work }
+        let floats = weights.any_float();
+        let lane =
+            |_| Lane { work: Work::new(&config, &sizes, floats), cpu: Cpu::new(1, cpu.isa()) };
+        let lanes = (0..cpu.pool.threads()).map(lane).collect();
+        let logits = Buffer::zeroed(sizes.logits_rows_max * config.vocab_size);
+        Transformer { model: Model { config, weights, rope }, cache, lanes, logits }
     }
 
-    /// Bytes of working memory that [`Transformer::new`] reserves beside weights and KV blocks.
-    pub fn activation_bytes(config: &ModelConfig, sizes: &TransformerSizes) -> u64 {
+    /// Bytes of working memory that [`Transformer::new`] reserves for so many threads, beside
+    /// weights and KV blocks.
+    pub fn activation_bytes(config: &ModelConfig, sizes: &TransformerSizes, threads: usize) -> u64 {
         let (tokens, rows) = (sizes.step_tokens_max, sizes.logits_rows_max);
         let qkv = config.query_size() + 2 * config.kv_size();
         let floats = tokens * (config.hidden_size + qkv + config.intermediate_size)
-            + rows * (config.hidden_size + config.vocab_size);
+            + rows * config.hidden_size;
         let activations = Activations::bytes(tokens, config.hidden_size)
             + Activations::bytes(tokens, config.query_size())
             + Activations::bytes(tokens, config.intermediate_size)
             + Activations::bytes(rows, config.hidden_size);
+        let lane = floats * size_of::<f32>() + activations;
         let rope = RopeTable::bytes(sizes.positions_max, config.head_dim);
-        (floats * size_of::<f32>() + activations + rope) as u64
+        (threads * lane + rope + rows * config.vocab_size * size_of::<f32>()) as u64
     }
 
     /// Bytes of one KV block over all layers.
@@ -98,27 +136,79 @@ impl Transformer {
 
     /// The hyper-parameters.
     pub fn config(&self) -> &ModelConfig {
-        &self.config
+        &self.model.config
     }
 
     /// Computes a step: stores keys and values of every token, and gives the logits of the rows
     /// asked for, `[logits_rows, vocab_size]`.
     pub fn forward(&mut self, cpu: &mut Cpu, batch: Batch<'_>) -> &mut [f32] {
-        let width = self.config.hidden_size;
-        let work = &mut self.work;
-        let hidden = &mut work.hidden[..batch.tokens.len() * width];
-        let embedding = &self.weights.embedding;
-        let mut threads = vec![(); cpu.pool.threads()];
-        cpu.pool.for_each_row(&mut threads, hidden, width, |(), row, values| {
-            embedding.read_row(batch.tokens[row] as usize, values);
-        });
-        for layer in 0..self.weights.layers.len() {
-            self.layer(cpu, layer, batch);
+        let vocabulary = self.model.config.vocab_size;
+        let logits = &mut self.logits[..batch.logits_rows.len() * vocabulary];
+        let many = batch.tokens.len() >= SHARE_ROWS_MIN * self.lanes.len();
+        let count = if many { self.lanes.len() } else { 1 };
+        let shares = share_out(&mut self.cache, batch.sequences, count);
+        let mut tasks = Vec::with_capacity(shares.len());
+        let (mut wanted, mut rest) = (batch.logits_rows, &mut logits[..]);
+        for (share, lane) in shares.into_iter().zip(&mut self.lanes) {
+            let (logits_rows, later) =
+                wanted.split_at(wanted.partition_point(|&row| row < share.rows().end));
+            let (logits, others) = rest.split_at_mut(logits_rows.len() * vocabulary);
+            (wanted, rest) = (later, others);
+            tasks.push(Task { lane, share, batch: Batch { logits_rows, ..batch }, logits });
         }
-        self.logits(cpu, batch)
+        let model = &self.model;
+        if let [task] = &mut tasks[..] {
+            model.run(cpu, task);
+        } else {
+            // A share may wait for the one before it, which was handed out earlier.
+            let mut threads = vec![(); cpu.pool.threads()];
+            cpu.pool.for_each_row(&mut threads, &mut tasks, 1, |(), _, task| {
+                model.run_alone(&mut task[0])
+            });
+        }
+        drop(tasks);
+        logits
+    }
+}
+
+impl Model {
+    /// Computes a share with the lane's own thread.
+    fn run_alone(&self, task: &mut Task<'_>) {
+        let Task { lane: Lane { work, cpu }, share, batch, logits } = task;
+        self.forward(cpu, work, (share, *batch), logits);
     }
 
-    fn layer(&mut self, cpu: &mut Cpu, layer: usize, batch: Batch<'_>) {
+    /// Computes a share with all threads.
+    fn run(&self, cpu: &mut Cpu, task: &mut Task<'_>) {
+        let Task { lane: Lane { work, .. }, share, batch, logits } = task;
+        self.forward(cpu, work, (share, *batch), logits);
+    }
+
+    /// All layers of one share, and the logits of its rows asked for.
+    fn forward(
+        &self,
+        cpu: &mut Cpu,
+        work: &mut Work,
+        (share, batch): (&mut Share<'_>, Batch<'_>),
+        logits: &mut [f32],
+    ) {
+        let width = self.config.hidden_size;
+        let rows = share.rows();
+        let tokens = &batch.tokens[rows.clone()];
+        let hidden = &mut work.hidden[..tokens.len() * width];
+        let mut threads = vec![(); cpu.pool.threads()];
+        cpu.pool.for_each_row(&mut threads, hidden, width, |(), row, values| {
+            self.weights.embedding.read_row(tokens[row] as usize, values);
+        });
+        for weights in &self.weights.layers {
+            self.layer(cpu, weights, share, work);
+        }
+        if !batch.logits_rows.is_empty() {
+            self.logits(cpu, work, (rows.start, batch.logits_rows), logits);
+        }
+    }
+
+    fn layer(&self, cpu: &mut Cpu, weights: &LayerWeights, share: &mut Share<'_>, work: &mut Work) {
         let LayerWeights {
             attention_norm,
             query,
@@ -129,10 +219,9 @@ impl Transformer {
             gate,
             up,
             down,
-        } = &self.weights.layers[layer];
-        let tokens = batch.tokens.len();
+        } = weights;
+        let tokens = share.rows().len();
         let eps = self.config.rms_norm_eps;
-        let work = &mut self.work;
         let hidden = &mut work.hidden[..tokens * self.config.hidden_size];
         let qkv_width = query.rows() + key.rows() + value.rows();
         let qkv = &mut work.qkv[..tokens * qkv_width];
@@ -140,14 +229,8 @@ impl Transformer {
 
         rms_norm(cpu, hidden, (attention_norm, eps), &mut work.normed);
         matmul(cpu, &work.normed, &[query, key, value], qkv);
-        attention(
-            cpu,
-            (&mut self.cache, layer),
-            batch.sequences,
-            (qkv, &self.rope),
-            &mut work.attention_scratch,
-            &mut work.attended,
-        );
+        let scratch = &mut work.attention_scratch;
+        attention(cpu, share, (qkv, &self.rope), scratch, &mut work.attended);
         matmul_add(cpu, &work.attended, attention_output, hidden);
         rms_norm(cpu, hidden, (feed_forward_norm, eps), &mut work.normed);
         matmul_swiglu(cpu, &work.normed, (gate, up), gated);
@@ -155,20 +238,23 @@ impl Transformer {
         matmul_add(cpu, &work.inner, down, hidden);
     }
 
-    fn logits(&mut self, cpu: &mut Cpu, batch: Batch<'_>) -> &mut [f32] {
-        let (width, rows) = (self.config.hidden_size, batch.logits_rows.len());
-        let work = &mut self.work;
-        let last = &mut work.last[..rows * width];
-        for (out, &row) in last.chunks_exact_mut(width).zip(batch.logits_rows) {
-            out.copy_from_slice(&work.hidden[row * width..(row + 1) * width]);
+    /// Logits of the rows `wanted` of the step, of which the share begins at `first`.
+    fn logits(
+        &self,
+        cpu: &mut Cpu,
+        work: &mut Work,
+        (first, wanted): (usize, &[usize]),
+        logits: &mut [f32],
+    ) {
+        let width = self.config.hidden_size;
+        let last = &mut work.last[..wanted.len() * width];
+        for (out, &row) in last.chunks_exact_mut(width).zip(wanted) {
+            let at = (row - first) * width;
+            out.copy_from_slice(&work.hidden[at..at + width]);
         }
-        let logits = &mut work.logits[..rows * self.config.vocab_size];
-        if rows > 0 {
-            let norm = (&self.weights.output_norm[..], self.config.rms_norm_eps);
-            rms_norm(cpu, last, norm, &mut work.last_normed);
-            matmul(cpu, &work.last_normed, &[self.weights.head()], logits);
-        }
-        logits
+        let norm = (&self.weights.output_norm[..], self.config.rms_norm_eps);
+        rms_norm(cpu, last, norm, &mut work.last_normed);
+        matmul(cpu, &work.last_normed, &[self.weights.head()], logits);
     }
 }
 
@@ -186,7 +272,6 @@ impl Work {
             inner: Activations::new(tokens, config.intermediate_size).with_floats(floats),
             last: Buffer::zeroed(rows * config.hidden_size),
             last_normed: Activations::new(rows, config.hidden_size).with_floats(floats),
-            logits: Buffer::zeroed(rows * config.vocab_size),
         }
     }
 }

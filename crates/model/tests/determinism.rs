@@ -9,10 +9,10 @@ use std::time::Duration;
 use engine::{
     Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, Snapshot, TokenId,
 };
-use kernels::attention::SequenceRows;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::KvType;
+use kernels::share::SequenceRows;
 use model::cpu::CpuDevice;
 use model::file::ModelFile;
 use model::transformer::{Batch, Transformer, TransformerSizes};
@@ -121,7 +121,7 @@ fn sizes(setup: &Setup) -> TransformerSizes {
 fn transformer(setup: &Setup, cpu: &mut Cpu) -> Transformer {
     let mut file = default_model();
     let weights = Weights::load(&mut file, cpu).unwrap();
-    Transformer::new(file.config.clone(), weights, sizes(setup))
+    Transformer::new(file.config.clone(), weights, sizes(setup), cpu)
 }
 
 /// What an engine made of some asks.

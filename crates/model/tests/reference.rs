@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
-use kernels::attention::SequenceRows;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::KvType;
+use kernels::share::SequenceRows;
 use model::file::ModelFile;
 use model::transformer::{Batch, Transformer, TransformerSizes};
 use model::weights::Weights;
@@ -126,7 +126,7 @@ fn shipped_path_agrees_with_the_float_reference() {
     let mut file = default_model();
     let mut cpu = Cpu::new(2, Isa::detect());
     let weights = Weights::load(&mut file, &mut cpu).unwrap();
-    let transformer = Transformer::new(file.config.clone(), weights, sizes(KvType::Bf16));
+    let transformer = Transformer::new(file.config.clone(), weights, sizes(KvType::Bf16), &cpu);
     let agreement = agreement(transformer, &mut cpu);
     println!("{} positions, mean difference {}", agreement.positions, agreement.mean_difference());
     assert!(agreement.clear > 100, "only {} clear positions", agreement.clear);
@@ -139,7 +139,7 @@ fn float_path_equals_the_float_reference() {
     let mut file = default_model();
     let mut cpu = Cpu::new(2, Isa::detect());
     let weights = Weights::load_float32(&mut file, &mut cpu).unwrap();
-    let transformer = Transformer::new(file.config.clone(), weights, sizes(KvType::F32));
+    let transformer = Transformer::new(file.config.clone(), weights, sizes(KvType::F32), &cpu);
     let agreement = agreement(transformer, &mut cpu);
     println!("{} positions, mean difference {}", agreement.positions, agreement.mean_difference());
     assert!(agreement.wrong.is_empty(), "{:#?}", agreement.wrong);

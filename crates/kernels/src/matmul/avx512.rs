@@ -7,10 +7,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{Job, Sums, Tile, blocks_of, floats_of};
+use super::{Job, Scratch, Sums, Tile, blocks_of, floats_of};
 use crate::blocks::{BLOCK, BlockKind};
 use crate::pack::{PANEL_ROWS, PackedMatrix, code_bytes, scales_per_block};
-use crate::quantise::{Activations, Block};
+use crate::quantise::{Activations, FINE_STEP, FLAG_GROUP};
 
 const Q8_0: u8 = BlockKind::Q8_0 as u8;
 const Q4_0: u8 = BlockKind::Q4_0 as u8;
@@ -40,9 +40,11 @@ const fn kind_of(kind: u8) -> BlockKind {
 /// # Safety
 /// The machine has the tier's instructions; `tile` lies inside the shapes of `job`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-pub(super) unsafe fn finish_tile(job: &Job<'_>, tile: Tile) {
+pub(super) unsafe fn finish_tile(job: &Job<'_>, tile: Tile, scratch: &mut Scratch) {
     // SAFETY: passed on from this function's contract.
-    super::finish_tile(job, tile, |weight, x, tile, out| unsafe { sums(weight, x, tile, out) });
+    super::finish_tile(job, tile, scratch, |weight, x, tile, out| unsafe {
+        sums(weight, x, tile, out);
+    });
 }
 
 /// What the register tiles read, and where their sums go.
@@ -120,11 +122,12 @@ unsafe fn by_few_rows<const KIND: u8, const PANELS: usize>(operands: Operands<'_
 
 /// # Safety
 /// As for [`finish_tile`], for the rows and panels from those of `operands` on.
-unsafe fn one<const KIND: u8, const ROWS: usize, const PANELS: usize>(operands: Operands<'_>) {
+unsafe fn one<const KIND: u8, const ROWS: usize, const PANELS: usize>(mut operands: Operands<'_>) {
     // SAFETY: passed on from this function's contract.
     unsafe {
         if kind_of(KIND).is_quantised() {
-            quantised::<KIND, ROWS, PANELS>(operands);
+            quantised::<KIND, ROWS, PANELS>(&mut operands);
+            (0..ROWS).for_each(|r| add_refined::<KIND, PANELS>(&mut operands, r));
         } else {
             float::<KIND, ROWS, PANELS>(operands);
         }
@@ -135,14 +138,14 @@ unsafe fn one<const KIND: u8, const ROWS: usize, const PANELS: usize>(operands: 
 /// As for [`one`]; `KIND` is a quantised kind.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,gfni,f16c,fma")]
 unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
-    operands: Operands<'_>,
+    operands: &mut Operands<'_>,
 ) {
-    let Operands { weight, x, panel, row, out } = operands;
+    let Operands { weight, x, panel, row, ref mut out } = *operands;
     let kind = kind_of(KIND);
     let blocks = blocks_of(weight);
     let panel_scales = blocks * scales_per_block(kind);
-    let (x_blocks, x_refined) = x.blocks();
-    let (x_codes, x_fine) = x.codes();
+    let (x_blocks, stride) = x.blocks();
+    let (x_codes, _) = x.codes();
     let mut acc = [[_mm512_setzero_ps(); PANELS]; ROWS];
     // SAFETY: by the contract rows and panels exist, so every pointer below stays inside the
     // buffers of the packed matrix and of the activations.
@@ -165,38 +168,26 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
             }
             let at = row * blocks + block;
             let mut dot = [[_mm512_setzero_si512(); PANELS]; ROWS];
-            let x = x_blocks.as_ptr().add(at);
-            add_zero_points::<KIND, ROWS, PANELS>(&raw const (*x).sum, blocks, &mut dot);
-            let codes_of_x = x_codes.as_ptr().add(at * BLOCK);
-            add_codes::<KIND, ROWS, PANELS>(codes, codes_of_x, blocks, u32::MAX, &mut dot);
-            let mut refined = 0;
-            for r in 0..ROWS {
-                refined |= u32::from(*x_refined.as_ptr().add(at + r * blocks)) << r;
-            }
-            if refined != 0 {
+            let x = x_blocks.as_ptr().add(row * stride + block);
+            if kind.zero_point() != 0 {
                 for r in 0..ROWS {
-                    if refined >> r & 1 == 1 {
-                        for p in 0..PANELS {
-                            dot[r][p] = _mm512_slli_epi32::<8>(dot[r][p]);
-                        }
-                    }
+                    let offset = -kind.zero_point() * (*x.add(r * stride)).sum;
+                    dot[r] = [_mm512_set1_epi32(offset); PANELS];
                 }
-                let fine_sums = &raw const (*x).fine_sum;
-                add_zero_points::<KIND, ROWS, PANELS>(fine_sums, blocks, &mut dot);
-                let fine = x_fine.as_ptr().add(at * BLOCK);
-                add_codes::<KIND, ROWS, PANELS>(codes, fine, blocks, refined, &mut dot);
             }
+            let codes_of_x = x_codes.as_ptr().add(at * BLOCK);
+            add_codes::<KIND, ROWS, PANELS>(codes, codes_of_x, blocks, &mut dot);
             for p in 0..PANELS {
                 let scale = half_lanes(scales.add(p * panel_scales));
                 for r in 0..ROWS {
-                    let x_scale = _mm512_set1_ps((*x.add(r * blocks)).scale);
+                    let x_scale = _mm512_set1_ps((*x.add(r * stride)).scale);
                     let scale = _mm512_mul_ps(scale, x_scale);
                     acc[r][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r][p]), scale, acc[r][p]);
                 }
                 if kind.has_minimum() {
                     let minimum = half_lanes(scales.add(p * panel_scales + PANEL_ROWS));
                     for r in 0..ROWS {
-                        let sum = _mm512_set1_ps((*x.add(r * blocks)).value_sum);
+                        let sum = _mm512_set1_ps((*x.add(r * stride)).value_sum);
                         acc[r][p] = _mm512_fmadd_ps(minimum, sum, acc[r][p]);
                     }
                 }
@@ -208,34 +199,55 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
     }
 }
 
-/// Adds `-zero_point * sum` to the sums of each row; `sums` is a field of [`Block`], and rows stand
-/// `blocks` of them apart.
+/// Adds the fine codes of the refined blocks of row `r` of the tile.
 ///
 /// # Safety
-/// `ROWS` sums can be read.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn add_zero_points<const KIND: u8, const ROWS: usize, const PANELS: usize>(
-    sums: *const i32,
-    blocks: usize,
-    dot: &mut [[__m512i; PANELS]; ROWS],
-) {
-    let zero_point = kind_of(KIND).zero_point();
-    if zero_point == 0 {
-        return;
-    }
-    for r in 0..ROWS {
-        // SAFETY: by the contract.
-        let offset = _mm512_set1_epi32(
-            -zero_point * unsafe { *sums.byte_add(r * blocks * size_of::<Block>()) },
-        );
+/// As for [`one`]; `KIND` is a quantised kind.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,gfni,f16c,fma")]
+unsafe fn add_refined<const KIND: u8, const PANELS: usize>(operands: &mut Operands<'_>, r: usize) {
+    let Operands { weight, x, panel, row, ref mut out } = *operands;
+    let kind = kind_of(KIND);
+    let blocks = blocks_of(weight);
+    let panel_scales = blocks * scales_per_block(kind);
+    let (x_blocks, stride) = x.blocks();
+    let (_, x_fine) = x.codes();
+    let out = &mut out.0[r];
+    let row = row + r;
+    let mut acc = [[_mm512_setzero_ps(); PANELS]; 1];
+    // SAFETY: as in `quantised`; `out` has `PANELS` panels, a group of flags 64.
+    unsafe {
         for p in 0..PANELS {
-            dot[r][p] = _mm512_add_epi32(dot[r][p], offset);
+            acc[0][p] = _mm512_loadu_ps(out.as_ptr().add(p * PANEL_ROWS));
+        }
+        let codes = weight.codes().as_ptr().add(panel * blocks * code_bytes(kind));
+        let scales = weight.scales().as_ptr().add(panel * panel_scales);
+        for (group, flags) in x.refined(row).chunks_exact(FLAG_GROUP).enumerate() {
+            let flags = _mm512_loadu_si512(flags.as_ptr().cast());
+            let mut refined = _mm512_test_epi8_mask(flags, flags);
+            while refined != 0 {
+                let block = group * FLAG_GROUP + refined.trailing_zeros() as usize;
+                refined &= refined - 1;
+                let x = &x_blocks[row * stride + block];
+                let offset = _mm512_set1_epi32(-kind.zero_point() * x.fine_sum);
+                let mut dot = [[offset; PANELS]; 1];
+                let fine = x_fine.as_ptr().add((row * blocks + block) * BLOCK);
+                let codes = codes.add(block * code_bytes(kind));
+                add_codes::<KIND, 1, PANELS>(codes, fine, blocks, &mut dot);
+                let step = _mm512_set1_ps(x.scale * FINE_STEP);
+                for p in 0..PANELS {
+                    let scales = scales.add(p * panel_scales + block * scales_per_block(kind));
+                    let scale = _mm512_mul_ps(half_lanes(scales), step);
+                    acc[0][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[0][p]), scale, acc[0][p]);
+                }
+            }
+        }
+        for p in 0..PANELS {
+            _mm512_storeu_ps(out.as_mut_ptr().add(p * PANEL_ROWS), acc[0][p]);
         }
     }
 }
 
-/// Adds the products of one block's codes, for the rows in the bit set `rows`.
+/// Adds the products of one block's codes.
 ///
 /// # Safety
 /// `codes` points to the block's lines in `PANELS` panels of `blocks` blocks, `x` to the block's
@@ -246,7 +258,6 @@ unsafe fn add_codes<const KIND: u8, const ROWS: usize, const PANELS: usize>(
     codes: *const u8,
     x: *const i8,
     blocks: usize,
-    rows: u32,
     dot: &mut [[__m512i; PANELS]; ROWS],
 ) {
     let panel_codes = blocks * code_bytes(kind_of(KIND));
@@ -257,9 +268,6 @@ unsafe fn add_codes<const KIND: u8, const ROWS: usize, const PANELS: usize>(
             weight[p] = unsafe { unpack::<KIND>(codes.add(p * panel_codes), line) };
         }
         for r in 0..ROWS {
-            if rows >> r & 1 == 0 {
-                continue;
-            }
             // SAFETY: by the contract; a line is eight activations of the row.
             let (first, second) = unsafe {
                 let x = x.add(r * blocks * BLOCK + line * 8).cast::<i32>();

@@ -3,7 +3,7 @@
 use super::{Sums, Tile, blocks_of, floats_of};
 use crate::blocks::BLOCK;
 use crate::pack::{PANEL_ROWS, PackedMatrix, code};
-use crate::quantise::Activations;
+use crate::quantise::{Activations, FINE_STEP};
 
 /// Computes the sums of one tile.
 pub(super) fn sums(weight: &PackedMatrix, x: &Activations, tile: Tile, out: &mut Sums) {
@@ -26,24 +26,29 @@ fn quantised_dot(
 ) -> f32 {
     let kind = weight.kind();
     let (codes, fine_codes) = x.codes();
-    let (x_blocks, x_refined) = x.blocks();
+    let (x_blocks, stride) = x.blocks();
     let blocks = blocks_of(weight);
-    let mut acc = 0.0_f32;
-    for block in 0..blocks {
+    let dot = |codes: &[i8], block: usize| {
         let at = row * blocks + block;
         let lines = weight.block_codes(panel, block);
-        let dot = |codes: &[i8]| {
-            let codes = codes[at * BLOCK..(at + 1) * BLOCK].iter().enumerate();
-            codes.fold(0, |dot, (k, &x)| {
-                dot + (i32::from(code(kind, lines, lane, k)) - kind.zero_point()) * i32::from(x)
-            })
-        };
-        let sum = if x_refined[at] == 1 { 256 * dot(codes) + dot(fine_codes) } else { dot(codes) };
+        let codes = codes[at * BLOCK..(at + 1) * BLOCK].iter().enumerate();
+        codes.fold(0, |dot, (k, &x)| {
+            dot + (i32::from(code(kind, lines, lane, k)) - kind.zero_point()) * i32::from(x)
+        })
+    };
+    let mut acc = 0.0_f32;
+    for block in 0..blocks {
+        let x = &x_blocks[row * stride + block];
         let (scale, minimum) = weight.scale(panel, block, lane);
-        acc = (sum as f32).mul_add(scale * x_blocks[at].scale, acc);
+        acc = (dot(codes, block) as f32).mul_add(scale * x.scale, acc);
         if kind.has_minimum() {
-            acc = minimum.mul_add(x_blocks[at].value_sum, acc);
+            acc = minimum.mul_add(x.value_sum, acc);
         }
+    }
+    for block in (0..blocks).filter(|&block| x.refined(row)[block] == 1) {
+        let step = x_blocks[row * stride + block].scale * FINE_STEP;
+        let (scale, _) = weight.scale(panel, block, lane);
+        acc = (dot(fine_codes, block) as f32).mul_add(scale * step, acc);
     }
     acc
 }

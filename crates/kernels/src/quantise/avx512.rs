@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::{LEAST_MAGNITUDE, QuantisedRow, refine_above};
 use crate::blocks::BLOCK;
+use crate::sums::sum_of_squares_avx512;
 
 /// Blocks whose scales are computed together.
 const GROUP: usize = 16;
@@ -21,10 +22,10 @@ struct Lanes<T>([T; GROUP]);
 /// The machine has the instructions named.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 pub(super) unsafe fn quantise_row(values: &[f32], mut out: QuantisedRow<'_>) {
-    let refine_above = refine_above(values);
+    let refine_above = refine_above(sum_of_squares_avx512(values), values.len());
     let blocks = values.len() / BLOCK;
     assert!(out.codes.len() == values.len() && out.fine_codes.len() == values.len());
-    assert!(out.blocks.len() == blocks && out.refined.len() == blocks);
+    assert_eq!(out.blocks.len(), blocks);
     for first in (0..blocks).step_by(GROUP) {
         // SAFETY: the group's blocks exist in all slices.
         unsafe { quantise_group(values, first..blocks.min(first + GROUP), refine_above, &mut out) };
@@ -41,22 +42,24 @@ unsafe fn quantise_group(
     refine_above: f32,
     out: &mut QuantisedRow<'_>,
 ) {
-    let mut largest = Lanes([0.0; GROUP]);
+    let mut magnitudes = _mm512_setzero_si512();
     for (lane, block) in group.clone().enumerate() {
         // SAFETY: by the contract the block exists.
-        largest.0[lane] = largest_magnitude(unsafe { load_block(values, block) });
+        let largest = largest_magnitude(unsafe { load_block(values, block) });
+        magnitudes = _mm512_mask_set1_epi32(magnitudes, 1 << lane, largest);
     }
-    // SAFETY: 16 floats each.
-    let magnitudes = unsafe { _mm512_load_ps(largest.0.as_ptr()) };
+    let magnitudes = _mm512_castsi512_ps(magnitudes);
     let (most, least) = (_mm512_set1_ps(f32::MAX), _mm512_set1_ps(LEAST_MAGNITUDE));
     let good = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(magnitudes, most)
         & _mm512_cmp_ps_mask::<_CMP_GE_OQ>(magnitudes, least);
     let limit = _mm512_set1_ps(refine_above);
     let refined = good & _mm512_cmp_ps_mask::<_CMP_GT_OQ>(magnitudes, limit);
     let steps = _mm512_set1_ps(127.0);
+    let mut largest = Lanes([0.0; GROUP]);
     let (mut scales, mut inverses) = (Lanes([0.0; GROUP]), Lanes([0.0; GROUP]));
     // SAFETY: 16 floats each.
     unsafe {
+        _mm512_store_ps(largest.0.as_mut_ptr(), magnitudes);
         _mm512_store_ps(scales.0.as_mut_ptr(), _mm512_div_ps(magnitudes, steps));
         _mm512_store_ps(inverses.0.as_mut_ptr(), _mm512_div_ps(steps, magnitudes));
     }
@@ -120,14 +123,14 @@ fn fine_codes_of(scaled: [__m512; 2]) -> [__m512i; 2] {
     [fine_codes(scaled[0], codes[0]), fine_codes(scaled[1], codes[1])]
 }
 
-/// max |x|, or a NaN if there is one: the bits of magnitudes order like the magnitudes.
+/// Bits of max |x|, or of a NaN if there is one: the bits of magnitudes order like the magnitudes.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn largest_magnitude(x: [__m512; 2]) -> f32 {
+fn largest_magnitude(x: [__m512; 2]) -> i32 {
     let magnitude = _mm512_set1_epi32(0x7fff_ffff);
     let first = _mm512_and_si512(_mm512_castps_si512(x[0]), magnitude);
     let second = _mm512_and_si512(_mm512_castps_si512(x[1]), magnitude);
-    f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(first, second)))
+    _mm512_reduce_max_epu32(_mm512_max_epu32(first, second)).cast_signed()
 }
 
 /// What the codes left over, in 256ths of a code step, within -127..=127.

@@ -1,0 +1,263 @@
+//! A step's tokens, shared out so that threads can take theirs through all layers.
+//!
+//! With many tokens each thread computes its own share from the first layer to the last, in its
+//! own buffers: nothing is waited for but the keys and values of a sequence that is cut in two,
+//! and what a thread writes stays in its caches. The right to write keys and values goes with the
+//! share.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::kv::{KvCache, KvShape, Store, TILE_TOKENS};
+use crate::pool::SendPtr;
+
+/// Looks at another share's progress before a waiting thread gives its core away between looks.
+const LOOKS: usize = 1_000;
+/// The cost of a token's products, in the cost of attending to one position.
+const PRODUCTS_COST: usize = 600;
+
+/// One sequence's new tokens in a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct SequenceRows<'a> {
+    /// First row of the batch that belongs to the sequence.
+    pub row: usize,
+    /// Number of rows.
+    pub rows: usize,
+    /// Position of the first row's token in the sequence.
+    pub position: usize,
+    /// Block table; covers `position + rows` tokens.
+    pub blocks: &'a [u32],
+}
+
+/// Part of a step's tokens, and the right to write their keys and values.
+pub struct Share<'a> {
+    shape: KvShape,
+    store: SharedStore,
+    rows: Range<usize>,
+    /// Rows count from the share's first.
+    sequences: Vec<SequenceRows<'a>>,
+    layers_begun: usize,
+    stored: Arc<LayersStored>,
+    /// Of the share with the earlier tokens of our first sequence.
+    before: Option<Arc<LayersStored>>,
+    cache: PhantomData<&'a mut KvCache>,
+}
+
+/// Layers whose keys and values a share has stored.
+#[derive(Default)]
+struct LayersStored(AtomicUsize);
+
+#[derive(Clone, Copy)]
+pub(crate) enum SharedStore {
+    Bf16(SendPtr<u16>),
+    F32(SendPtr<f32>),
+}
+
+/// Shares the tokens of `sequences` out in up to `count` parts of about the same cost, in order.
+///
+/// The sequences stand one after another from row 0. Each block that is written must be in one
+/// table only. A sequence is cut only where a tile of the cache ends.
+pub fn share_out<'a>(
+    cache: &'a mut KvCache,
+    sequences: &[SequenceRows<'a>],
+    count: usize,
+) -> Vec<Share<'a>> {
+    let shape = *cache.shape();
+    check(&shape, sequences);
+    let store = match &mut cache.store {
+        Store::Bf16(store) => SharedStore::Bf16(SendPtr(store.as_mut_ptr())),
+        Store::F32(store) => SharedStore::F32(SendPtr(store.as_mut_ptr())),
+    };
+    let mut shares: Vec<Share<'a>> = Vec::with_capacity(count);
+    for (rows, continues) in cuts(sequences, count) {
+        let before = shares.last().filter(|_| continues).map(|share| Arc::clone(&share.stored));
+        shares.push(Share {
+            shape,
+            store,
+            sequences: part(sequences, &rows),
+            rows,
+            layers_begun: 0,
+            stored: Arc::default(),
+            before,
+            cache: PhantomData,
+        });
+    }
+    shares
+}
+
+impl<'a> Share<'a> {
+    /// The share's rows in the step.
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    pub(crate) fn shape(&self) -> &KvShape {
+        &self.shape
+    }
+
+    pub(crate) fn store(&self) -> SharedStore {
+        self.store
+    }
+
+    pub(crate) fn sequences(&self) -> &[SequenceRows<'a>] {
+        &self.sequences
+    }
+
+    /// Most tokens that a sequence of the share has after the step.
+    pub(crate) fn tokens_max(&self) -> usize {
+        self.sequences.iter().map(SequenceRows::tokens).max().unwrap_or(0)
+    }
+
+    /// Begins a layer; each is begun once, in order.
+    pub(crate) fn next_layer(&mut self) -> usize {
+        let layer = self.layers_begun;
+        assert!(layer < self.shape.layers, "all {layer} layers are done");
+        self.layers_begun += 1;
+        layer
+    }
+
+    /// Tells that the keys and values of the layer begun last are stored, and waits for those of
+    /// the earlier tokens.
+    pub(crate) fn stored_layer(&self) {
+        self.stored.0.store(self.layers_begun, Ordering::Release);
+        let Some(before) = &self.before else { return };
+        let mut looks = 0;
+        while before.0.load(Ordering::Acquire) < self.layers_begun {
+            looks += 1;
+            if looks < LOOKS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+    }
+}
+
+impl Drop for Share<'_> {
+    /// Nobody waits for a share that is gone, even if its thread panicked.
+    fn drop(&mut self) {
+        self.stored.0.store(usize::MAX, Ordering::Release);
+    }
+}
+
+impl<'a> SequenceRows<'a> {
+    /// Tokens known after the step.
+    fn tokens(&self) -> usize {
+        self.position.checked_add(self.rows).expect("a position fits an address")
+    }
+
+    /// The blocks that are only read, and those that this step writes.
+    fn table(&self, shape: &KvShape) -> (&'a [u32], &'a [u32]) {
+        let used = &self.blocks[..self.tokens().div_ceil(shape.block_size)];
+        used.split_at(self.position / shape.block_size)
+    }
+
+    fn end(&self) -> usize {
+        self.row + self.rows
+    }
+
+    /// Cost of the first `rows` rows.
+    fn cost(&self, rows: usize) -> usize {
+        rows * (PRODUCTS_COST + self.position) + rows * rows / 2
+    }
+}
+
+/// Checks the tables: the threads of a step share blocks without any other care.
+fn check(shape: &KvShape, sequences: &[SequenceRows<'_>]) {
+    let mut row = 0;
+    for sequence in sequences {
+        assert_eq!(sequence.row, row, "sequences stand one after another");
+        assert!(sequence.rows > 0, "a sequence has a row");
+        let tokens = sequence.tokens();
+        assert!(sequence.blocks.len() * shape.block_size >= tokens, "the table covers the tokens");
+        row += sequence.rows;
+    }
+    let mut written: Vec<u32> =
+        sequences.iter().flat_map(|sequence| sequence.table(shape).1).copied().collect();
+    written.sort_unstable();
+    assert!(written.is_sorted_by(|a, b| a < b), "a block is written twice");
+    let known = |block: &u32| (*block as usize) < shape.block_count;
+    assert!(written.iter().all(known), "a block is not one of {}", shape.block_count);
+    for block in sequences.iter().flat_map(|sequence| sequence.table(shape).0) {
+        assert!(known(block), "block {block} of {}", shape.block_count);
+        assert!(written.binary_search(block).is_err(), "block {block} is read and written");
+    }
+}
+
+/// The rows of each share, and whether its first sequence began in the share before.
+fn cuts(sequences: &[SequenceRows<'_>], count: usize) -> Vec<(Range<usize>, bool)> {
+    let total: usize = sequences.iter().map(|sequence| sequence.cost(sequence.rows)).sum();
+    let rows = sequences.last().map_or(0, SequenceRows::end);
+    let mut cuts = Vec::with_capacity(count);
+    let (mut start, mut continues) = (0, false);
+    for share in 1..count {
+        let (cut, inside) = cut_at(sequences, total * share / count);
+        if start < cut && cut < rows {
+            cuts.push((start..cut, continues));
+            (start, continues) = (cut, inside);
+        }
+    }
+    cuts.push((start..rows, continues));
+    cuts
+}
+
+/// The row nearest to this cost where the step can be cut, and whether that is inside a sequence.
+fn cut_at(sequences: &[SequenceRows<'_>], cost: usize) -> (usize, bool) {
+    let mut before = 0;
+    for sequence in sequences {
+        let whole = sequence.cost(sequence.rows);
+        if cost < before + whole {
+            let wanted = (1..sequence.rows).find(|&rows| cost < before + sequence.cost(rows));
+            let position = sequence.position + wanted.unwrap_or(sequence.rows);
+            let nearest = (position + TILE_TOKENS / 2) / TILE_TOKENS * TILE_TOKENS;
+            let rows = nearest.saturating_sub(sequence.position).min(sequence.rows);
+            return (sequence.row + rows, 0 < rows && rows < sequence.rows);
+        }
+        before += whole;
+    }
+    (sequences.last().map_or(0, SequenceRows::end), false)
+}
+
+/// The parts of `sequences` that lie in `rows`.
+fn part<'a>(sequences: &[SequenceRows<'a>], rows: &Range<usize>) -> Vec<SequenceRows<'a>> {
+    let inside = |sequence: &SequenceRows<'a>| {
+        let (start, end) = (sequence.row.max(rows.start), sequence.end().min(rows.end));
+        (start < end).then(|| SequenceRows {
+            row: start - rows.start,
+            rows: end - start,
+            position: sequence.position + (start - sequence.row),
+            blocks: sequence.blocks,
+        })
+    };
+    sequences.iter().filter_map(inside).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sequence(row: usize, rows: usize, position: usize) -> SequenceRows<'static> {
+        SequenceRows { row, rows, position, blocks: &[] }
+    }
+
+    #[test]
+    fn steps_are_cut_between_sequences_and_at_the_end_of_tiles() {
+        let decode: Vec<_> = (0..50).map(|row| sequence(row, 1, 100)).collect();
+        assert_eq!(cuts(&decode, 2), [(0..25, false), (25..50, false)]);
+        assert_eq!(cuts(&decode, 1), [(0..50, false)]);
+        assert_eq!(cuts(&[sequence(0, 1, 7)], 2), [(0..1, false)]);
+        let prompt = cuts(&[sequence(0, 256, 40)], 2);
+        let (first, second) = (&prompt[0], &prompt[1]);
+        assert_eq!((first.0.end + 40) % TILE_TOKENS, 0);
+        assert_eq!(
+            (first.0.end, second.0.end, first.1, second.1),
+            (second.0.start, 256, false, true)
+        );
+        assert!((100..160).contains(&first.0.end), "{first:?}");
+    }
+
+    #[test]
+    fn parts_keep_positions() {
+        let parts = part(&[sequence(0, 3, 5), sequence(3, 64, 0)], &(35..67));
+        assert_eq!((parts[0].row, parts[0].rows, parts[0].position), (0, 32, 32));
+        assert_eq!(parts.len(), 1);
+    }
+}
