@@ -57,9 +57,74 @@ pub fn matmul_swiglu(
     multiply(cpu, x, &[(gate, Finish::Swiglu { up })], out);
 }
 
+/// The greatest output of each row of `x · weightᵀ`, without writing the others: the lowest column
+/// among equals, or none if an output of the row is not a finite number.
+///
+/// Shapes: `x` [rows, cols], `weight` [n, cols]; `scratch` is kept between calls.
+pub fn matmul_argmax(
+    cpu: &mut Cpu,
+    x: &Activations,
+    weight: &PackedMatrix,
+    scratch: &mut Vec<Greatest>,
+) -> Vec<Option<u32>> {
+    let (rows, threads) = (x.rows(), cpu.pool.threads());
+    scratch.clear();
+    scratch.resize(threads * rows, Greatest::NONE);
+    let greatest = SendPtr(scratch.as_mut_ptr());
+    multiply(cpu, x, &[(weight, Finish::Argmax(greatest))], &mut []);
+    let of_threads = |row| (0..threads).map(move |thread| thread * rows + row);
+    (0..rows).map(|row| Greatest::column(of_threads(row).map(|at| &scratch[at]))).collect()
+}
+
+/// The greatest outputs of one row that one thread has seen, lane by lane.
+#[repr(align(64))]
+#[derive(Clone)]
+pub struct Greatest {
+    values: [f32; PANEL_ROWS],
+    columns: [u32; PANEL_ROWS],
+    /// NaN where an output was not finite, else 0.
+    taint: [f32; PANEL_ROWS],
+}
+
+impl Greatest {
+    const NONE: Greatest = Greatest {
+        values: [f32::NEG_INFINITY; PANEL_ROWS],
+        columns: [u32::MAX; PANEL_ROWS],
+        taint: [0.0; PANEL_ROWS],
+    };
+
+    /// Takes one panel's outputs in, which begin at `column`. A thread sees columns in ascending
+    /// order, so among equals the first stays.
+    #[inline(always)]
+    fn take(&mut self, column: usize, outputs: &[f32]) {
+        for (lane, &value) in outputs.iter().enumerate() {
+            let greater = value > self.values[lane];
+            self.values[lane] = if greater { value } else { self.values[lane] };
+            self.columns[lane] = if greater { (column + lane) as u32 } else { self.columns[lane] };
+            self.taint[lane] += value * 0.0;
+        }
+    }
+
+    fn column<'a>(of_threads: impl Iterator<Item = &'a Greatest>) -> Option<u32> {
+        let (mut best, mut column, mut taint) = (f32::NEG_INFINITY, u32::MAX, 0.0);
+        for seen in of_threads {
+            for lane in 0..PANEL_ROWS {
+                let (value, at) = (seen.values[lane], seen.columns[lane]);
+                if value > best || value == best && at < column {
+                    (best, column) = (value, at);
+                }
+                taint += seen.taint[lane];
+            }
+        }
+        (taint == 0.0 && column != u32::MAX).then_some(column)
+    }
+}
+
 /// What becomes of a product's sums.
 #[derive(Clone, Copy)]
 enum Finish<'a> {
+    /// Only the greatest of each row is kept, `[threads][rows]`.
+    Argmax(SendPtr<Greatest>),
     Write,
     Add,
     /// The sums are gates; `up` multiplies the same activations.
@@ -99,6 +164,7 @@ impl Sums {
 
 /// Sums of one thread's current tile; of gated products also those of the ups.
 struct Scratch {
+    thread: usize,
     sums: Sums,
     ups: Sums,
 }
@@ -110,7 +176,9 @@ fn multiply(
     out: &mut [f32],
 ) {
     let rows = x.rows();
-    let out_stride: usize = products.iter().map(|(weight, _)| weight.rows()).sum();
+    let written = |finish: &Finish<'_>| !matches!(finish, Finish::Argmax(_));
+    let widths = products.iter().filter(|(_, finish)| written(finish)).map(|(w, _)| w.rows());
+    let out_stride: usize = widths.sum();
     assert!(products.iter().all(|(w, _)| w.cols() == x.cols()), "weights and activations agree");
     assert_eq!(out.len(), rows * out_stride, "the output holds {rows} rows of {out_stride}");
     let out = SendPtr(out.as_mut_ptr());
@@ -122,8 +190,8 @@ fn multiply(
     }
     let units: usize = jobs.iter().map(|job| units_of(job.weight)).sum();
     let isa = cpu.isa();
-    cpu.pool.for_each_range(units, |_, units| {
-        let mut scratch = Scratch { sums: Sums::ZERO, ups: Sums::ZERO };
+    cpu.pool.for_each_range(units, |thread, units| {
+        let mut scratch = Scratch { thread, sums: Sums::ZERO, ups: Sums::ZERO };
         units.for_each(|unit| run_unit(isa, &jobs, unit, &mut scratch));
     });
 }
@@ -173,7 +241,7 @@ fn run_tile(isa: Isa, job: &Job<'_>, tile: Tile, scratch: &mut Scratch) {
 fn finish_tile(
     job: &Job<'_>,
     tile: Tile,
-    Scratch { sums: values, ups }: &mut Scratch,
+    Scratch { thread, sums: values, ups }: &mut Scratch,
     sums: impl Fn(&PackedMatrix, &Activations, Tile, &mut Sums),
 ) {
     sums(job.weight, job.x, tile, values);
@@ -187,6 +255,18 @@ fn finish_tile(
     }
     let column = tile.panel * PANEL_ROWS;
     let count = (tile.panels * PANEL_ROWS).min(job.weight.rows() - column);
+    if let Finish::Argmax(greatest) = job.finish {
+        for (row, values) in values.0[..tile.rows].iter().enumerate() {
+            let at = *thread * job.x.rows() + tile.row + row;
+            // SAFETY: `matmul_argmax` made one for each thread and row, and a thread runs one
+            // tile at a time.
+            let greatest = unsafe { &mut *greatest.get().add(at) };
+            for (panel, outputs) in values[..count].chunks(PANEL_ROWS).enumerate() {
+                greatest.take(column + panel * PANEL_ROWS, outputs);
+            }
+        }
+        return;
+    }
     for (row, values) in values.0[..tile.rows].iter().enumerate() {
         let at = (tile.row + row) * job.out_stride + job.out_column + column;
         // SAFETY: `multiply` checked that `out` holds every row and column, and each unit's
@@ -194,6 +274,7 @@ fn finish_tile(
         let out = unsafe { std::slice::from_raw_parts_mut(job.out.get().add(at), count) };
         match job.finish {
             Finish::Add => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
+            Finish::Argmax(_) => unreachable!("returned above"),
             Finish::Write | Finish::Swiglu { .. } => out.copy_from_slice(&values[..count]),
         }
     }

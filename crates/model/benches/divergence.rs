@@ -142,7 +142,12 @@ fn logits<'a>(transformer: &'a mut Transformer, cpu: &mut Cpu, passage: &Passage
     let blocks: Vec<u32> = (0..tokens.len().div_ceil(BLOCK) as u32).collect();
     let sequence = SequenceRows { row: 0, rows: tokens.len(), position: 0, blocks: &blocks };
     let logits_rows: Vec<usize> = (passage.first..tokens.len()).collect();
-    transformer.forward(cpu, Batch { tokens, sequences: &[sequence], logits_rows: &logits_rows })
+    transformer
+        .forward(
+            cpu,
+            Batch { tokens, sequences: &[sequence], logits_rows: &logits_rows, argmax_rows: &[] },
+        )
+        .logits
 }
 
 /// What the positions of a text showed.

@@ -100,5 +100,8 @@ fn forward(
         .enumerate()
         .map(|(s, blocks)| SequenceRows { row: s * rows, rows, position, blocks })
         .collect();
-    transformer.forward(cpu, Batch { tokens, sequences: &sequences, logits_rows: wanted });
+    transformer.forward(
+        cpu,
+        Batch { tokens, sequences: &sequences, logits_rows: &[], argmax_rows: wanted },
+    );
 }

@@ -9,7 +9,7 @@ use kernels::share::SequenceRows;
 use sampling::{Context, SampleError, Sampler, SamplingParams};
 
 use crate::config::ModelConfig;
-use crate::transformer::{Batch, Transformer};
+use crate::transformer::{Batch, Outputs, Transformer};
 
 /// Runs steps on the processor and samples their tokens.
 pub struct CpuDevice {
@@ -58,24 +58,25 @@ impl Device for CpuDevice {
         let batch = Batch {
             tokens: &step.tokens,
             sequences: &sequences,
-            logits_rows: &step.sampled_tokens,
+            logits_rows: &step.sampled.tokens,
+            argmax_rows: &step.greedy.tokens,
         };
-        let logits = self.transformer.forward(&mut self.cpu, batch);
-        let mut tokens =
-            sample(&mut self.cpu, &mut self.threads, (plan, &step), logits).into_iter();
-        let rows = plan
-            .rows
-            .iter()
-            .map(|row| match row.sampled().then(|| tokens.next()).flatten() {
-                None => RowOutput::Computed,
-                Some(Ok(token)) => {
-                    RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra: () }])
-                }
-                Some(Err(error)) => RowOutput::Failed(error.to_string()),
-            })
-            .collect();
+        let Outputs { logits, argmax } = self.transformer.forward(&mut self.cpu, batch);
+        let sampled = sample(&mut self.cpu, &mut self.threads, (plan, &step.sampled.rows), logits);
+        let mut rows: Vec<_> = plan.rows.iter().map(|_| RowOutput::Computed).collect();
+        for (&row, token) in step.greedy.rows.iter().zip(argmax) {
+            let broken = "a logit is not a finite number";
+            rows[row] = token.map_or_else(|| RowOutput::Failed(broken.to_owned()), chosen);
+        }
+        for (&row, token) in step.sampled.rows.iter().zip(sampled) {
+            rows[row] = token.map_or_else(|error| RowOutput::Failed(error.to_string()), chosen);
+        }
         Ok(StepOutput { rows })
     }
+}
+
+fn chosen(token: u32) -> RowOutput<()> {
+    RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra: () }])
 }
 
 /// A plan's rows laid one after another.
@@ -84,9 +85,19 @@ struct FlatStep {
     /// Block tables of all rows.
     blocks: Vec<u32>,
     rows: Vec<FlatRow>,
-    /// Of the sampled rows: the last token's place in `tokens`, and the row's in the plan.
-    sampled_tokens: Vec<usize>,
-    sampled_rows: Vec<usize>,
+    /// Rows that take the most likely token, whatever their history.
+    greedy: LastTokens,
+    /// Rows whose token needs every logit.
+    sampled: LastTokens,
+}
+
+/// Rows of a plan that give a token.
+#[derive(Default)]
+struct LastTokens {
+    /// Each row's last token in the flat step.
+    tokens: Vec<usize>,
+    /// Each row's place in the plan.
+    rows: Vec<usize>,
 }
 
 struct FlatRow {
@@ -96,13 +107,13 @@ struct FlatRow {
 }
 
 impl FlatStep {
-    fn new<P>(plan: &StepPlan<'_, P>) -> FlatStep {
+    fn new(plan: &StepPlan<'_, SamplingParams>) -> FlatStep {
         let mut step = FlatStep {
             tokens: Vec::with_capacity(plan.token_count()),
             blocks: Vec::new(),
             rows: Vec::with_capacity(plan.rows.len()),
-            sampled_tokens: Vec::new(),
-            sampled_rows: Vec::new(),
+            greedy: LastTokens::default(),
+            sampled: LastTokens::default(),
         };
         for (index, row) in plan.rows.iter().enumerate() {
             let (tokens, blocks) = (step.tokens.len(), step.blocks.len());
@@ -114,8 +125,10 @@ impl FlatStep {
                 blocks: blocks..step.blocks.len(),
             });
             if row.sampled() {
-                step.sampled_tokens.push(step.tokens.len() - 1);
-                step.sampled_rows.push(index);
+                let whole = row.params.needs_logits();
+                let last = if whole { &mut step.sampled } else { &mut step.greedy };
+                last.tokens.push(step.tokens.len() - 1);
+                last.rows.push(index);
             }
         }
         step
@@ -136,16 +149,16 @@ impl FlatStep {
 fn sample(
     cpu: &mut Cpu,
     threads: &mut [SamplingThread],
-    (plan, step): (&StepPlan<'_, SamplingParams>, &FlatStep),
+    (plan, rows): (&StepPlan<'_, SamplingParams>, &[usize]),
     logits: &mut [f32],
 ) -> Vec<Result<u32, SampleError>> {
-    let count = step.sampled_rows.len();
+    let count = rows.len();
     if count == 0 {
         return Vec::new();
     }
     let vocabulary = logits.len() / count;
     cpu.pool.for_each_row(threads, logits, vocabulary, |thread, index, logits| {
-        let row = &plan.rows[step.sampled_rows[index]];
+        let row = &plan.rows[rows[index]];
         thread.history.clear();
         thread.history.extend(row.tokens.iter().map(|token| token.0));
         let context = Context { tokens: &thread.history, prompt_len: row.prompt_len };

@@ -4,7 +4,7 @@ use kernels::attention::{AttentionScratch, attention};
 use kernels::buffer::Buffer;
 use kernels::cpu::Cpu;
 use kernels::kv::{KvCache, KvShape, KvType};
-use kernels::matmul::{matmul, matmul_add, matmul_swiglu};
+use kernels::matmul::{Greatest, matmul, matmul_add, matmul_argmax, matmul_swiglu};
 use kernels::norm::rms_norm;
 use kernels::quantise::Activations;
 use kernels::rope::RopeTable;
@@ -39,6 +39,16 @@ pub struct Batch<'a> {
     pub sequences: &'a [SequenceRows<'a>],
     /// Rows whose logits are wanted, ascending.
     pub logits_rows: &'a [usize],
+    /// Rows of which only the token with the greatest logit is wanted, ascending.
+    pub argmax_rows: &'a [usize],
+}
+
+/// What a step gives.
+pub struct Outputs<'a> {
+    /// `[logits_rows, vocab_size]`.
+    pub logits: &'a mut [f32],
+    /// The token of each of `argmax_rows`; none if a logit of the row is not a finite number.
+    pub argmax: Vec<Option<u32>>,
 }
 
 /// Steps of fewer rows per thread are computed by all threads together, layer by layer: they share
@@ -75,6 +85,7 @@ struct Task<'a> {
     share: Share<'a>,
     batch: Batch<'a>,
     logits: &'a mut [f32],
+    argmax: Vec<Option<u32>>,
 }
 
 /// Buffers of one step. Shapes in rows of the step's tokens, or of the logits' rows.
@@ -90,9 +101,10 @@ struct Work {
     /// Ups times their activated gates `[tokens, intermediate_size]`.
     gated: Buffer<f32>,
     inner: Activations,
-    /// Rows of `hidden` whose logits are wanted.
+    /// Rows of `hidden` that go on to the head.
     last: Buffer<f32>,
     last_normed: Activations,
+    greatest: Vec<Greatest>,
 }
 
 impl Transformer {
@@ -139,22 +151,20 @@ impl Transformer {
         &self.model.config
     }
 
-    /// Computes a step: stores keys and values of every token, and gives the logits of the rows
-    /// asked for, `[logits_rows, vocab_size]`.
-    pub fn forward(&mut self, cpu: &mut Cpu, batch: Batch<'_>) -> &mut [f32] {
+    /// Computes a step: stores keys and values of every token, and gives what is asked of rows.
+    pub fn forward(&mut self, cpu: &mut Cpu, batch: Batch<'_>) -> Outputs<'_> {
         let vocabulary = self.model.config.vocab_size;
         let logits = &mut self.logits[..batch.logits_rows.len() * vocabulary];
         let many = batch.tokens.len() >= SHARE_ROWS_MIN * self.lanes.len();
         let count = if many { self.lanes.len() } else { 1 };
         let shares = share_out(&mut self.cache, batch.sequences, count);
         let mut tasks = Vec::with_capacity(shares.len());
-        let (mut wanted, mut rest) = (batch.logits_rows, &mut logits[..]);
+        let (mut rest, mut rest_logits) = (batch, &mut logits[..]);
         for (share, lane) in shares.into_iter().zip(&mut self.lanes) {
-            let (logits_rows, later) =
-                wanted.split_at(wanted.partition_point(|&row| row < share.rows().end));
-            let (logits, others) = rest.split_at_mut(logits_rows.len() * vocabulary);
-            (wanted, rest) = (later, others);
-            tasks.push(Task { lane, share, batch: Batch { logits_rows, ..batch }, logits });
+            let (batch, later) = rest.split_rows(share.rows().end);
+            let (logits, others) = rest_logits.split_at_mut(batch.logits_rows.len() * vocabulary);
+            (rest, rest_logits) = (later, others);
+            tasks.push(Task { lane, share, batch, logits, argmax: Vec::new() });
         }
         let model = &self.model;
         if let [task] = &mut tasks[..] {
@@ -162,39 +172,45 @@ impl Transformer {
         } else {
             // A share may wait for the one before it, which was handed out earlier.
             let mut threads = vec![(); cpu.pool.threads()];
-            cpu.pool.for_each_row(&mut threads, &mut tasks, 1, |(), _, task| {
-                model.run_alone(&mut task[0])
-            });
+            let run = |_: &mut (), _, task: &mut [Task<'_>]| model.run_alone(&mut task[0]);
+            cpu.pool.for_each_row(&mut threads, &mut tasks, 1, run);
         }
+        let argmax = tasks.iter_mut().flat_map(|task| task.argmax.drain(..)).collect();
         drop(tasks);
-        logits
+        Outputs { logits, argmax }
+    }
+}
+
+impl Batch<'_> {
+    /// The rows asked for below `end`, and the others.
+    fn split_rows(self, end: usize) -> (Self, Self) {
+        let split = |rows: &'_ [usize]| rows.partition_point(|&row| row < end);
+        let (logits, logits_later) = self.logits_rows.split_at(split(self.logits_rows));
+        let (argmax, argmax_later) = self.argmax_rows.split_at(split(self.argmax_rows));
+        let of = |logits_rows, argmax_rows| Batch { logits_rows, argmax_rows, ..self };
+        (of(logits, argmax), of(logits_later, argmax_later))
     }
 }
 
 impl Model {
     /// Computes a share with the lane's own thread.
     fn run_alone(&self, task: &mut Task<'_>) {
-        let Task { lane: Lane { work, cpu }, share, batch, logits } = task;
-        self.forward(cpu, work, (share, *batch), logits);
+        let Task { lane: Lane { work, cpu }, share, batch, .. } = task;
+        self.layers(cpu, work, share, batch.tokens);
+        self.head(cpu, work, (share.rows().start, *batch), (task.logits, &mut task.argmax));
     }
 
     /// Computes a share with all threads.
     fn run(&self, cpu: &mut Cpu, task: &mut Task<'_>) {
-        let Task { lane: Lane { work, .. }, share, batch, logits } = task;
-        self.forward(cpu, work, (share, *batch), logits);
+        let Task { lane: Lane { work, .. }, share, batch, .. } = task;
+        self.layers(cpu, work, share, batch.tokens);
+        self.head(cpu, work, (share.rows().start, *batch), (task.logits, &mut task.argmax));
     }
 
-    /// All layers of one share, and the logits of its rows asked for.
-    fn forward(
-        &self,
-        cpu: &mut Cpu,
-        work: &mut Work,
-        (share, batch): (&mut Share<'_>, Batch<'_>),
-        logits: &mut [f32],
-    ) {
+    /// From the share's tokens to its rows of the residual stream.
+    fn layers(&self, cpu: &mut Cpu, work: &mut Work, share: &mut Share<'_>, tokens: &[u32]) {
         let width = self.config.hidden_size;
-        let rows = share.rows();
-        let tokens = &batch.tokens[rows.clone()];
+        let tokens = &tokens[share.rows()];
         let hidden = &mut work.hidden[..tokens.len() * width];
         let mut threads = vec![(); cpu.pool.threads()];
         cpu.pool.for_each_row(&mut threads, hidden, width, |(), row, values| {
@@ -202,9 +218,6 @@ impl Model {
         });
         for weights in &self.weights.layers {
             self.layer(cpu, weights, share, work);
-        }
-        if !batch.logits_rows.is_empty() {
-            self.logits(cpu, work, (rows.start, batch.logits_rows), logits);
         }
     }
 
@@ -238,23 +251,34 @@ impl Model {
         matmul_add(cpu, &work.inner, down, hidden);
     }
 
-    /// Logits of the rows `wanted` of the step, of which the share begins at `first`.
-    fn logits(
+    /// What is asked of the rows of a share that begins at row `first` of the step.
+    fn head(
         &self,
         cpu: &mut Cpu,
         work: &mut Work,
-        (first, wanted): (usize, &[usize]),
-        logits: &mut [f32],
+        (first, batch): (usize, Batch<'_>),
+        (logits, argmax): (&mut [f32], &mut Vec<Option<u32>>),
     ) {
+        let head = self.weights.head();
+        if !batch.logits_rows.is_empty() {
+            self.normalise_last(cpu, work, (first, batch.logits_rows));
+            matmul(cpu, &work.last_normed, &[head], logits);
+        }
+        if !batch.argmax_rows.is_empty() {
+            self.normalise_last(cpu, work, (first, batch.argmax_rows));
+            *argmax = matmul_argmax(cpu, &work.last_normed, head, &mut work.greatest);
+        }
+    }
+
+    fn normalise_last(&self, cpu: &mut Cpu, work: &mut Work, (first, rows): (usize, &[usize])) {
         let width = self.config.hidden_size;
-        let last = &mut work.last[..wanted.len() * width];
-        for (out, &row) in last.chunks_exact_mut(width).zip(wanted) {
+        let last = &mut work.last[..rows.len() * width];
+        for (out, &row) in last.chunks_exact_mut(width).zip(rows) {
             let at = (row - first) * width;
             out.copy_from_slice(&work.hidden[at..at + width]);
         }
         let norm = (&self.weights.output_norm[..], self.config.rms_norm_eps);
         rms_norm(cpu, last, norm, &mut work.last_normed);
-        matmul(cpu, &work.last_normed, &[self.weights.head()], logits);
     }
 }
 
@@ -272,6 +296,7 @@ impl Work {
             inner: Activations::new(tokens, config.intermediate_size).with_floats(floats),
             last: Buffer::zeroed(rows * config.hidden_size),
             last_normed: Activations::new(rows, config.hidden_size).with_floats(floats),
+            greatest: Vec::new(),
         }
     }
 }

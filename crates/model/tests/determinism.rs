@@ -15,7 +15,7 @@ use kernels::kv::KvType;
 use kernels::share::SequenceRows;
 use model::cpu::CpuDevice;
 use model::file::ModelFile;
-use model::transformer::{Batch, Transformer, TransformerSizes};
+use model::transformer::{Batch, Outputs, Transformer, TransformerSizes};
 use model::weights::Weights;
 use sampling::{SamplingParams, SamplingRequest};
 use text::{ControlTokens, Tokenizer};
@@ -297,8 +297,9 @@ impl LogitBits {
                 tokens: &self.tokens[position..end],
                 sequences: &[sequence],
                 logits_rows: &[rows - 1],
+                argmax_rows: &[],
             };
-            logits = bits(self.transformer.forward(&mut self.cpus[threads - 1], batch));
+            logits = bits(self.transformer.forward(&mut self.cpus[threads - 1], batch).logits);
             position = end;
         }
         logits
@@ -320,9 +321,17 @@ impl LogitBits {
             row += tokens.len();
         }
         let last_rows: Vec<usize> = sequences.iter().map(|s| s.row + s.rows - 1).collect();
-        let batch = Batch { tokens: &all.concat(), sequences: &sequences, logits_rows: &last_rows };
+        let batch = Batch {
+            tokens: &all.concat(),
+            sequences: &sequences,
+            logits_rows: &last_rows,
+            argmax_rows: &last_rows,
+        };
         let vocabulary = self.transformer.config().vocab_size;
-        let logits = self.transformer.forward(&mut self.cpus[1], batch);
+        let Outputs { logits, argmax } = self.transformer.forward(&mut self.cpus[1], batch);
+        for (logits, token) in logits.chunks_exact(vocabulary).zip(argmax) {
+            assert_eq!(token, sampling::argmax(logits).ok(), "both heads name one token");
+        }
         bits(&logits[before.len() * vocabulary..][..vocabulary])
     }
 }
