@@ -6,9 +6,10 @@
 //! one unsafe body.
 //!
 //! How data passes through: GGUF blocks ([`blocks`]) are packed once into 16-row panels
-//! ([`pack::PackedMatrix`]); a step normalises its rows and quantises them
-//! ([`quantise::Activations`]), multiplies ([`matmul`]), rotates queries and keys ([`rope`]),
-//! writes keys and values into pages ([`kv::KvCache`]) and attends over them ([`attention`]).
+//! ([`pack::PackedMatrix`]); a step's rows are shared out to threads ([`share`]), normalised and
+//! quantised ([`quantise::Activations`]), and multiplied ([`matmul`]); their queries and keys are
+//! rotated ([`rope`]), keys and values written into pages ([`kv::KvCache`]) and attended over
+//! ([`attention`]).
 //!
 //! **A row's result never depends on the batch, on how a prompt is cut into chunks, or on the
 //! number of threads.** Integer dot products are exact, and every float sum has one order that

@@ -1,9 +1,11 @@
 //! A step's tokens, shared out so that threads can take theirs through all layers.
 //!
 //! With many tokens each thread computes its own share from the first layer to the last, in its
-//! own buffers: nothing is waited for but the keys and values of a sequence that is cut in two,
-//! and what a thread writes stays in its caches. The right to write keys and values goes with the
-//! share.
+//! own buffers: nothing is waited for but the keys and values of a sequence that is cut, and what a
+//! thread writes stays in its caches. The right to write keys and values goes with the share.
+//!
+//! A share waits for the one before it, never for a later one: shares run at the same time, or one
+//! after another in order.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -45,9 +47,12 @@ pub struct Share<'a> {
     cache: PhantomData<&'a mut KvCache>,
 }
 
-/// Layers whose keys and values a share has stored.
+/// Layers whose keys and values are stored, by a share and those of the earlier tokens.
 #[derive(Default)]
 struct LayersStored(AtomicUsize);
+
+/// In place of the layers stored: the share ended before its last layer.
+const CUT_OFF: usize = usize::MAX;
 
 #[derive(Clone, Copy)]
 pub(crate) enum SharedStore {
@@ -118,23 +123,39 @@ impl<'a> Share<'a> {
         layer
     }
 
-    /// Tells that the keys and values of the layer begun last are stored, and waits for those of
-    /// the earlier tokens.
+    /// Notes that the keys and values of the layer begun last are stored, once those of the earlier
+    /// tokens are.
+    ///
+    /// Panics if the share of the earlier tokens ended before this layer.
     pub(crate) fn stored_layer(&self) {
+        if let Some(before) = &self.before {
+            before.wait_for(self.layers_begun);
+        }
         self.stored.0.store(self.layers_begun, Ordering::Release);
-        let Some(before) = &self.before else { return };
+    }
+}
+
+impl LayersStored {
+    fn wait_for(&self, layers: usize) {
         let mut looks = 0;
-        while before.0.load(Ordering::Acquire) < self.layers_begun {
+        loop {
+            match self.0.load(Ordering::Acquire) {
+                CUT_OFF => panic!("the share of the earlier tokens was cut off"),
+                stored if stored >= layers => return,
+                _ if looks < LOOKS => std::hint::spin_loop(),
+                _ => std::thread::yield_now(),
+            }
             looks += 1;
-            if looks < LOOKS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
     }
 }
 
 impl Drop for Share<'_> {
-    /// Nobody waits for a share that is gone, even if its thread panicked.
+    /// Nobody waits for a share that was cut off, as by a panic of its thread.
     fn drop(&mut self) {
-        self.stored.0.store(usize::MAX, Ordering::Release);
+        if self.stored.0.load(Ordering::Relaxed) < self.shape.layers {
+            self.stored.0.store(CUT_OFF, Ordering::Release);
+        }
     }
 }
 

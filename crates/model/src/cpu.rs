@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use engine::{Device, DeviceError, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
-use kernels::attention::AttentionScratch;
 use kernels::cpu::Cpu;
 use kernels::share::SequenceRows;
 use sampling::{Context, SampleError, Sampler, SamplingParams};
@@ -32,7 +31,7 @@ impl CpuDevice {
     /// `positions_max` tokens.
     pub fn thread_bytes(threads: usize, config: &ModelConfig, positions_max: usize) -> u64 {
         let sampling = Sampler::bytes(config.vocab_size) + positions_max * size_of::<u32>();
-        (AttentionScratch::bytes(threads) + threads * sampling) as u64
+        (threads * sampling) as u64
     }
 
     /// A device that computes `transformer` with the threads of `cpu`.

@@ -79,12 +79,18 @@ struct Lane {
     cpu: Cpu,
 }
 
-/// One lane's part of a step.
+/// One share of a step, and what is asked of its rows.
 struct Task<'a> {
-    lane: &'a mut Lane,
     share: Share<'a>,
     batch: Batch<'a>,
+    /// `[batch.logits_rows, vocab_size]`.
     logits: &'a mut [f32],
+}
+
+/// A lane while a step runs: what it is to do, then what came of it.
+struct Turn<'a> {
+    lane: &'a mut Lane,
+    task: Option<Task<'a>>,
     argmax: Vec<Option<u32>>,
 }
 
@@ -137,8 +143,12 @@ impl Transformer {
             + Activations::bytes(tokens, config.intermediate_size)
             + Activations::bytes(rows, config.hidden_size);
         let lane = floats * size_of::<f32>() + activations;
+        // The first lane's are of all threads, the others' of one.
+        let scratches = 2 * threads - 1;
+        let scratch = AttentionScratch::bytes(scratches) + scratches * rows * size_of::<Greatest>();
         let rope = RopeTable::bytes(sizes.positions_max, config.head_dim);
-        (threads * lane + rope + rows * config.vocab_size * size_of::<f32>()) as u64
+        let logits = rows * config.vocab_size * size_of::<f32>();
+        (threads * lane + scratch + rope + logits) as u64
     }
 
     /// Bytes of one KV block over all layers.
@@ -158,25 +168,20 @@ impl Transformer {
         let many = batch.tokens.len() >= SHARE_ROWS_MIN * self.lanes.len();
         let count = if many { self.lanes.len() } else { 1 };
         let shares = share_out(&mut self.cache, batch.sequences, count);
-        let mut tasks = Vec::with_capacity(shares.len());
         let (mut rest, mut rest_logits) = (batch, &mut logits[..]);
+        let mut turns = Vec::with_capacity(shares.len());
         for (share, lane) in shares.into_iter().zip(&mut self.lanes) {
             let (batch, later) = rest.split_rows(share.rows().end);
             let (logits, others) = rest_logits.split_at_mut(batch.logits_rows.len() * vocabulary);
             (rest, rest_logits) = (later, others);
-            tasks.push(Task { lane, share, batch, logits, argmax: Vec::new() });
+            turns.push(Turn {
+                lane,
+                task: Some(Task { share, batch, logits }),
+                argmax: Vec::new(),
+            });
         }
-        let model = &self.model;
-        if let [task] = &mut tasks[..] {
-            model.run(cpu, task);
-        } else {
-            // A share may wait for the one before it, which was handed out earlier.
-            let mut threads = vec![(); cpu.pool.threads()];
-            let run = |_: &mut (), _, task: &mut [Task<'_>]| model.run_alone(&mut task[0]);
-            cpu.pool.for_each_row(&mut threads, &mut tasks, 1, run);
-        }
-        let argmax = tasks.iter_mut().flat_map(|task| task.argmax.drain(..)).collect();
-        drop(tasks);
+        self.model.take_turns(cpu, &mut turns);
+        let argmax = turns.into_iter().flat_map(|turn| turn.argmax).collect();
         Outputs { logits, argmax }
     }
 }
@@ -192,19 +197,36 @@ impl Batch<'_> {
     }
 }
 
+impl<'a> Turn<'a> {
+    /// The task, to be owned by the thread that computes it: if that panics, the share ends with
+    /// it, and threads that wait for its keys learn of it.
+    fn take_task(&mut self) -> Task<'a> {
+        self.task.take().expect("a lane has one task")
+    }
+}
+
 impl Model {
-    /// Computes a share with the lane's own thread.
-    fn run_alone(&self, task: &mut Task<'_>) {
-        let Task { lane: Lane { work, cpu }, share, batch, .. } = task;
-        self.layers(cpu, work, share, batch.tokens);
-        self.head(cpu, work, (share.rows().start, *batch), (task.logits, &mut task.argmax));
+    /// Computes a single share with all threads, or each of several with its lane's own.
+    fn take_turns(&self, cpu: &mut Cpu, turns: &mut [Turn<'_>]) {
+        if let [turn] = turns {
+            let task = turn.take_task();
+            turn.argmax = self.compute(cpu, &mut turn.lane.work, task);
+            return;
+        }
+        // A share may wait for the one before it, which was handed out earlier.
+        let mut threads = vec![(); cpu.pool.threads()];
+        cpu.pool.for_each_row(&mut threads, turns, 1, |(), _, turn| {
+            let turn = &mut turn[0];
+            let task = turn.take_task();
+            turn.argmax = self.compute(&mut turn.lane.cpu, &mut turn.lane.work, task);
+        });
     }
 
-    /// Computes a share with all threads.
-    fn run(&self, cpu: &mut Cpu, task: &mut Task<'_>) {
-        let Task { lane: Lane { work, .. }, share, batch, .. } = task;
-        self.layers(cpu, work, share, batch.tokens);
-        self.head(cpu, work, (share.rows().start, *batch), (task.logits, &mut task.argmax));
+    /// Computes a share; gives the tokens of its `argmax_rows`.
+    fn compute(&self, cpu: &mut Cpu, work: &mut Work, task: Task<'_>) -> Vec<Option<u32>> {
+        let Task { mut share, batch, logits } = task;
+        self.layers(cpu, work, &mut share, batch.tokens);
+        self.head(cpu, work, (share.rows().start, batch), logits)
     }
 
     /// From the share's tokens to its rows of the residual stream.
@@ -257,17 +279,18 @@ impl Model {
         cpu: &mut Cpu,
         work: &mut Work,
         (first, batch): (usize, Batch<'_>),
-        (logits, argmax): (&mut [f32], &mut Vec<Option<u32>>),
-    ) {
+        logits: &mut [f32],
+    ) -> Vec<Option<u32>> {
         let head = self.weights.head();
         if !batch.logits_rows.is_empty() {
             self.normalise_last(cpu, work, (first, batch.logits_rows));
             matmul(cpu, &work.last_normed, &[head], logits);
         }
-        if !batch.argmax_rows.is_empty() {
-            self.normalise_last(cpu, work, (first, batch.argmax_rows));
-            *argmax = matmul_argmax(cpu, &work.last_normed, head, &mut work.greatest);
+        if batch.argmax_rows.is_empty() {
+            return Vec::new();
         }
+        self.normalise_last(cpu, work, (first, batch.argmax_rows));
+        matmul_argmax(cpu, &work.last_normed, head, &mut work.greatest)
     }
 
     fn normalise_last(&self, cpu: &mut Cpu, work: &mut Work, (first, rows): (usize, &[usize])) {

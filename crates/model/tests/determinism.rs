@@ -362,3 +362,28 @@ fn logits_have_the_same_bits_whatever_is_computed_beside_and_before_them() {
         assert!(in_company == whole, "beside {count} other sequences");
     }
 }
+
+/// A share that is cut off must not leave the others, and with them the server, waiting.
+#[test]
+fn a_step_that_panics_in_one_thread_ends_in_all() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut cpu = Cpu::new(2, Isa::detect());
+        let mut transformer = transformer(&ROOMY, &mut cpu);
+        let blocks: Vec<u32> = (0..8).collect();
+        // The first token is none of the vocabulary: whoever has the earlier rows panics.
+        let mut tokens = text_tokens()[..200].to_vec();
+        tokens[0] = u32::MAX;
+        let sequence = SequenceRows { row: 0, rows: 200, position: 0, blocks: &blocks };
+        let batch = Batch {
+            tokens: &tokens,
+            sequences: &[sequence],
+            logits_rows: &[],
+            argmax_rows: &[199],
+        };
+        let step = std::panic::AssertUnwindSafe(|| drop(transformer.forward(&mut cpu, batch)));
+        sender.send(std::panic::catch_unwind(step).is_err())
+    });
+    let panicked = receiver.recv_timeout(std::time::Duration::from_secs(60));
+    assert_eq!(panicked, Ok(true), "the step ends, with the panic");
+}

@@ -1,0 +1,102 @@
+//! Shares of a step that threads compute at the same time.
+
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use kernels::attention::{AttentionScratch, attention};
+use kernels::cpu::Cpu;
+use kernels::isa::Isa;
+use kernels::kv::{KvCache, KvShape, KvType};
+use kernels::quantise::Activations;
+use kernels::rope::RopeTable;
+use kernels::share::{SequenceRows, Share, share_out};
+
+const TOKENS: usize = 256;
+const HEAD_DIM: usize = 32;
+/// One query, key and value.
+const QKV: usize = 3 * HEAD_DIM;
+const LAYERS: usize = 3;
+
+fn cache() -> KvCache {
+    KvCache::new(KvShape {
+        layers: LAYERS,
+        kv_heads: 1,
+        head_dim: HEAD_DIM,
+        block_size: 64,
+        block_count: 8,
+        kind: KvType::Bf16,
+    })
+}
+
+fn sequence(blocks: &[u32]) -> [SequenceRows<'_>; 1] {
+    [SequenceRows { row: 0, rows: TOKENS, position: 0, blocks }]
+}
+
+fn qkv() -> Vec<f32> {
+    (0..TOKENS * QKV).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect()
+}
+
+/// Attends for a share, layer by layer; gives its rows after each.
+fn attend(mut share: Share<'_>, qkv: &[f32]) -> [Vec<f32>; LAYERS] {
+    let mut cpu = Cpu::new(1, Isa::detect());
+    let rope = RopeTable::new(TOKENS, HEAD_DIM, 10_000.0);
+    let mut scratch = AttentionScratch::default();
+    let rows = share.rows();
+    let mut out = Activations::new(rows.len(), HEAD_DIM).with_floats(true);
+    std::array::from_fn(|_| {
+        let qkv = &qkv[rows.start * QKV..rows.end * QKV];
+        attention(&mut cpu, &mut share, (qkv, &rope), &mut scratch, &mut out);
+        out.floats().unwrap().to_vec()
+    })
+}
+
+/// Fails if `work` has not ended in ten seconds: a share that waits for ever must not hang the tests.
+fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = channel();
+    thread::spawn(move || sender.send(work()));
+    receiver.recv_timeout(Duration::from_secs(10)).expect("ended in time, without a panic")
+}
+
+#[test]
+fn a_prompt_in_many_shares_gives_what_it_gives_whole_even_if_the_first_share_is_late() {
+    let whole = {
+        let (blocks, mut cache) = ([3, 1, 0, 2], cache());
+        attend(share_out(&mut cache, &sequence(&blocks), 1).remove(0), &qkv())
+    };
+    for count in 2..=4 {
+        let parts = in_time(move || {
+            let (blocks, mut cache, qkv) = ([3, 1, 0, 2], cache(), qkv());
+            let shares = share_out(&mut cache, &sequence(&blocks), count);
+            assert_eq!(shares.len(), count);
+            thread::scope(|scope| {
+                let start = |(index, share)| {
+                    let qkv = &qkv;
+                    scope.spawn(move || {
+                        let late = if index == 0 { 50 } else { 0 };
+                        thread::sleep(Duration::from_millis(late));
+                        attend(share, qkv)
+                    })
+                };
+                let threads: Vec<_> = shares.into_iter().enumerate().map(start).collect();
+                let parts: Vec<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+                std::array::from_fn(|layer| {
+                    parts.iter().map(|part| &part[layer][..]).collect::<Vec<_>>().concat()
+                })
+            })
+        });
+        assert!(whole == parts, "{count} shares");
+    }
+}
+
+#[test]
+fn a_share_does_not_wait_for_one_that_is_gone() {
+    let ended = in_time(|| {
+        let (blocks, mut cache, qkv) = ([3, 1, 0, 2], cache(), qkv());
+        let mut shares = share_out(&mut cache, &sequence(&blocks), 2);
+        let second = shares.remove(1);
+        drop(shares);
+        thread::scope(|scope| scope.spawn(|| attend(second, &qkv)).join().is_err())
+    });
+    assert!(ended, "it panics instead of attending to keys that are not there");
+}
