@@ -9,7 +9,7 @@ const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// Plain numbers: every bit pattern is a value, and all-zero bytes are zero.
 ///
 /// # Safety
-/// Implemented here only, for types without padding or invalid bit patterns.
+/// Only for types without padding or invalid bit patterns, of which all-zero bytes are zero.
 pub unsafe trait Plain: Copy + Send + Sync + 'static {}
 // SAFETY: integers and floats have no padding and no invalid bit patterns.
 unsafe impl Plain for u8 {}

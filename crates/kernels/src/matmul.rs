@@ -245,37 +245,65 @@ fn finish_tile(
     sums: impl Fn(&PackedMatrix, &Activations, Tile, &mut Sums),
 ) {
     sums(job.weight, job.x, tile, values);
-    if let Finish::Swiglu { up } = job.finish {
-        sums(up, job.x, tile, ups);
-        for (values, ups) in values.0[..tile.rows].iter_mut().zip(&ups.0) {
-            for (value, up) in values[..tile.panels * PANEL_ROWS].iter_mut().zip(ups) {
-                *value = swiglu(*value, *up);
-            }
+    match job.finish {
+        Finish::Write => job.each_row(tile, values, |out, values| out.copy_from_slice(values)),
+        Finish::Add => job.each_row(tile, values, |out, values| {
+            out.iter_mut().zip(values).for_each(|(out, value)| *out += value);
+        }),
+        Finish::Swiglu { up } => {
+            sums(up, job.x, tile, ups);
+            gate(tile, values, ups);
+            job.each_row(tile, values, |out, values| out.copy_from_slice(values));
+        }
+        Finish::Argmax(greatest) => {
+            // SAFETY: `matmul_argmax` made as many for each thread as there are rows, and a thread
+            // runs one tile at a time.
+            let greatest = unsafe {
+                let first = greatest.get().add(*thread * job.x.rows() + tile.row);
+                std::slice::from_raw_parts_mut(first, tile.rows)
+            };
+            job.take_greatest(tile, values, greatest);
         }
     }
-    let column = tile.panel * PANEL_ROWS;
-    let count = (tile.panels * PANEL_ROWS).min(job.weight.rows() - column);
-    if let Finish::Argmax(greatest) = job.finish {
+}
+
+/// Turns sums of gates into ups times their activated gates.
+#[inline(always)]
+fn gate(tile: Tile, gates: &mut Sums, ups: &Sums) {
+    for (gates, ups) in gates.0[..tile.rows].iter_mut().zip(&ups.0) {
+        for (gate, up) in gates[..tile.panels * PANEL_ROWS].iter_mut().zip(ups) {
+            *gate = swiglu(*gate, *up);
+        }
+    }
+}
+
+impl Job<'_> {
+    /// First output column of a tile, and how many it has: the last panel may be part empty.
+    fn columns(&self, tile: Tile) -> (usize, usize) {
+        let column = tile.panel * PANEL_ROWS;
+        (column, (tile.panels * PANEL_ROWS).min(self.weight.rows() - column))
+    }
+
+    /// Calls `write(out, values)` for each row of a tile.
+    #[inline(always)]
+    fn each_row(&self, tile: Tile, values: &Sums, write: impl Fn(&mut [f32], &[f32])) {
+        let (column, count) = self.columns(tile);
         for (row, values) in values.0[..tile.rows].iter().enumerate() {
-            let at = *thread * job.x.rows() + tile.row + row;
-            // SAFETY: `matmul_argmax` made one for each thread and row, and a thread runs one
-            // tile at a time.
-            let greatest = unsafe { &mut *greatest.get().add(at) };
+            let at = (tile.row + row) * self.out_stride + self.out_column + column;
+            // SAFETY: `multiply` checked that `out` holds every row and column, and each unit's
+            // outputs are written by one thread.
+            let out = unsafe { std::slice::from_raw_parts_mut(self.out.get().add(at), count) };
+            write(out, &values[..count]);
+        }
+    }
+
+    #[inline(always)]
+    fn take_greatest(&self, tile: Tile, values: &Sums, greatest: &mut [Greatest]) {
+        let (column, count) = self.columns(tile);
+        for (values, greatest) in values.0.iter().zip(greatest) {
             for (panel, outputs) in values[..count].chunks(PANEL_ROWS).enumerate() {
                 greatest.take(column + panel * PANEL_ROWS, outputs);
             }
-        }
-        return;
-    }
-    for (row, values) in values.0[..tile.rows].iter().enumerate() {
-        let at = (tile.row + row) * job.out_stride + job.out_column + column;
-        // SAFETY: `multiply` checked that `out` holds every row and column, and each unit's
-        // outputs are written by one thread.
-        let out = unsafe { std::slice::from_raw_parts_mut(job.out.get().add(at), count) };
-        match job.finish {
-            Finish::Add => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
-            Finish::Argmax(_) => unreachable!("returned above"),
-            Finish::Write | Finish::Swiglu { .. } => out.copy_from_slice(&values[..count]),
         }
     }
 }

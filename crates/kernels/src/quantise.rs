@@ -63,6 +63,9 @@ pub(crate) struct Block {
     pub fine_sum: i32,
 }
 
+// SAFETY: four numbers of four bytes, without padding.
+unsafe impl Plain for Block {}
+
 /// Blocks from one row to the next: whole cache lines, so that threads with neighbouring rows do
 /// not write the same line.
 const fn block_stride(cols: usize) -> usize {
@@ -73,8 +76,6 @@ const fn block_stride(cols: usize) -> usize {
 const fn flag_stride(cols: usize) -> usize {
     (cols / BLOCK).next_multiple_of(FLAG_GROUP)
 }
-// SAFETY: four numbers of four bytes, without padding.
-unsafe impl Plain for Block {}
 
 impl Activations {
     /// Room for `rows_max` rows of `cols` values, as codes only. `cols` must be a multiple of 32.

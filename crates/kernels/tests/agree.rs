@@ -6,7 +6,7 @@ use kernels::blocks::{BlockKind, dequantise};
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::{KvCache, KvShape, KvType};
-use kernels::matmul::{matmul, matmul_add};
+use kernels::matmul::{matmul, matmul_add, matmul_argmax, matmul_swiglu};
 use kernels::pack::PackedMatrix;
 use kernels::quantise::Activations;
 use kernels::rope::RopeTable;
@@ -82,15 +82,16 @@ impl ProductCase {
         ProductCase { x, cols, tensors }
     }
 
+    fn packed(&self, cpu: &mut Cpu) -> Vec<PackedMatrix> {
+        let pack = |(kind, n, bytes): &(BlockKind, usize, Vec<u8>)| {
+            PackedMatrix::pack(&mut cpu.pool, *kind, (*n, self.cols), bytes)
+        };
+        self.tensors.iter().map(pack).collect()
+    }
+
     fn run(&self, threads: usize, isa: Isa, x: &[f32]) -> Vec<f32> {
         let mut cpu = Cpu::new(threads, isa);
-        let packed: Vec<PackedMatrix> = self
-            .tensors
-            .iter()
-            .map(|(kind, n, bytes)| {
-                PackedMatrix::pack(&mut cpu.pool, *kind, (*n, self.cols), bytes)
-            })
-            .collect();
+        let packed = self.packed(&mut cpu);
         let weights: Vec<&PackedMatrix> = packed.iter().collect();
         let rows = x.len() / self.cols;
         let mut activations = Activations::new(rows, self.cols).with_floats(true);
@@ -180,6 +181,64 @@ fn matmul_add_adds_to_what_is_there() {
     matmul_add(&mut cpu, &x, &weight, &mut out);
     for (i, (out, product)) in out.iter().zip(&product).enumerate() {
         assert_eq!(*out, i as f32 + product);
+    }
+}
+
+/// A gate and an up of 40 rows, and seven rows of activations: more than one register tile.
+fn gated(isa: Isa, threads: usize) -> Vec<f32> {
+    let case = ProductCase::new(11, &[(BlockKind::Q4_1, 40), (BlockKind::Q8_0, 40)], 7, 96);
+    let mut cpu = Cpu::new(threads, isa);
+    let [gate, up] = case.packed(&mut cpu).try_into().ok().unwrap();
+    let mut x = Activations::new(7, 96);
+    x.quantise(&mut cpu, &case.x);
+    let mut out = vec![f32::NAN; 7 * 40];
+    matmul_swiglu(&mut cpu, &x, (&gate, &up), &mut out);
+    out
+}
+
+#[test]
+fn gated_products_are_the_gates_sigmoid_times_both_in_every_tier() {
+    let scalar = gated(Isa::Scalar, 1);
+    assert_eq!(bits(&scalar), bits(&gated(Isa::detect(), 2)));
+    let case = ProductCase::new(11, &[(BlockKind::Q4_1, 40), (BlockKind::Q8_0, 40)], 7, 96);
+    let products = case.run(1, Isa::Scalar, &case.x);
+    for (row, out) in products.chunks(80).zip(scalar.chunks(40)) {
+        for (i, out) in out.iter().enumerate() {
+            let (gate, up) = (f64::from(row[i]), f64::from(row[40 + i]));
+            let expected = gate / (1.0 + (-gate).exp()) * up;
+            assert!((f64::from(*out) - expected).abs() < 1e-5 * (1.0 + expected.abs()));
+        }
+    }
+}
+
+#[test]
+fn the_argmax_is_the_first_of_the_greatest_in_every_tier() {
+    let (n, cols) = (300, 64);
+    for isa in [Isa::Scalar, Isa::detect()] {
+        for threads in 1..4 {
+            let mut case = ProductCase::new(5, &[(BlockKind::F32, n)], 9, cols);
+            // Rows 40 and 250 of the weight are the same, in different threads' parts.
+            let bytes = &mut case.tensors[0].2;
+            let row = bytes[40 * cols * 4..41 * cols * 4].to_vec();
+            bytes[250 * cols * 4..251 * cols * 4].copy_from_slice(&row);
+            for (x, value) in case.x.iter_mut().zip(row.chunks(4)) {
+                *x = 9.0 * f32::from_le_bytes(value.try_into().unwrap());
+            }
+            case.x[3 * cols] = f32::NAN;
+            let mut cpu = Cpu::new(threads, isa);
+            let weight = case.packed(&mut cpu).remove(0);
+            let mut x = Activations::new(9, cols).with_floats(true);
+            x.quantise(&mut cpu, &case.x);
+            let found = matmul_argmax(&mut cpu, &x, &weight, &mut Vec::new());
+            let products = case.run(1, Isa::Scalar, &case.x);
+            for (row, (out, found)) in products.chunks(n).zip(&found).enumerate() {
+                let first = |best, i: usize| if out[i] > out[best] { i } else { best };
+                let expected =
+                    out.iter().all(|x| x.is_finite()).then(|| (0..n).fold(0, first) as u32);
+                assert_eq!(*found, expected, "row {row}, {threads} threads, {isa}");
+            }
+            assert_eq!((found[0], found[3]), (Some(40), None));
+        }
     }
 }
 
