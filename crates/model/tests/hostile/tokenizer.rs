@@ -1,0 +1,100 @@
+//! What a well-formed file says of the tokenizer: kinds, lengths and ranges of its keys.
+
+use model::gguf::ValueKind;
+
+use crate::pieces::{accepted, any_value, array, number, refusal, refused, value, word};
+
+#[test]
+fn tokenizer_keys_are_refused_when_of_another_type_length_or_range() {
+    use ValueKind::{Bool, Text};
+    let integers = |kind: ValueKind| kind.name().contains(['u', 'i']) && kind.name().len() < 4;
+    type Accepts = fn(ValueKind) -> bool;
+    let scalars: [(&str, Accepts); 7] = [
+        ("tokenizer.ggml.model", |kind| kind == Text),
+        ("tokenizer.ggml.pre", |kind| kind == Text),
+        ("tokenizer.chat_template", |kind| kind == Text),
+        ("general.name", |kind| kind == Text),
+        ("tokenizer.ggml.add_bos_token", |kind| kind == Bool),
+        ("tokenizer.ggml.tokens", |_| false),
+        ("tokenizer.ggml.token_type", |_| false),
+    ];
+    for kind in ValueKind::ALL {
+        for (key, _) in scalars.iter().filter(|(_, right)| !right(kind)) {
+            let message = refusal(|p| p.set(key, any_value(kind)));
+            assert!(
+                message.starts_with(&format!("metadata key `{key}`: the value is ")),
+                "{message}"
+            );
+        }
+        for name in ["bos", "eos", "eot", "eom"].into_iter().filter(|_| !integers(kind)) {
+            let key = format!("tokenizer.ggml.{name}_token_id");
+            let message = refusal(|p| p.set(&key, any_value(kind)));
+            assert!(message.ends_with("expected an integer"), "{message}");
+        }
+        for key in ["tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.token_type"] {
+            let wanted = if key.ends_with("type") { ValueKind::I32 } else { Text };
+            if kind == wanted || kind == ValueKind::Array {
+                continue;
+            }
+            let items = vec![0; 4 * kind.min_bytes() as usize];
+            let message = refusal(|p| p.set(key, array(kind, 4, &items)));
+            assert!(
+                message.starts_with(&format!("metadata key `{key}`: the value is ")),
+                "{message}"
+            );
+        }
+    }
+    for count in [0, 3, 5] {
+        let message = format!(
+            "metadata key `tokenizer.ggml.token_type`: an array of {count} is refused, expected 4 \
+             entries, one for each token"
+        );
+        let kinds = [1, 0, 0, 0].repeat(count);
+        refused("kinds of another length", &message, |p| {
+            p.set("tokenizer.ggml.token_type", array(ValueKind::I32, count as u64, &kinds));
+        });
+    }
+    refused(
+        "a kind that does not exist",
+        "metadata key `tokenizer.ggml.token_type`: 7 for token 0 is refused, expected 1 to 6",
+        |p| p.set("tokenizer.ggml.token_type", array(ValueKind::I32, 4, &[7, 0, 0, 0].repeat(4))),
+    );
+    for name in ["bos", "eos", "eot", "eom"] {
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        let message =
+            format!("metadata key `{key}`: 4 is refused, expected below 4, the number of tokens");
+        refused("an id beyond the vocabulary", &message, |p| p.set(&key, number(4)));
+    }
+}
+
+#[test]
+fn end_tokens_are_those_the_file_names_each_once() {
+    let file = accepted("three names, two tokens", |p| {
+        p.set("tokenizer.ggml.eot_token_id", number(3));
+        p.set("tokenizer.ggml.eom_token_id", number(1));
+    });
+    assert_eq!(file.tokenizer.end_tokens, [1, 3]);
+}
+
+#[test]
+fn a_begin_token_is_put_before_prompts_where_the_file_or_its_pre_tokenizer_says_so() {
+    let add_bos = |pre: &str, key: Option<bool>| {
+        accepted(pre, |p| {
+            p.set("tokenizer.ggml.pre", word(pre));
+            if let Some(add) = key {
+                p.set("tokenizer.ggml.add_bos_token", value(ValueKind::Bool, &[u8::from(add)]));
+            }
+        })
+        .tokenizer
+        .add_bos
+    };
+    assert!(!add_bos("smollm", None));
+    assert!(add_bos("smollm", Some(true)));
+    assert!(add_bos("llama-bpe", None));
+    assert!(!add_bos("llama-bpe", Some(false)));
+    let message = refusal(|p| {
+        p.remove("tokenizer.ggml.bos_token_id");
+        p.set("tokenizer.ggml.add_bos_token", value(ValueKind::Bool, &[1]));
+    });
+    assert!(message.ends_with("expected tokenizer.ggml.bos_token_id beside it"), "{message}");
+}
