@@ -29,7 +29,7 @@ const WINDOW: usize = 512;
 const BLOCK: usize = 32;
 
 /// Texts that do not change, as the tables made of them.
-const DEFAULT_TEXTS: [&str; 2] = ["LICENSE", "fixtures/reference/opticks.txt"];
+const DEFAULT_TEXTS: [&str; 2] = ["LICENSE", "fixtures/reference/documentation.txt"];
 
 /// Tokens to feed, and the first position whose next token is judged.
 struct Passage {
