@@ -20,13 +20,10 @@ use crate::pack::{PANEL_ROWS, PackedMatrix};
 use crate::pool::SendPtr;
 use crate::quantise::Activations;
 
-/// Panels that one unit of work multiplies.
-const UNIT_PANELS: usize = 4;
-/// Rows of activations that one register tile holds at most.
+/// Rows of activations of a tile at most.
 const TILE_ROWS: usize = 6;
-/// Panels of a register tile: more where few rows leave room, so that enough sums are in flight.
-const TILE_PANELS: usize = 2;
-const TILE_PANELS_MAX: usize = 4;
+/// Panels of a tile, and of one unit of work, at most.
+const TILE_PANELS: usize = 4;
 
 /// Writes `x · weightᵀ` for each weight side by side: `out[row] = [w0·x | w1·x | …]`.
 ///
@@ -156,10 +153,10 @@ struct Tile {
 
 /// The sums of a tile, `[rows][panels * 16]`.
 #[repr(align(64))]
-struct Sums([[f32; TILE_PANELS_MAX * PANEL_ROWS]; TILE_ROWS]);
+struct Sums([[f32; TILE_PANELS * PANEL_ROWS]; TILE_ROWS]);
 
 impl Sums {
-    const ZERO: Sums = Sums([[0.0; TILE_PANELS_MAX * PANEL_ROWS]; TILE_ROWS]);
+    const ZERO: Sums = Sums([[0.0; TILE_PANELS * PANEL_ROWS]; TILE_ROWS]);
 }
 
 /// Sums of one thread's current tile; of gated products also those of the ups.
@@ -197,7 +194,7 @@ fn multiply(
 }
 
 fn units_of(weight: &PackedMatrix) -> usize {
-    weight.panels().div_ceil(UNIT_PANELS)
+    weight.panels().div_ceil(TILE_PANELS)
 }
 
 /// Multiplies all rows with the panels of one unit. Units count through the jobs in order.
@@ -208,35 +205,42 @@ fn run_unit(isa: Isa, jobs: &[Job<'_>], mut unit: usize, scratch: &mut Scratch) 
             unit -= units;
             continue;
         }
-        let first = unit * UNIT_PANELS;
-        let end = job.weight.panels().min(first + UNIT_PANELS);
-        let rows = job.x.rows();
-        let width = if rows <= 2 { TILE_PANELS_MAX } else { TILE_PANELS };
-        let tiles = rows.div_ceil(TILE_ROWS);
-        for panel in (first..end).step_by(width) {
-            let panels = width.min(end - panel);
-            for tile in 0..tiles {
-                let (row, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
-                run_tile(isa, job, Tile { panel, panels, row, rows: end - row }, scratch);
-            }
-        }
+        let panel = unit * TILE_PANELS;
+        let panels = TILE_PANELS.min(job.weight.panels() - panel);
+        run_tiles(isa, job, (panel, panels), scratch);
         return;
     }
 }
 
-fn run_tile(isa: Isa, job: &Job<'_>, tile: Tile, scratch: &mut Scratch) {
+/// Multiplies all rows with some panels.
+fn run_tiles(isa: Isa, job: &Job<'_>, panels: (usize, usize), scratch: &mut Scratch) {
     match isa {
-        Isa::Scalar => finish_tile(job, tile, scratch, scalar::sums),
+        Isa::Scalar => finish_tiles(job, panels, scratch, scalar::sums),
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the tier is only chosen where its instructions exist; the tile lies inside the
+        // SAFETY: the tier is only chosen where its instructions exist; the panels lie inside the
         // shapes that `multiply` checked.
-        Isa::Avx512 => unsafe { avx512::finish_tile(job, tile, scratch) },
+        Isa::Avx512 => unsafe { avx512::finish_tiles(job, panels, scratch) },
         #[cfg(not(target_arch = "x86_64"))]
         Isa::Avx512 => unreachable!("the tier needs x86-64"),
     }
 }
 
-/// Computes a tile with `sums(weight, x, tile, out)` and writes its outputs.
+/// Computes tile after tile with `sums(weight, x, tile, out)` and writes their outputs.
+#[inline(always)]
+fn finish_tiles(
+    job: &Job<'_>,
+    (panel, panels): (usize, usize),
+    scratch: &mut Scratch,
+    sums: impl Fn(&PackedMatrix, &Activations, Tile, &mut Sums),
+) {
+    let rows = job.x.rows();
+    let tiles = rows.div_ceil(TILE_ROWS);
+    for tile in 0..tiles {
+        let (row, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
+        finish_tile(job, Tile { panel, panels, row, rows: end - row }, scratch, &sums);
+    }
+}
+
 #[inline(always)]
 fn finish_tile(
     job: &Job<'_>,

@@ -35,101 +35,116 @@ const fn kind_of(kind: u8) -> BlockKind {
     }
 }
 
-/// Computes one tile and writes its outputs.
+/// Computes the tiles of all rows with some panels (the first and their number).
 ///
 /// # Safety
-/// The machine has the tier's instructions; `tile` lies inside the shapes of `job`.
+/// The machine has the tier's instructions; the panels lie inside the shapes of `job`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-pub(super) unsafe fn finish_tile(job: &Job<'_>, tile: Tile, scratch: &mut Scratch) {
+pub(super) unsafe fn finish_tiles(job: &Job<'_>, panels: (usize, usize), scratch: &mut Scratch) {
     // SAFETY: passed on from this function's contract.
-    super::finish_tile(job, tile, scratch, |weight, x, tile, out| unsafe {
-        sums(weight, x, tile, out);
+    super::finish_tiles(job, panels, scratch, |weight, x, tile, out| unsafe {
+        sums(&mut Operands { weight, x, tile, out });
     });
 }
 
-/// What the register tiles read, and where their sums go.
+/// What the kernels read, and where their sums go.
 struct Operands<'a> {
     weight: &'a PackedMatrix,
     x: &'a Activations,
-    panel: usize,
-    row: usize,
+    tile: Tile,
     out: &'a mut Sums,
 }
 
 /// # Safety
-/// As for [`finish_tile`].
-unsafe fn sums(weight: &PackedMatrix, x: &Activations, tile: Tile, out: &mut Sums) {
-    let shape = (tile.rows, tile.panels);
-    let operands = Operands { weight, x, panel: tile.panel, row: tile.row, out };
+/// As for [`finish_tiles`].
+unsafe fn sums(operands: &mut Operands<'_>) {
     // SAFETY: passed on from this function's contract.
     unsafe {
-        match weight.kind() {
-            BlockKind::Q8_0 => by_shape::<Q8_0>(operands, shape),
-            BlockKind::Q4_0 => by_shape::<Q4_0>(operands, shape),
-            BlockKind::Q4_1 => by_shape::<Q4_1>(operands, shape),
-            BlockKind::Q5_0 => by_shape::<Q5_0>(operands, shape),
-            BlockKind::Q5_1 => by_shape::<Q5_1>(operands, shape),
-            BlockKind::F32 => by_shape::<F32>(operands, shape),
-            BlockKind::F16 => by_shape::<F16>(operands, shape),
-            BlockKind::Bf16 => by_shape::<BF16>(operands, shape),
+        match operands.weight.kind() {
+            BlockKind::Q8_0 => of_kind::<Q8_0>(operands),
+            BlockKind::Q4_0 => of_kind::<Q4_0>(operands),
+            BlockKind::Q4_1 => of_kind::<Q4_1>(operands),
+            BlockKind::Q5_0 => of_kind::<Q5_0>(operands),
+            BlockKind::Q5_1 => of_kind::<Q5_1>(operands),
+            BlockKind::F32 => of_kind::<F32>(operands),
+            BlockKind::F16 => of_kind::<F16>(operands),
+            BlockKind::Bf16 => of_kind::<BF16>(operands),
         }
     }
 }
 
 /// # Safety
-/// As for [`finish_tile`].
-unsafe fn by_shape<const KIND: u8>(operands: Operands<'_>, (rows, panels): (usize, usize)) {
+/// As for [`finish_tiles`].
+unsafe fn of_kind<const KIND: u8>(operands: &mut Operands<'_>) {
+    let panels = operands.tile.panels;
     // SAFETY: passed on from this function's contract.
     unsafe {
-        match panels {
-            1 => by_rows::<KIND, 1>(operands, rows),
-            2 => by_rows::<KIND, 2>(operands, rows),
-            3 => by_few_rows::<KIND, 3>(operands, rows),
-            4 => by_few_rows::<KIND, 4>(operands, rows),
-            _ => unreachable!("a tile has 1 to 4 panels, not {panels}"),
+        if operands.tile.rows <= 2 {
+            match panels {
+                1 => by_few_rows::<KIND, 1>(operands),
+                2 => by_few_rows::<KIND, 2>(operands),
+                3 => by_few_rows::<KIND, 3>(operands),
+                _ => by_few_rows::<KIND, 4>(operands),
+            }
+        } else {
+            for p in (0..panels - 1).step_by(2) {
+                by_rows::<KIND, 2>(operands, p);
+            }
+            if panels % 2 == 1 {
+                by_rows::<KIND, 1>(operands, panels - 1);
+            }
+        }
+        if kind_of(KIND).is_quantised() {
+            match panels {
+                1 => add_refined::<KIND, 1>(operands),
+                2 => add_refined::<KIND, 2>(operands),
+                3 => add_refined::<KIND, 3>(operands),
+                _ => add_refined::<KIND, 4>(operands),
+            }
         }
     }
 }
 
 /// # Safety
-/// As for [`finish_tile`].
-unsafe fn by_rows<const KIND: u8, const PANELS: usize>(operands: Operands<'_>, rows: usize) {
+/// As for [`finish_tiles`].
+unsafe fn by_rows<const KIND: u8, const PANELS: usize>(operands: &mut Operands<'_>, p: usize) {
     // SAFETY: passed on from this function's contract.
     unsafe {
-        match rows {
-            1 | 2 => by_few_rows::<KIND, PANELS>(operands, rows),
-            3 => one::<KIND, 3, PANELS>(operands),
-            4 => one::<KIND, 4, PANELS>(operands),
-            5 => one::<KIND, 5, PANELS>(operands),
-            6 => one::<KIND, 6, PANELS>(operands),
-            _ => unreachable!("a tile has 1 to 6 rows, not {rows}"),
+        match operands.tile.rows {
+            3 => one::<KIND, 3, PANELS>(operands, p),
+            4 => one::<KIND, 4, PANELS>(operands, p),
+            5 => one::<KIND, 5, PANELS>(operands, p),
+            _ => one::<KIND, 6, PANELS>(operands, p),
         }
     }
 }
 
 /// # Safety
-/// As for [`finish_tile`].
-unsafe fn by_few_rows<const KIND: u8, const PANELS: usize>(operands: Operands<'_>, rows: usize) {
+/// As for [`finish_tiles`].
+unsafe fn by_few_rows<const KIND: u8, const PANELS: usize>(operands: &mut Operands<'_>) {
     // SAFETY: passed on from this function's contract.
     unsafe {
-        match rows {
-            1 => one::<KIND, 1, PANELS>(operands),
-            2 => one::<KIND, 2, PANELS>(operands),
-            _ => unreachable!("a wide tile has 1 or 2 rows, not {rows}"),
+        match operands.tile.rows {
+            1 => one::<KIND, 1, PANELS>(operands, 0),
+            _ => one::<KIND, 2, PANELS>(operands, 0),
         }
     }
 }
 
+/// Computes the sums of `PANELS` panels of a tile, from its panel `p` on.
+///
 /// # Safety
-/// As for [`finish_tile`], for the rows and panels from those of `operands` on.
-unsafe fn one<const KIND: u8, const ROWS: usize, const PANELS: usize>(mut operands: Operands<'_>) {
+/// As for [`finish_tiles`]; the tile has `ROWS` rows and `p + PANELS` panels or more.
+unsafe fn one<const KIND: u8, const ROWS: usize, const PANELS: usize>(
+    operands: &mut Operands<'_>,
+    p: usize,
+) {
     // SAFETY: passed on from this function's contract.
     unsafe {
         if kind_of(KIND).is_quantised() {
-            quantised::<KIND, ROWS, PANELS>(&mut operands);
-            (0..ROWS).for_each(|r| add_refined::<KIND, PANELS>(&mut operands, r));
+            quantised::<KIND, ROWS, PANELS>(operands, p);
         } else {
-            float::<KIND, ROWS, PANELS>(operands);
+            float::<KIND, ROWS, PANELS>(operands, p);
         }
     }
 }
@@ -139,8 +154,10 @@ unsafe fn one<const KIND: u8, const ROWS: usize, const PANELS: usize>(mut operan
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,gfni,f16c,fma")]
 unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
     operands: &mut Operands<'_>,
+    first: usize,
 ) {
-    let Operands { weight, x, panel, row, ref mut out } = *operands;
+    let Operands { weight, x, tile, ref mut out } = *operands;
+    let (row, panel) = (tile.row, tile.panel + first);
     let kind = kind_of(KIND);
     let blocks = blocks_of(weight);
     let panel_scales = blocks * scales_per_block(kind);
@@ -195,54 +212,57 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
             codes = codes.add(code_bytes(kind));
             scales = scales.add(scales_per_block(kind));
         }
-        write::<ROWS, PANELS>(&acc, out);
+        write::<ROWS, PANELS>(&acc, out, first);
     }
 }
 
-/// Adds the fine codes of the refined blocks of row `r` of the tile.
+/// Adds the fine codes of the refined blocks of a tile.
 ///
 /// # Safety
 /// As for [`one`]; `KIND` is a quantised kind.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,gfni,f16c,fma")]
-unsafe fn add_refined<const KIND: u8, const PANELS: usize>(operands: &mut Operands<'_>, r: usize) {
-    let Operands { weight, x, panel, row, ref mut out } = *operands;
+unsafe fn add_refined<const KIND: u8, const PANELS: usize>(operands: &mut Operands<'_>) {
+    let Operands { weight, x, tile: Tile { panel, row, rows, .. }, ref mut out } = *operands;
     let kind = kind_of(KIND);
     let blocks = blocks_of(weight);
     let panel_scales = blocks * scales_per_block(kind);
     let (x_blocks, stride) = x.blocks();
     let (_, x_fine) = x.codes();
-    let out = &mut out.0[r];
-    let row = row + r;
-    let mut acc = [[_mm512_setzero_ps(); PANELS]; 1];
     // SAFETY: as in `quantised`; `out` has `PANELS` panels, a group of flags 64.
     unsafe {
-        for p in 0..PANELS {
-            acc[0][p] = _mm512_loadu_ps(out.as_ptr().add(p * PANEL_ROWS));
-        }
         let codes = weight.codes().as_ptr().add(panel * blocks * code_bytes(kind));
         let scales = weight.scales().as_ptr().add(panel * panel_scales);
-        for (group, flags) in x.refined(row).chunks_exact(FLAG_GROUP).enumerate() {
-            let flags = _mm512_loadu_si512(flags.as_ptr().cast());
-            let mut refined = _mm512_test_epi8_mask(flags, flags);
-            while refined != 0 {
-                let block = group * FLAG_GROUP + refined.trailing_zeros() as usize;
-                refined &= refined - 1;
-                let x = &x_blocks[row * stride + block];
-                let offset = _mm512_set1_epi32(-kind.zero_point() * x.fine_sum);
-                let mut dot = [[offset; PANELS]; 1];
-                let fine = x_fine.as_ptr().add((row * blocks + block) * BLOCK);
-                let codes = codes.add(block * code_bytes(kind));
-                add_codes::<KIND, 1, PANELS>(codes, fine, blocks, &mut dot);
-                let step = _mm512_set1_ps(x.scale * FINE_STEP);
-                for p in 0..PANELS {
-                    let scales = scales.add(p * panel_scales + block * scales_per_block(kind));
-                    let scale = _mm512_mul_ps(half_lanes(scales), step);
-                    acc[0][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[0][p]), scale, acc[0][p]);
+        for r in 0..rows {
+            let mut acc = [[_mm512_setzero_ps(); PANELS]; 1];
+            let out = &mut out.0[r];
+            let row = row + r;
+            for p in 0..PANELS {
+                acc[0][p] = _mm512_loadu_ps(out.as_ptr().add(p * PANEL_ROWS));
+            }
+            for (group, flags) in x.refined(row).chunks_exact(FLAG_GROUP).enumerate() {
+                let flags = _mm512_loadu_si512(flags.as_ptr().cast());
+                let mut refined = _mm512_test_epi8_mask(flags, flags);
+                while refined != 0 {
+                    let block = group * FLAG_GROUP + refined.trailing_zeros() as usize;
+                    refined &= refined - 1;
+                    let x = &x_blocks[row * stride + block];
+                    let offset = _mm512_set1_epi32(-kind.zero_point() * x.fine_sum);
+                    let mut dot = [[offset; PANELS]; 1];
+                    let fine = x_fine.as_ptr().add((row * blocks + block) * BLOCK);
+                    let codes = codes.add(block * code_bytes(kind));
+                    add_codes::<KIND, 1, PANELS>(codes, fine, blocks, &mut dot);
+                    let step = _mm512_set1_ps(x.scale * FINE_STEP);
+                    for p in 0..PANELS {
+                        let scales = scales.add(p * panel_scales + block * scales_per_block(kind));
+                        let scale = _mm512_mul_ps(half_lanes(scales), step);
+                        acc[0][p] =
+                            _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[0][p]), scale, acc[0][p]);
+                    }
                 }
             }
-        }
-        for p in 0..PANELS {
-            _mm512_storeu_ps(out.as_mut_ptr().add(p * PANEL_ROWS), acc[0][p]);
+            for p in 0..PANELS {
+                _mm512_storeu_ps(out.as_mut_ptr().add(p * PANEL_ROWS), acc[0][p]);
+            }
         }
     }
 }
@@ -341,8 +361,12 @@ unsafe fn half_lanes(halves: *const u16) -> __m512 {
 /// # Safety
 /// As for [`one`]; `KIND` is a float kind.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c,fma")]
-unsafe fn float<const KIND: u8, const ROWS: usize, const PANELS: usize>(operands: Operands<'_>) {
-    let Operands { weight, x, panel, row, out } = operands;
+unsafe fn float<const KIND: u8, const ROWS: usize, const PANELS: usize>(
+    operands: &mut Operands<'_>,
+    first: usize,
+) {
+    let Operands { weight, x, tile, ref mut out } = *operands;
+    let (row, panel) = (tile.row, tile.panel + first);
     let cols = weight.cols();
     let line_bytes = PANEL_ROWS * kind_of(KIND).block_bytes();
     let mut acc = [[_mm512_setzero_ps(); PANELS]; ROWS];
@@ -359,7 +383,7 @@ unsafe fn float<const KIND: u8, const ROWS: usize, const PANELS: usize>(operands
                 }
             }
         }
-        write::<ROWS, PANELS>(&acc, out);
+        write::<ROWS, PANELS>(&acc, out, first);
     }
 }
 
@@ -383,13 +407,18 @@ unsafe fn lanes<const KIND: u8>(values: *const u8) -> __m512 {
     }
 }
 
-/// Writes the sums of a tile.
+/// Writes the sums of a tile's panels from panel `first` on.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn write<const ROWS: usize, const PANELS: usize>(acc: &[[__m512; PANELS]; ROWS], out: &mut Sums) {
+fn write<const ROWS: usize, const PANELS: usize>(
+    acc: &[[__m512; PANELS]; ROWS],
+    out: &mut Sums,
+    first: usize,
+) {
     for r in 0..ROWS {
         for p in 0..PANELS {
-            let out = &mut out.0[r][p * PANEL_ROWS..(p + 1) * PANEL_ROWS];
+            let column = (first + p) * PANEL_ROWS;
+            let out = &mut out.0[r][column..column + PANEL_ROWS];
             // SAFETY: `out` has 16 floats.
             unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc[r][p]) };
         }
