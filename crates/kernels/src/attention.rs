@@ -7,16 +7,16 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod scalar;
+mod portable;
 
 use crate::activation::exp;
 use crate::cpu::Cpu;
 use crate::isa::Isa;
-use crate::kv::{KvElement, KvShape, TILE_TOKENS};
+use crate::kv::{self, KvShape, KvType, TILE_TOKENS};
 use crate::pool::{Pool, SendPtr};
 use crate::quantise::{Activations, Parts};
 use crate::rope::RopeTable;
-use crate::share::{SequenceRows, Share, SharedStore};
+use crate::share::{SequenceRows, Share};
 
 /// Tokens of one span of the softmax.
 pub const SPAN: usize = 256;
@@ -53,10 +53,7 @@ pub fn attention(
     let isa = cpu.isa();
     let step = Step { shape, layer, heads, qkv, rope, isa, parts: &parts, share };
     let scratch = scratch.of_threads(cpu.pool.threads());
-    match share.store() {
-        SharedStore::Bf16(store) => step.run(&mut cpu.pool, store, scratch),
-        SharedStore::F32(store) => step.run(&mut cpu.pool, store, scratch),
-    }
+    step.run(&mut cpu.pool, share.store(), scratch);
 }
 
 /// Everything that the units of one layer's attention share.
@@ -81,7 +78,7 @@ struct Unit<'a> {
 }
 
 impl Step<'_> {
-    fn run<T: KvElement>(&self, pool: &mut Pool, store: SendPtr<T>, scratch: SendPtr<Scratch>) {
+    fn run(&self, pool: &mut Pool, store: SendPtr<u8>, scratch: SendPtr<Scratch>) {
         let kv_heads = self.shape.kv_heads;
         let group = self.heads / kv_heads;
         let tokens_per_unit = (UNIT_QUERIES / group).max(1);
@@ -110,7 +107,7 @@ impl Step<'_> {
     }
 
     /// Rotates and writes the keys and values of one KV head.
-    fn store<T: KvElement>(&self, unit: &Unit<'_>, head: usize, store: SendPtr<T>) {
+    fn store(&self, unit: &Unit<'_>, head: usize, store: SendPtr<u8>) {
         let dim = self.shape.head_dim;
         let mut key = [0.0; HEAD_DIM_MAX];
         let key = &mut key[..dim];
@@ -127,21 +124,13 @@ impl Step<'_> {
             // head is written by one unit, and nothing reads it before the share has stored its
             // layer; the share made sure that written blocks are in one sequence's table only.
             unsafe {
-                let keys = store.get().add(start);
-                T::store_key(keys, slot, key);
-                T::store_value(keys.add(TILE_TOKENS * dim), slot, value);
+                kv::store(self.shape.kind, store.get().add(start), slot, (key, value));
             }
         }
     }
 
     /// Attends for the query heads of one KV head.
-    fn attend<T: KvElement>(
-        &self,
-        unit: &Unit<'_>,
-        head: usize,
-        store: SendPtr<T>,
-        scratch: &mut Scratch,
-    ) {
+    fn attend(&self, unit: &Unit<'_>, head: usize, store: SendPtr<u8>, scratch: &mut Scratch) {
         let group = self.heads / self.shape.kv_heads;
         let queries = unit.tokens * group;
         let tiles = queries.div_ceil(TILE_QUERIES);
@@ -160,7 +149,7 @@ impl Step<'_> {
         }
     }
 
-    /// Copies, rotates and scales one query.
+    /// Copies, rotates and scales one query, and turns it as the stored keys are turned.
     fn load_query(&self, unit: &Unit<'_>, (head, query): (usize, usize), out: &mut Head) {
         let (dim, group) = (self.shape.head_dim, self.heads / self.shape.kv_heads);
         let token = unit.first + query / group;
@@ -170,6 +159,7 @@ impl Step<'_> {
         self.rope.rotate(unit.sequence.position + token, out);
         let scale = 1.0 / (dim as f32).sqrt();
         out.iter_mut().for_each(|x| *x *= scale);
+        kv::turn_query(self.shape.kind, out);
     }
 
     fn write_output(
@@ -193,11 +183,11 @@ impl Step<'_> {
     }
 
     /// Runs the spans of up to six queries and merges them in order.
-    fn attend_tile<T: KvElement>(
+    fn attend_tile(
         &self,
         sequence: &SequenceRows<'_>,
         head: usize,
-        store: SendPtr<T>,
+        store: SendPtr<u8>,
         scratch: &mut Scratch,
     ) {
         let last = scratch.positions[..scratch.count].iter().max().expect("a tile has a query");
@@ -214,9 +204,9 @@ impl Step<'_> {
                 // SAFETY: `tile_of` checked the block, so the tile lies in the store.
                 *tile = unsafe { store.get().add(at) }.cast_const();
             }
-            let span = Span { tiles: &tiles, start, count, dim };
+            let span = Span { tiles: &tiles, start, count, dim, kind: self.shape.kind };
             // SAFETY: the tiles hold keys and values of `count` tokens at least, written before.
-            unsafe { span_of_type(self.isa, &span, scratch) };
+            unsafe { span_of_tier(self.isa, &span, scratch) };
             scratch.merge(start, dim);
         }
     }
@@ -227,30 +217,28 @@ impl Step<'_> {
     }
 }
 
-/// Up to [`SPAN`] tokens of one sequence and head: keys of a tile, then its values.
-struct Span<'a, T> {
-    tiles: &'a [*const T; SPAN_TILES],
+/// Up to [`SPAN`] tokens of one sequence and head.
+struct Span<'a> {
+    tiles: &'a [*const u8; SPAN_TILES],
     /// Position of the first token.
     start: usize,
     /// Tokens that any query of the tile may see.
     count: usize,
     dim: usize,
+    /// What the tiles hold.
+    kind: KvType,
 }
 
 /// # Safety
 /// The tiles of `span` hold `count` tokens, and nobody writes them now.
-unsafe fn span_of_type<T: KvElement>(isa: Isa, span: &Span<'_, T>, scratch: &mut Scratch) {
-    // SAFETY: passed on; the vector tier is only chosen where its instructions exist, and the
-    // pointers are of bf16 elements there.
+unsafe fn span_of_tier(isa: Isa, span: &Span<'_>, scratch: &mut Scratch) {
+    // SAFETY: passed on; a tier is only chosen where its instructions exist.
     unsafe {
-        #[cfg(target_arch = "x86_64")]
-        if isa == Isa::Avx512 && std::any::TypeId::of::<T>() == std::any::TypeId::of::<u16>() {
-            let tiles = span.tiles.map(|tile| tile.cast::<u16>());
-            let span = Span { tiles: &tiles, start: span.start, count: span.count, dim: span.dim };
-            return avx512::span(&span, scratch);
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::span(span, scratch),
+            _ => portable::span_portable(span, scratch),
         }
-        let _ = isa;
-        scalar::span(span, scratch);
     }
 }
 

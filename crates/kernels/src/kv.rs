@@ -1,14 +1,16 @@
 //! Keys and values of all sequences, in pages.
 //!
 //! A block holds `block_size` tokens of every layer and KV head. Inside, tokens stand in tiles of
-//! 32, laid out for attention: as lanes for keys, as pairs for values. Elements per tile and head:
-//!
-//! | type | keys | values |
-//! |---|---|---|
-//! | bf16 | `[head_dim / 2][32 tokens][2]` | `[16 token pairs][head_dim][2]` |
-//! | f32 | `[head_dim][32 tokens]` | `[32 tokens][head_dim]` |
+//! 32, whose layout `kv/tile.rs` describes.
 
-use crate::buffer::{Buffer, Plain};
+mod tile;
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::buffer::Buffer;
+
+pub(crate) use tile::{Code, Stored, round_bf16, scales, store, turn_query};
 
 /// Tokens per tile; block sizes are multiples of it.
 pub const TILE_TOKENS: usize = 32;
@@ -16,19 +18,51 @@ pub const TILE_TOKENS: usize = 32;
 /// How keys and values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KvType {
-    /// bfloat16, rounded to nearest even.
+    /// bfloat16, rounded to nearest even; queries and weights of the softmax are rounded too.
     Bf16,
-    /// 32-bit floats, computed in plain Rust: for comparison with a reference.
+    /// IEEE half precision, rounded to nearest even, finite numbers to at most 65,504.
+    F16,
+    /// 8-bit codes with a scale per token and head, for keys and for values.
+    Int8,
+    /// 32-bit floats: for comparison with a reference, not offered to users.
     F32,
 }
 
 impl KvType {
-    /// Bytes of one element.
-    pub const fn bytes(self) -> usize {
+    /// The types that are offered to users.
+    pub const OFFERED: [KvType; 3] = [KvType::Bf16, KvType::F16, KvType::Int8];
+
+    /// Bytes of one head's keys and values in one tile.
+    pub(crate) const fn tile_bytes(self, head_dim: usize) -> usize {
+        let numbers = 2 * TILE_TOKENS * head_dim;
         match self {
-            KvType::Bf16 => 2,
-            KvType::F32 => 4,
+            KvType::Bf16 | KvType::F16 => 2 * numbers,
+            KvType::Int8 => tile::SCALES_BYTES + numbers,
+            KvType::F32 => 4 * numbers,
         }
+    }
+}
+
+impl fmt::Display for KvType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KvType::Bf16 => "bf16",
+            KvType::F16 => "f16",
+            KvType::Int8 => "int8",
+            KvType::F32 => "f32",
+        })
+    }
+}
+
+impl FromStr for KvType {
+    type Err = String;
+
+    /// One of [`KvType::OFFERED`].
+    fn from_str(text: &str) -> Result<KvType, String> {
+        KvType::OFFERED.into_iter().find(|kind| kind.to_string() == text).ok_or_else(|| {
+            let known = KvType::OFFERED.map(|kind| kind.to_string()).join(", ");
+            format!("unknown type of keys and values \"{text}\"; known: {known}")
+        })
     }
 }
 
@@ -39,78 +73,39 @@ pub struct KvShape {
     pub layers: usize,
     /// Heads that keys and values have.
     pub kv_heads: usize,
-    /// Elements of a head; even, a multiple of 16.
+    /// Elements of a head; a multiple of 32.
     pub head_dim: usize,
     /// Tokens per block; a multiple of 32.
     pub block_size: usize,
     /// Blocks in the pool.
     pub block_count: usize,
-    /// Element type.
+    /// How keys and values are stored.
     pub kind: KvType,
 }
 
 impl KvShape {
-    /// Bytes of one block over all layers.
+    /// Bytes of one block over all layers, scales included.
     pub const fn block_bytes(&self) -> usize {
-        2 * self.layers * self.kv_heads * self.head_dim * self.block_size * self.kind.bytes()
-    }
-}
-
-/// The pool of pages.
-pub struct KvCache {
-    shape: KvShape,
-    pub(crate) store: Store,
-}
-
-pub(crate) enum Store {
-    Bf16(Buffer<u16>),
-    F32(Buffer<f32>),
-}
-
-impl KvCache {
-    /// Reserves the address space of all blocks; memory is committed when a block is first used.
-    pub fn new(shape: KvShape) -> KvCache {
-        assert!(
-            shape.block_size > 0 && shape.block_size.is_multiple_of(TILE_TOKENS),
-            "a block holds a multiple of {TILE_TOKENS} tokens, not {}",
-            shape.block_size
-        );
-        assert!(shape.head_dim.is_multiple_of(16), "head_dim {} is not 16 n", shape.head_dim);
-        let elements = shape.elements().expect("the cache's size fits an address");
-        let store = match shape.kind {
-            KvType::Bf16 => Store::Bf16(Buffer::zeroed(elements)),
-            KvType::F32 => Store::F32(Buffer::zeroed(elements)),
-        };
-        KvCache { shape, store }
+        self.layers * self.kv_heads * self.tiles_per_block() * self.kind.tile_bytes(self.head_dim)
     }
 
-    /// Its shape.
-    pub fn shape(&self) -> &KvShape {
-        &self.shape
-    }
-}
-
-impl KvShape {
-    /// Elements of the whole cache; none if their number overflows.
-    fn elements(&self) -> Option<usize> {
-        [self.layers, self.kv_heads, self.head_dim, self.block_size, self.block_count]
+    /// Bytes of the whole cache; none if their number overflows.
+    fn bytes(&self) -> Option<usize> {
+        let tile_bytes = self.kind.tile_bytes(self.head_dim);
+        [self.layers, self.kv_heads, self.tiles_per_block(), self.block_count]
             .into_iter()
-            .try_fold(2_usize, usize::checked_mul)
+            .try_fold(tile_bytes, usize::checked_mul)
     }
 
-    /// First element of the keys of one tile and head; the values follow the keys.
+    const fn tiles_per_block(&self) -> usize {
+        self.block_size / TILE_TOKENS
+    }
+
+    /// First byte of a tile of one layer and head.
     pub(crate) fn tile_start(&self, layer: usize, tile: usize, head: usize) -> usize {
         let tiles = self.block_count * self.tiles_per_block();
-        ((layer * tiles + tile) * self.kv_heads + head) * self.tile_len()
-    }
-
-    /// Elements of keys and values of one tile and head.
-    pub(crate) fn tile_len(&self) -> usize {
-        2 * TILE_TOKENS * self.head_dim
-    }
-
-    pub(crate) fn tiles_per_block(&self) -> usize {
-        self.block_size / TILE_TOKENS
+        let tile_bytes = self.kind.tile_bytes(self.head_dim);
+        ((layer * tiles + tile) * self.kv_heads + head) * tile_bytes
     }
 
     /// The tile that holds `position` of a sequence with this block table.
@@ -121,77 +116,28 @@ impl KvShape {
     }
 }
 
-/// An element type of the cache, and its place in a tile.
-pub(crate) trait KvElement: Plain {
-    fn from_f32(value: f32) -> Self;
-    fn to_f32(self) -> f32;
-    /// Index of dimension `dim` of token `slot` among the keys of a tile.
-    fn key_at(dim: usize, slot: usize) -> usize;
-    /// Index of dimension `dim` of token `slot` among the values of a tile.
-    fn value_at(dim: usize, slot: usize, head_dim: usize) -> usize;
-
-    /// Writes one token's key into a tile.
-    ///
-    /// # Safety
-    /// `keys` points to a tile's keys of `key.len()` dimensions, `slot` is below [`TILE_TOKENS`],
-    /// and no other thread uses this slot.
-    unsafe fn store_key(keys: *mut Self, slot: usize, key: &[f32]) {
-        for (dim, &number) in key.iter().enumerate() {
-            // SAFETY: by the contract.
-            unsafe { *keys.add(Self::key_at(dim, slot)) = Self::from_f32(number) };
-        }
-    }
-
-    /// Writes one token's value into a tile.
-    ///
-    /// # Safety
-    /// As for [`KvElement::store_key`], with the tile's values.
-    unsafe fn store_value(values: *mut Self, slot: usize, value: &[f32]) {
-        for (dim, &number) in value.iter().enumerate() {
-            // SAFETY: by the contract.
-            unsafe { *values.add(Self::value_at(dim, slot, value.len())) = Self::from_f32(number) };
-        }
-    }
+/// The pool of pages.
+pub struct KvCache {
+    shape: KvShape,
+    pub(crate) store: Buffer<u8>,
 }
 
-impl KvElement for u16 {
-    #[inline(always)]
-    fn from_f32(value: f32) -> u16 {
-        // As `half::bf16` rounds, but without a branch, so that it is compiled to vectors.
-        let bits = value.to_bits();
-        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-        (if value.is_nan() { bits >> 16 | 0x40 } else { rounded }) as u16
+impl KvCache {
+    /// Reserves the address space of all blocks; memory is committed when a block is first used.
+    pub fn new(shape: KvShape) -> KvCache {
+        assert!(
+            shape.block_size > 0 && shape.block_size.is_multiple_of(TILE_TOKENS),
+            "a block holds a multiple of {TILE_TOKENS} tokens, not {}",
+            shape.block_size
+        );
+        assert!(shape.head_dim.is_multiple_of(32), "head_dim {} is not 32 n", shape.head_dim);
+        let bytes = shape.bytes().expect("the cache's size fits an address");
+        KvCache { shape, store: Buffer::zeroed(bytes) }
     }
-    #[inline(always)]
-    fn to_f32(self) -> f32 {
-        f32::from_bits(u32::from(self) << 16)
-    }
-    #[inline(always)]
-    fn key_at(dim: usize, slot: usize) -> usize {
-        (dim / 2 * TILE_TOKENS + slot) * 2 + dim % 2
-    }
-    #[inline(always)]
-    fn value_at(dim: usize, slot: usize, head_dim: usize) -> usize {
-        (slot / 2 * head_dim + dim) * 2 + slot % 2
-    }
-}
 
-impl KvElement for f32 {
-    #[inline(always)]
-    fn from_f32(value: f32) -> f32 {
-        value
-    }
-    #[inline(always)]
-    fn to_f32(self) -> f32 {
-        self
-    }
-    #[inline(always)]
-    fn key_at(dim: usize, slot: usize) -> usize {
-        dim * TILE_TOKENS + slot
-    }
-    #[inline(always)]
-    fn value_at(dim: usize, slot: usize, head_dim: usize) -> usize {
-        slot * head_dim + dim
+    /// Its shape.
+    pub fn shape(&self) -> &KvShape {
+        &self.shape
     }
 }
 
@@ -200,11 +146,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bf16_elements_are_rounded_as_half_rounds() {
-        let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, 1e-45];
-        let many = (0..200_000_u32).map(|i| f32::from_bits(i.wrapping_mul(0x9e37_79b1)));
-        for value in special.into_iter().chain(many) {
-            assert_eq!(u16::from_f32(value), half::bf16::from_f32(value).to_bits(), "{value}");
+    fn names_of_offered_types_are_read_back() {
+        for kind in KvType::OFFERED {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
         }
+        let error = "fp8".parse::<KvType>().unwrap_err();
+        assert_eq!(error, "unknown type of keys and values \"fp8\"; known: bf16, f16, int8");
+    }
+
+    #[test]
+    fn a_block_counts_numbers_and_scales() {
+        let bytes = |kind| {
+            KvShape { layers: 2, kv_heads: 3, head_dim: 64, block_size: 96, block_count: 5, kind }
+                .block_bytes()
+        };
+        let numbers = 2 * 2 * 3 * 64 * 96;
+        assert_eq!(bytes(KvType::Bf16), 2 * numbers);
+        assert_eq!(bytes(KvType::F16), 2 * numbers);
+        assert_eq!(bytes(KvType::F32), 4 * numbers);
+        assert_eq!(bytes(KvType::Int8), numbers + 2 * 2 * 3 * 96 * size_of::<f32>());
     }
 }

@@ -29,6 +29,7 @@ mod sums;
 pub mod quantise;
 pub mod norm;
 mod activation;
+mod codes;
 pub mod rope;
 pub mod kv;
 pub mod share;

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::kv::{KvCache, KvShape, Store, TILE_TOKENS};
+use crate::kv::{KvCache, KvShape, TILE_TOKENS};
 use crate::pool::SendPtr;
 
 /// Looks at another share's progress before a waiting thread gives its core away between looks.
@@ -36,7 +36,7 @@ pub struct SequenceRows<'a> {
 /// Part of a step's tokens, and the right to write their keys and values.
 pub struct Share<'a> {
     shape: KvShape,
-    store: SharedStore,
+    store: SendPtr<u8>,
     rows: Range<usize>,
     /// Rows count from the share's first.
     sequences: Vec<SequenceRows<'a>>,
@@ -54,12 +54,6 @@ struct LayersStored(AtomicUsize);
 /// In place of the layers stored: the share ended before its last layer.
 const CUT_OFF: usize = usize::MAX;
 
-#[derive(Clone, Copy)]
-pub(crate) enum SharedStore {
-    Bf16(SendPtr<u16>),
-    F32(SendPtr<f32>),
-}
-
 /// Shares the tokens of `sequences` out in up to `count` parts of about the same cost, in order.
 ///
 /// The sequences stand one after another from row 0. Each block that is written must be in one
@@ -71,10 +65,7 @@ pub fn share_out<'a>(
 ) -> Vec<Share<'a>> {
     let shape = *cache.shape();
     check(&shape, sequences);
-    let store = match &mut cache.store {
-        Store::Bf16(store) => SharedStore::Bf16(SendPtr(store.as_mut_ptr())),
-        Store::F32(store) => SharedStore::F32(SendPtr(store.as_mut_ptr())),
-    };
+    let store = SendPtr(cache.store.as_mut_ptr());
     let mut shares: Vec<Share<'a>> = Vec::with_capacity(count);
     for (rows, continues) in cuts(sequences, count) {
         let before = shares.last().filter(|_| continues).map(|share| Arc::clone(&share.stored));
@@ -102,7 +93,7 @@ impl<'a> Share<'a> {
         &self.shape
     }
 
-    pub(crate) fn store(&self) -> SharedStore {
+    pub(crate) fn store(&self) -> SendPtr<u8> {
         self.store
     }
 

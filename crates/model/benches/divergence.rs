@@ -22,9 +22,6 @@ use model::weights::Weights;
 use serde_json::Value;
 use text::{ControlTokens, Tokenizer};
 
-/// Types of keys and values that the shipped path offers.
-const SHIPPED: [(&str, KvType); 1] = [("bf16", KvType::Bf16)];
-
 const WINDOW: usize = 512;
 const BLOCK: usize = 32;
 
@@ -51,31 +48,31 @@ fn main() {
     let sources = sources(&tokenizer);
     let weights = Weights::load_float32(&mut file, &mut cpu).expect("the weights load");
     let mut truth = Transformer::new(file.config.clone(), weights, sizes(KvType::F32), &cpu);
-    let mut shipped = SHIPPED.map(|(name, kv_type)| {
+    let mut shipped = KvType::OFFERED.map(|kv_type| {
         let weights = Weights::load(&mut file, &mut cpu).expect("the weights load");
-        (name, Transformer::new(file.config.clone(), weights, sizes(kv_type), &cpu))
+        Transformer::new(file.config.clone(), weights, sizes(kv_type), &cpu)
     });
     println!("tier {}; divergences in nats\n", cpu.isa());
     println!(
         "| text | KV cache | positions | mean KL | 99 % | largest | same best token \
          | perplexity float32 | perplexity |\n|---|---|---|---|---|---|---|---|---|"
     );
-    let mut totals = SHIPPED.map(|_| Divergence::default());
+    let mut totals = KvType::OFFERED.map(|_| Divergence::default());
     for source in &sources {
-        let mut found = SHIPPED.map(|_| Divergence::default());
+        let mut found = KvType::OFFERED.map(|_| Divergence::default());
         for passage in &source.passages {
             let expected = logits(&mut truth, &mut cpu, passage).to_vec();
-            for ((_, transformer), found) in shipped.iter_mut().zip(&mut found) {
+            for (transformer, found) in shipped.iter_mut().zip(&mut found) {
                 found.add(passage, &expected, logits(transformer, &mut cpu, passage));
             }
         }
-        for (((name, _), found), total) in SHIPPED.iter().zip(found).zip(&mut totals) {
-            found.print_row(&source.name, name);
+        for ((kv_type, found), total) in KvType::OFFERED.iter().zip(found).zip(&mut totals) {
+            found.print_row(&source.name, *kv_type);
             total.merge(found);
         }
     }
-    for ((name, _), total) in SHIPPED.iter().zip(totals) {
-        total.print_row("all", name);
+    for (kv_type, total) in KvType::OFFERED.into_iter().zip(totals) {
+        total.print_row("all", kv_type);
     }
 }
 
@@ -186,7 +183,7 @@ impl Divergence {
         self.surprise += other.surprise;
     }
 
-    fn print_row(&self, text: &str, kv_type: &str) {
+    fn print_row(&self, text: &str, kv_type: KvType) {
         let mut sorted = self.kl.clone();
         sorted.sort_by(f64::total_cmp);
         let count = sorted.len() as f64;

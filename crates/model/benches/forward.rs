@@ -1,4 +1,5 @@
-//! Whole steps of the default model, without server or scheduler: `cargo bench -p model --bench forward [PART]`.
+//! Whole steps of the default model, without server or scheduler: `cargo bench -p model --bench
+//! forward -- [PART [KV_TYPE]]`.
 //!
 //! Prints the best and the median of many runs, in milliseconds per step and tokens per second:
 //! decode steps of so many sequences at a context, and one prompt from nothing.
@@ -30,6 +31,7 @@ const STEPS: [(usize, usize, usize); 9] = [
 
 fn main() {
     let only: Option<usize> = std::env::args().nth(1).and_then(|arg| arg.parse().ok());
+    let kv_type = std::env::args().nth(2).map_or(KvType::Bf16, |arg| arg.parse().expect("a type"));
     let path = catalogue::fetch("smollm2-135m", &mut |_| {}).expect("the default model");
     let mut file = ModelFile::open(&path).expect("the file opens");
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -41,10 +43,10 @@ fn main() {
         positions_max: 2048,
         block_size: BLOCK,
         block_count: 2048,
-        kv_type: KvType::Bf16,
+        kv_type,
     };
     let mut transformer = Transformer::new(file.config.clone(), weights, sizes, &cpu);
-    println!("{threads} threads, tier {}", cpu.isa());
+    println!("{threads} threads, tier {}, keys and values as {kv_type}", cpu.isa());
     println!("sequences context tokens  best ms  median ms  tokens/s (median)");
     for (index, step) in STEPS.into_iter().enumerate() {
         if only.is_none_or(|only| only == index) {

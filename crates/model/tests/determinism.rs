@@ -88,6 +88,7 @@ struct Setup {
     max_num_batched_tokens: u32,
     block_count: u32,
     prefix_cache: bool,
+    kv_type: KvType,
 }
 
 /// Room for every test's requests at once, and whole prompts in one step.
@@ -100,6 +101,7 @@ const ROOMY: Setup = Setup {
     max_num_batched_tokens: 512,
     block_count: 192,
     prefix_cache: false,
+    kv_type: KvType::Bf16,
 };
 
 const TWO_THREADS: Setup = Setup { threads: 2, ..ROOMY };
@@ -114,7 +116,7 @@ fn sizes(setup: &Setup) -> TransformerSizes {
         positions_max: 1024,
         block_size: BLOCK,
         block_count: setup.block_count as usize,
-        kv_type: KvType::Bf16,
+        kv_type: setup.kv_type,
     }
 }
 
@@ -344,8 +346,15 @@ fn bits(logits: &[f32]) -> Vec<u32> {
 #[test]
 fn logits_have_the_same_bits_whatever_is_computed_beside_and_before_them() {
     let text = text_tokens();
+    for kv_type in KvType::OFFERED {
+        assert_logits_have_the_same_bits(&text, kv_type);
+    }
+}
+
+#[track_caller]
+fn assert_logits_have_the_same_bits(text: &[u32], kv_type: KvType) {
     let mut cpus = [1, 2].map(|threads| Cpu::new(threads, Isa::detect()));
-    let transformer = transformer(&ROOMY, &mut cpus[1]);
+    let transformer = transformer(&Setup { kv_type, ..ROOMY }, &mut cpus[1]);
     let mut sequence = LogitBits { transformer, cpus, tokens: text[..100].to_vec() };
     let whole = sequence.chunked(2, &[100], &[0, 1, 2, 3]);
     let scattered = [9, 170, 3, 41];
@@ -353,13 +362,13 @@ fn logits_have_the_same_bits_whatever_is_computed_beside_and_before_them() {
     for ends in [&[100][..], &[99, 100], &[33, 66, 100], &[1, 32, 65, 97, 100], &one_by_one] {
         for threads in [1, 2] {
             let chunked = sequence.chunked(threads, ends, &scattered);
-            assert!(chunked == whole, "{threads} threads, chunks that end at {ends:?}");
+            assert!(chunked == whole, "{kv_type}, {threads} threads, chunks that end at {ends:?}");
         }
     }
     let strangers: Vec<&[u32]> = (0..10).map(|i| &text[200 + 50 * i..][..1 + 4 * i]).collect();
     for count in [1, 2, 5, 10] {
         let in_company = sequence.in_company(&strangers[..count]);
-        assert!(in_company == whole, "beside {count} other sequences");
+        assert!(in_company == whole, "{kv_type}, beside {count} other sequences");
     }
 }
 

@@ -126,17 +126,37 @@ fn sizes(kv_type: KvType) -> TransformerSizes {
     }
 }
 
-#[test]
-fn shipped_path_agrees_with_the_float_reference() {
+/// Fails unless the shipped path with such keys and values has another winner at no more than
+/// `wrong_max` of the positions with a clear one, and is off by less than `limit` on average.
+#[track_caller]
+fn assert_shipped_path_agrees(kv_type: KvType, wrong_max: usize, limit: f64) {
     let mut file = default_model();
     let mut cpu = Cpu::new(2, Isa::detect());
     let weights = Weights::load(&mut file, &mut cpu).unwrap();
-    let transformer = Transformer::new(file.config.clone(), weights, sizes(KvType::Bf16), &cpu);
+    let transformer = Transformer::new(file.config.clone(), weights, sizes(kv_type), &cpu);
     let agreement = agreement(transformer, &mut cpu);
-    println!("{} positions, mean difference {}", agreement.positions, agreement.mean_difference());
-    assert!(agreement.clear > 100, "only {} clear positions", agreement.clear);
-    assert!(agreement.wrong.is_empty(), "{:#?}", agreement.wrong);
-    assert!(agreement.mean_difference() < 0.05, "mean {}", agreement.mean_difference());
+    let mean = agreement.mean_difference();
+    let Agreement { positions, clear, wrong, .. } = agreement;
+    println!("{kv_type}: {positions} positions, {clear} clear, mean difference {mean}, {wrong:?}");
+    assert!(clear > 100, "only {clear} clear positions");
+    assert!(wrong.len() <= wrong_max, "{wrong:#?}");
+    assert!(mean < limit, "mean {mean}");
+}
+
+#[test]
+fn shipped_path_agrees_with_the_float_reference() {
+    assert_shipped_path_agrees(KvType::Bf16, 0, 0.05);
+}
+
+#[test]
+fn f16_keys_and_values_agree_with_the_float_reference() {
+    assert_shipped_path_agrees(KvType::F16, 0, 0.05);
+}
+
+#[test]
+fn int8_keys_and_values_agree_with_the_float_reference() {
+    // Measured: 0.0541; one winner that leads by 0.104 in the reference comes second.
+    assert_shipped_path_agrees(KvType::Int8, 1, 0.06);
 }
 
 #[test]

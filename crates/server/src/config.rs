@@ -51,6 +51,8 @@ pub struct ServerInfo {
     pub block_size: u32,
     /// KV blocks.
     pub block_count: u32,
+    /// How keys and values are stored: vLLM's option of this name.
+    pub kv_cache_dtype: String,
     /// Tokens the KV cache holds, as vLLM counts them.
     pub kv_cache_tokens: u64,
     /// Requests of full length that fit at once.

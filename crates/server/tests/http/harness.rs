@@ -94,6 +94,7 @@ fn info(engine: &EngineConfig) -> ServerInfo {
         max_num_batched_tokens: engine.max_num_batched_tokens,
         block_size: engine.block_size,
         block_count: engine.block_count,
+        kv_cache_dtype: "bf16".to_owned(),
         kv_cache_tokens: 1,
         max_concurrency: 1.0,
         concurrency_line: String::new(),

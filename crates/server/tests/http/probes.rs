@@ -32,6 +32,7 @@ async fn the_server_tells_its_version_and_settings() {
     let info = server.get("/server_info").await.json();
     assert_eq!((&info["max_num_seqs"], &info["block_count"]), (&json!(8), &json!(1024)));
     assert_eq!(info["memory_utilization"], json!(null));
+    assert_eq!(info["kv_cache_dtype"], json!("bf16"));
 }
 
 #[tokio::test]
