@@ -95,7 +95,7 @@ pub struct EngineArgs {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
     pub threads: Option<u16>,
 
-    /// Instructions to use: avx512 or scalar [default: the best this machine has].
+    /// Instructions to use: avx512, avx2 or scalar [default: the best this machine has].
     #[arg(long, value_name = "TIER")]
     pub isa: Option<Isa>,
 }

@@ -1,4 +1,5 @@
-//! Products by kind, rows and shape: `cargo bench -p kernels --bench products [KIND]`.
+//! Products by kind, rows and shape:
+//! `cargo bench -p kernels --bench products -- [KIND] [--isa TIER]`.
 //!
 //! One thread, weights hot where they fit the caches. Prints the best of many runs, since a shared
 //! machine only ever adds time: multiply-adds per nanosecond and per cycle, and weight bytes per
@@ -19,9 +20,9 @@ const SHAPES: [(usize, usize); 3] = [(1536, 576), (576, 1536), (16384, 576)];
 const ROWS: [usize; 7] = [1, 2, 4, 6, 8, 16, 64];
 
 fn main() {
-    let only = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
+    let (only, isa) = arguments();
     let gigahertz = clock();
-    println!("clock {gigahertz:.2} GHz, tier {}", Isa::detect());
+    println!("clock {gigahertz:.2} GHz, tier {isa}");
     println!("kind   outputs inputs  rows  MAC/ns  MAC/cycle   GB/s");
     for kind in BlockKind::ALL {
         if only.as_ref().is_some_and(|only| !format!("{kind:?}").eq_ignore_ascii_case(only)) {
@@ -29,14 +30,33 @@ fn main() {
         }
         for (n, k) in SHAPES {
             for rows in ROWS {
-                measure(kind, (n, k), rows, gigahertz);
+                measure((kind, isa), (n, k), rows, gigahertz);
             }
         }
     }
 }
 
-fn measure(kind: BlockKind, (n, k): (usize, usize), rows: usize, gigahertz: f64) {
-    let mut cpu = Cpu::new(1, Isa::detect());
+/// The kind to measure, if one is named, and the tier to measure it in.
+fn arguments() -> (Option<String>, Isa) {
+    let mut only = None;
+    let mut isa = Isa::detect();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--isa" => {
+                let tier = arguments.next().expect("--isa is followed by a tier");
+                isa = tier.parse().expect("a tier that is known");
+            }
+            // What cargo adds.
+            "--bench" => {}
+            _ => only = Some(argument),
+        }
+    }
+    (only, isa)
+}
+
+fn measure((kind, isa): (BlockKind, Isa), (n, k): (usize, usize), rows: usize, gigahertz: f64) {
+    let mut cpu = Cpu::new(1, isa);
     let weight = PackedMatrix::pack(&mut cpu.pool, kind, (n, k), &tensor(kind, n * k));
     let mut x = Activations::new(rows, k).with_floats(true);
     x.quantise(&mut cpu, &values(rows * k));

@@ -9,7 +9,11 @@
 //! `acc = fma(weight, activation, acc)` column by column. Every tier gives the same bits.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod kinds;
 mod scalar;
 
 use crate::activation::swiglu;
@@ -22,6 +26,9 @@ use crate::quantise::Activations;
 
 /// Rows of activations of a tile at most.
 const TILE_ROWS: usize = 6;
+/// The same in the AVX2 tier, which has half as many registers.
+#[cfg(target_arch = "x86_64")]
+const TILE_ROWS_AVX2: usize = 4;
 /// Panels of a tile, and of one unit of work, at most.
 const TILE_PANELS: usize = 4;
 
@@ -215,26 +222,30 @@ fn run_unit(isa: Isa, jobs: &[Job<'_>], mut unit: usize, scratch: &mut Scratch) 
 /// Multiplies all rows with some panels.
 fn run_tiles(isa: Isa, job: &Job<'_>, panels: (usize, usize), scratch: &mut Scratch) {
     match isa {
-        Isa::Scalar => finish_tiles(job, panels, scratch, scalar::sums),
+        Isa::Scalar => finish_tiles::<TILE_ROWS>(job, panels, scratch, scalar::sums),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the tier is only chosen where its instructions exist; the panels lie inside the
         // shapes that `multiply` checked.
+        Isa::Avx2 => unsafe { avx2::finish_tiles(job, panels, scratch) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
         Isa::Avx512 => unsafe { avx512::finish_tiles(job, panels, scratch) },
         #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx512 => unreachable!("the tier needs x86-64"),
+        Isa::Avx2 | Isa::Avx512 => unreachable!("the tier needs x86-64"),
     }
 }
 
-/// Computes tile after tile with `sums(weight, x, tile, out)` and writes their outputs.
+/// Computes tile after tile of up to `ROWS` rows with `sums(weight, x, tile, out)`, and writes their
+/// outputs.
 #[inline(always)]
-fn finish_tiles(
+fn finish_tiles<const ROWS: usize>(
     job: &Job<'_>,
     (panel, panels): (usize, usize),
     scratch: &mut Scratch,
     sums: impl Fn(&PackedMatrix, &Activations, Tile, &mut Sums),
 ) {
     let rows = job.x.rows();
-    let tiles = rows.div_ceil(TILE_ROWS);
+    let tiles = rows.div_ceil(ROWS);
     for tile in 0..tiles {
         let (row, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
         finish_tile(job, Tile { panel, panels, row, rows: end - row }, scratch, &sums);

@@ -5,7 +5,7 @@ use crate::isa::Isa;
 use crate::quantise::Activations;
 use crate::sums::sum_of_squares;
 #[cfg(target_arch = "x86_64")]
-use crate::sums::sum_of_squares_avx512;
+use crate::sums::{sum_of_squares_avx2, sum_of_squares_avx512};
 
 /// Normalises each row of `x` and quantises it: `x / sqrt(mean(x²) + eps) * weight`.
 ///
@@ -26,10 +26,21 @@ fn normalise(isa: Isa, x: &[f32], norm: (&[f32], f32), out: &mut [f32]) {
         Isa::Scalar => normalise_body(x, sum_of_squares(x), norm, out),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the tier is only chosen where its instructions exist.
+        Isa::Avx2 => unsafe { normalise_avx2(x, norm, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
         Isa::Avx512 => unsafe { normalise_avx512(x, norm, out) },
         #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx512 => unreachable!("the tier needs x86-64"),
+        Isa::Avx2 | Isa::Avx512 => unreachable!("the tier needs x86-64"),
     }
+}
+
+/// # Safety
+/// The machine has the instructions named.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn normalise_avx2(x: &[f32], norm: (&[f32], f32), out: &mut [f32]) {
+    normalise_body(x, sum_of_squares_avx2(x), norm, out);
 }
 
 /// # Safety
@@ -57,7 +68,7 @@ mod tests {
         let x: Vec<f32> = (0..3 * 64).map(|i| (i % 11) as f32 - 5.0).collect();
         let weight: Vec<f32> = (0..64).map(|i| 1.0 + i as f32 / 64.0).collect();
         let mut out = Activations::new(3, 64).with_floats(true);
-        for isa in [Isa::Scalar, Isa::detect()] {
+        for isa in Isa::all_available() {
             rms_norm(&mut Cpu::new(2, isa), &x, (&weight, 1e-5), &mut out);
             for row in 0..3 {
                 let x = &x[row * 64..(row + 1) * 64];

@@ -8,6 +8,8 @@
 //! is quantised head by head) is refined: a second code says what the first left over, in steps of `scale / 256`. Products pay for it only in those blocks.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 
 use crate::blocks::BLOCK;
@@ -251,9 +253,12 @@ fn quantise_row(isa: Isa, values: &[f32], out: QuantisedRow<'_>) {
         Isa::Scalar => quantise_row_scalar(values, out),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the tier is only chosen where its instructions exist.
+        Isa::Avx2 => unsafe { avx2::quantise_row(values, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
         Isa::Avx512 => unsafe { avx512::quantise_row(values, out) },
         #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx512 => unreachable!("the tier needs x86-64"),
+        Isa::Avx2 | Isa::Avx512 => unreachable!("the tier needs x86-64"),
     }
 }
 
@@ -292,7 +297,7 @@ impl QuantisedRow<'_> {
     }
 }
 
-/// The reference. The vector tier does the same operations in the same order.
+/// The reference. The vector tiers do the same operations in the same order.
 fn quantise_row_scalar(values: &[f32], mut out: QuantisedRow<'_>) {
     let refine_above = refine_above(sum_of_squares(values), values.len());
     for (block, x) in values.chunks_exact(BLOCK).enumerate() {
@@ -383,7 +388,7 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut values = [1.0; 64];
             values[7] = bad;
-            for isa in [Isa::Scalar, Isa::detect()] {
+            for isa in Isa::all_available() {
                 let out = quantised(isa, &values);
                 assert!(out.blocks().0[0].scale.is_nan() && out.blocks().0[0].value_sum.is_nan());
                 assert_eq!((out.codes().0[7], out.blocks().0[0].sum), (0, 0));
@@ -395,7 +400,7 @@ mod tests {
     #[test]
     fn numbers_too_small_for_a_step_are_zero() {
         for tiny in [f32::MIN_POSITIVE, 1e-37, 1e-45] {
-            for isa in [Isa::Scalar, Isa::detect()] {
+            for isa in Isa::all_available() {
                 let out = quantised(isa, &[tiny; 32]);
                 assert_eq!((out.blocks().0[0].scale, out.blocks().0[0].sum), (0.0, 0));
             }
@@ -404,15 +409,14 @@ mod tests {
 
     #[test]
     fn every_tier_gives_the_same_bits() {
-        if !Isa::Avx512.available() {
-            assert_eq!(Isa::detect(), Isa::Scalar);
-            return;
-        }
         let value = |i: usize| ((i * 7919) % 1000) as f32 / 77.0 - 6.5 + (i / 316 * 90) as f32;
         let values: Vec<f32> = (0..320).map(value).collect();
-        let (scalar, vector) = (quantised(Isa::Scalar, &values), quantised(Isa::Avx512, &values));
+        let scalar = quantised(Isa::Scalar, &values);
         assert!(refined(&scalar).contains(&true) && refined(&scalar).contains(&false));
-        assert_eq!(scalar.codes(), vector.codes());
-        assert_eq!(scalar.blocks(), vector.blocks());
+        for isa in Isa::all_available() {
+            let vector = quantised(isa, &values);
+            assert_eq!(scalar.codes(), vector.codes(), "{isa}");
+            assert_eq!(scalar.blocks(), vector.blocks(), "{isa}");
+        }
     }
 }

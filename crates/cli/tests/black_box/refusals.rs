@@ -61,7 +61,7 @@ fn sizes_that_cannot_work_are_refused_with_value_and_limit() {
             &["--memory-utilization", "--kv-cache-memory-bytes"],
         ),
         (&["--kv-cache-dtype", "fp8"], &["--kv-cache-dtype", "fp8", "bf16, f16, int8"]),
-        (&["--isa", "abacus"], &["--isa", "abacus", "scalar"]),
+        (&["--isa", "abacus"], &["--isa", "abacus", "avx512, avx2, scalar"]),
         (&["--frobnicate"], &["--frobnicate"]),
         (&["--max-num-seq", "3"], &["--max-num-seq'", "'--max-num-seqs'"]),
     ];

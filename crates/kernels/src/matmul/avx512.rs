@@ -7,33 +7,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{Job, Scratch, Sums, Tile, blocks_of, floats_of};
+use super::kinds::*;
+use super::{Job, Scratch, Sums, TILE_ROWS, Tile, blocks_of, floats_of};
 use crate::blocks::{BLOCK, BlockKind};
 use crate::pack::{PANEL_ROWS, PackedMatrix, code_bytes, scales_per_block};
 use crate::quantise::{Activations, FINE_STEP, FLAG_GROUP};
-
-const Q8_0: u8 = BlockKind::Q8_0 as u8;
-const Q4_0: u8 = BlockKind::Q4_0 as u8;
-const Q4_1: u8 = BlockKind::Q4_1 as u8;
-const Q5_0: u8 = BlockKind::Q5_0 as u8;
-const Q5_1: u8 = BlockKind::Q5_1 as u8;
-const F32: u8 = BlockKind::F32 as u8;
-const F16: u8 = BlockKind::F16 as u8;
-const BF16: u8 = BlockKind::Bf16 as u8;
-
-/// The kind that a constant parameter stands for.
-const fn kind_of(kind: u8) -> BlockKind {
-    match kind {
-        Q8_0 => BlockKind::Q8_0,
-        Q4_0 => BlockKind::Q4_0,
-        Q4_1 => BlockKind::Q4_1,
-        Q5_0 => BlockKind::Q5_0,
-        Q5_1 => BlockKind::Q5_1,
-        F16 => BlockKind::F16,
-        BF16 => BlockKind::Bf16,
-        _ => BlockKind::F32,
-    }
-}
 
 /// Computes the tiles of all rows with some panels (the first and their number).
 ///
@@ -42,7 +20,7 @@ const fn kind_of(kind: u8) -> BlockKind {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
 pub(super) unsafe fn finish_tiles(job: &Job<'_>, panels: (usize, usize), scratch: &mut Scratch) {
     // SAFETY: passed on from this function's contract.
-    super::finish_tiles(job, panels, scratch, |weight, x, tile, out| unsafe {
+    super::finish_tiles::<TILE_ROWS>(job, panels, scratch, |weight, x, tile, out| unsafe {
         sums(&mut Operands { weight, x, tile, out });
     });
 }

@@ -1,0 +1,115 @@
+//! A block of 32 values in four registers.
+//!
+//! No closures over registers (`array::map`): they are compiled without the instructions.
+
+#![expect(clippy::needless_range_loop, reason = "indices name registers of a block")]
+
+use std::arch::x86_64::*;
+
+use super::{QuantisedRow, has_codes, refine_above};
+use crate::blocks::BLOCK;
+use crate::sums::sum_of_squares_avx2;
+
+/// Quantises one row, with the bits of the scalar tier.
+///
+/// # Safety
+/// The machine has the instructions named.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn quantise_row(values: &[f32], mut out: QuantisedRow<'_>) {
+    let refine_above = refine_above(sum_of_squares_avx2(values), values.len());
+    for (block, x) in values.chunks_exact(BLOCK).enumerate() {
+        let x = load(x.try_into().expect("a block has its length"));
+        let largest = largest_magnitude(x);
+        if !has_codes(largest) {
+            out.clear(block, largest);
+            continue;
+        }
+        let scaled = scale(x, 127.0 / largest);
+        let codes = round(scaled);
+        let part = block * BLOCK..(block + 1) * BLOCK;
+        let sum = store(codes, &mut out.codes[part.clone()]);
+        let fine_sum = (largest > refine_above)
+            .then(|| store(fine_codes(scaled, codes), &mut out.fine_codes[part]));
+        out.set(block, largest / 127.0, sum, fine_sum);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(x: &[f32; BLOCK]) -> [__m256; 4] {
+    let mut out = [_mm256_setzero_ps(); 4];
+    for i in 0..4 {
+        // SAFETY: a block is four times eight floats.
+        out[i] = unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * i)) };
+    }
+    out
+}
+
+/// max |x|, or a NaN if there is one: the bits of magnitudes order like the magnitudes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn largest_magnitude(x: [__m256; 4]) -> f32 {
+    let magnitude = _mm256_set1_epi32(0x7fff_ffff);
+    let mut most = _mm256_setzero_si256();
+    for i in 0..4 {
+        most = _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(x[i]), magnitude));
+    }
+    let most = _mm_max_epu32(_mm256_castsi256_si128(most), _mm256_extracti128_si256::<1>(most));
+    let most = _mm_max_epu32(most, _mm_unpackhi_epi64(most, most));
+    let most = _mm_max_epu32(most, _mm_shuffle_epi32::<1>(most));
+    f32::from_bits(_mm_cvtsi128_si32(most).cast_unsigned())
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn scale(mut x: [__m256; 4], inverse: f32) -> [__m256; 4] {
+    for i in 0..4 {
+        x[i] = _mm256_mul_ps(x[i], _mm256_set1_ps(inverse));
+    }
+    x
+}
+
+/// Rounds to nearest, ties to even, which is the mode programs run in.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn round(x: [__m256; 4]) -> [__m256i; 4] {
+    let mut out = [_mm256_setzero_si256(); 4];
+    for i in 0..4 {
+        out[i] = _mm256_cvtps_epi32(x[i]);
+    }
+    out
+}
+
+/// What the codes left over, in 256ths of a code step, within -127..=127.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn fine_codes(scaled: [__m256; 4], codes: [__m256i; 4]) -> [__m256i; 4] {
+    let (least, most) = (_mm256_set1_epi32(-127), _mm256_set1_epi32(127));
+    let mut left = scaled;
+    for i in 0..4 {
+        left[i] = _mm256_sub_ps(scaled[i], _mm256_cvtepi32_ps(codes[i]));
+    }
+    let mut out = round(scale(left, 256.0));
+    for i in 0..4 {
+        out[i] = _mm256_min_epi32(most, _mm256_max_epi32(least, out[i]));
+    }
+    out
+}
+
+/// Writes 32 codes and gives their sum.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store(codes: [__m256i; 4], out: &mut [i8]) -> i32 {
+    assert_eq!(out.len(), BLOCK, "a block of codes");
+    // Packing works within the 128-bit lanes; the permutation puts the groups of four in order.
+    let first = _mm256_packs_epi32(codes[0], codes[1]);
+    let second = _mm256_packs_epi32(codes[2], codes[3]);
+    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    let bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(first, second), order);
+    // SAFETY: `out` has 32 bytes.
+    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), bytes) };
+    let sums = _mm256_madd_epi16(_mm256_add_epi16(first, second), _mm256_set1_epi16(1));
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+    let sums = _mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums));
+    _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32::<1>(sums)))
+}
