@@ -6,6 +6,8 @@
 //! chunk it came in, the batch beside it, or the thread.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 
@@ -92,7 +94,7 @@ impl Step<'_> {
         // Tokens of a sequence attend to each other, so all keys are stored before a query runs.
         pool.for_each_range(units.len(), |_, indices| {
             for unit in &units[indices] {
-                (0..kv_heads).for_each(|head| self.store(unit, head, store));
+                (0..kv_heads).for_each(|head| self.store_in_tier(unit, head, store));
             }
         });
         self.share.stored_layer();
@@ -101,12 +103,37 @@ impl Step<'_> {
             let scratch = unsafe { &mut *scratch.get().add(thread) };
             for index in indices {
                 let (unit, head) = (&units[index / kv_heads], index % kv_heads);
-                self.attend(unit, head, store, scratch);
+                self.attend_in_tier(unit, head, store, scratch);
             }
         });
     }
 
+    fn store_in_tier(&self, unit: &Unit<'_>, head: usize, store: SendPtr<u8>) {
+        match self.isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the tier is only chosen where its instructions exist.
+            Isa::Avx2 => unsafe { avx2::store(self, unit, head, store) },
+            _ => self.store(unit, head, store),
+        }
+    }
+
+    fn attend_in_tier(
+        &self,
+        unit: &Unit<'_>,
+        head: usize,
+        store: SendPtr<u8>,
+        scratch: &mut Scratch,
+    ) {
+        match self.isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the tier is only chosen where its instructions exist.
+            Isa::Avx2 => unsafe { avx2::attend(self, unit, head, store, scratch) },
+            _ => self.attend(unit, head, store, scratch),
+        }
+    }
+
     /// Rotates and writes the keys and values of one KV head.
+    #[inline(always)]
     fn store(&self, unit: &Unit<'_>, head: usize, store: SendPtr<u8>) {
         let dim = self.shape.head_dim;
         let mut key = [0.0; HEAD_DIM_MAX];
@@ -130,6 +157,7 @@ impl Step<'_> {
     }
 
     /// Attends for the query heads of one KV head.
+    #[inline(always)]
     fn attend(&self, unit: &Unit<'_>, head: usize, store: SendPtr<u8>, scratch: &mut Scratch) {
         let group = self.heads / self.shape.kv_heads;
         let queries = unit.tokens * group;
@@ -150,6 +178,7 @@ impl Step<'_> {
     }
 
     /// Copies, rotates and scales one query, and turns it as the stored keys are turned.
+    #[inline(always)]
     fn load_query(&self, unit: &Unit<'_>, (head, query): (usize, usize), out: &mut Head) {
         let (dim, group) = (self.shape.head_dim, self.heads / self.shape.kv_heads);
         let token = unit.first + query / group;
@@ -162,6 +191,7 @@ impl Step<'_> {
         kv::turn_query(self.shape.kind, out);
     }
 
+    #[inline(always)]
     fn write_output(
         &self,
         unit: &Unit<'_>,
@@ -183,6 +213,7 @@ impl Step<'_> {
     }
 
     /// Runs the spans of up to six queries and merges them in order.
+    #[inline(always)]
     fn attend_tile(
         &self,
         sequence: &SequenceRows<'_>,
@@ -211,6 +242,7 @@ impl Step<'_> {
         }
     }
 
+    #[inline(always)]
     fn row(&self, row: usize) -> &[f32] {
         let len = (self.heads + 2 * self.shape.kv_heads) * self.shape.head_dim;
         &self.qkv[row * len..(row + 1) * len]
@@ -231,6 +263,7 @@ struct Span<'a> {
 
 /// # Safety
 /// The tiles of `span` hold `count` tokens, and nobody writes them now.
+#[inline(always)]
 unsafe fn span_of_tier(isa: Isa, span: &Span<'_>, scratch: &mut Scratch) {
     // SAFETY: passed on; a tier is only chosen where its instructions exist.
     unsafe {
@@ -301,12 +334,14 @@ impl Scratch {
         }
     }
 
+    #[inline(always)]
     fn begin(&mut self) {
         self.maxima = [f32::NEG_INFINITY; TILE_QUERIES];
         self.sums = [0.0; TILE_QUERIES];
     }
 
     /// Joins the current span, which starts at `start`, to what came before it.
+    #[inline(always)]
     fn merge(&mut self, start: usize, dim: usize) {
         for query in 0..self.count {
             if self.positions[query] < start {

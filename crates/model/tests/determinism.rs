@@ -395,4 +395,20 @@ fn a_step_that_panics_in_one_thread_ends_in_all() {
     });
     let panicked = receiver.recv_timeout(std::time::Duration::from_secs(60));
     assert_eq!(panicked, Ok(true), "the step ends, with the panic");
+
+/// AVX-512 alone has an order of its own for the sums of attention over floats.
+#[test]
+fn logits_have_the_bits_of_the_scalar_tier_without_avx512() {
+    // Few, since the scalar tier is slow.
+    let tokens = &text_tokens()[..9];
+    let logits = |isa| {
+        let mut cpus = [1, 2].map(|threads| Cpu::new(threads, isa));
+        let transformer = transformer(&ROOMY, &mut cpus[1]);
+        let mut sequence = LogitBits { transformer, cpus, tokens: tokens.to_vec() };
+        sequence.chunked(2, &[7, 8, 9], &[0])
+    };
+    let scalar = logits(Isa::Scalar);
+    for isa in Isa::all_available().filter(|isa| !matches!(isa, Isa::Avx512 | Isa::Scalar)) {
+        assert!(logits(isa) == scalar, "{isa}");
+    }
 }

@@ -136,6 +136,7 @@ fn round_f16(value: f32) -> f16 {
 }
 
 /// Turns a query as keys of this type are turned when they are stored.
+#[inline(always)]
 pub(crate) fn turn_query(kind: KvType, query: &mut [f32]) {
     match kind {
         KvType::Bf16 | KvType::F16 | KvType::F32 => {}
@@ -148,6 +149,7 @@ pub(crate) fn turn_query(kind: KvType, query: &mut [f32]) {
 /// # Safety
 /// `tile` points to a tile of this type and of `key.len()` dimensions, `slot` is below
 /// [`TILE_TOKENS`], `value` is as long as `key`, and no other thread uses this slot.
+#[inline(always)]
 pub(crate) unsafe fn store(
     kind: KvType,
     tile: *mut u8,
@@ -170,6 +172,7 @@ pub(crate) unsafe fn store(
 
 /// # Safety
 /// As for [`store`].
+#[inline(always)]
 unsafe fn store_codes(tile: *mut u8, slot: usize, (key, value): (&[f32], &[f32])) {
     let [key_scale, value_scale] = [key, value].map(|values| Scale::of(values, CODE8_MAX));
     let code = |scale: Scale| move |x| Code((scale.code(x) + 128) as u8);
