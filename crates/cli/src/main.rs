@@ -16,6 +16,7 @@ mod bench;
 mod generate;
 mod pull;
 mod check;
+mod roofline;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,14 @@ enum Command {
     Pull(pull::PullArgs),
     /// Read a model file's header, tokenizer and chat template, and say what is there or wrong.
     Check(check::CheckArgs),
+    /// Measure what this machine can do, the model's ceilings on it, and what share is reached.
+    ///
+    /// A step must read the weights and the keys and values of its sequences from memory, and it
+    /// must multiply: the slower of the two is its ceiling. The model is then run alone, without
+    /// scheduler, sampling and HTTP, so the distance from there to what `millrace bench` shows is
+    /// theirs. The report is Markdown on stdout, to be pasted as it is; progress is on stderr. It
+    /// takes about twenty seconds: keep the machine free meanwhile.
+    Roofline(roofline::RooflineArgs),
 }
 
 /// No command at all is answered with the help page.
@@ -64,6 +73,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args),
         Command::Pull(args) => pull::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Roofline(args) => roofline::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("millrace: {}", errors::line(&error));

@@ -1,12 +1,11 @@
-//! Products by kind, rows and shape:
-//! `cargo bench -p kernels --bench products -- [KIND] [--isa TIER]`.
+//! Products by kind, rows and shape: `cargo bench -p kernels --bench products [KIND]`.
 //!
 //! One thread, weights hot where they fit the caches. Prints the best of many runs, since a shared
 //! machine only ever adds time: multiply-adds per nanosecond and per cycle, and weight bytes per
 //! nanosecond. The clock comes from a chain of dependent additions, one per cycle.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use half::f16;
 use kernels::blocks::BlockKind;
@@ -14,15 +13,16 @@ use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::matmul::matmul;
 use kernels::pack::PackedMatrix;
+use kernels::probe::clock_ghz;
 use kernels::quantise::Activations;
 
 const SHAPES: [(usize, usize); 3] = [(1536, 576), (576, 1536), (16384, 576)];
 const ROWS: [usize; 7] = [1, 2, 4, 6, 8, 16, 64];
 
 fn main() {
-    let (only, isa) = arguments();
-    let gigahertz = clock();
-    println!("clock {gigahertz:.2} GHz, tier {isa}");
+    let only = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
+    let gigahertz = clock_ghz(Duration::from_millis(200)).best;
+    println!("clock {gigahertz:.2} GHz, tier {}", Isa::detect());
     println!("kind   outputs inputs  rows  MAC/ns  MAC/cycle   GB/s");
     for kind in BlockKind::ALL {
         if only.as_ref().is_some_and(|only| !format!("{kind:?}").eq_ignore_ascii_case(only)) {
@@ -30,33 +30,14 @@ fn main() {
         }
         for (n, k) in SHAPES {
             for rows in ROWS {
-                measure((kind, isa), (n, k), rows, gigahertz);
+                measure(kind, (n, k), rows, gigahertz);
             }
         }
     }
 }
 
-/// The kind to measure, if one is named, and the tier to measure it in.
-fn arguments() -> (Option<String>, Isa) {
-    let mut only = None;
-    let mut isa = Isa::detect();
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--isa" => {
-                let tier = arguments.next().expect("--isa is followed by a tier");
-                isa = tier.parse().expect("a tier that is known");
-            }
-            // What cargo adds.
-            "--bench" => {}
-            _ => only = Some(argument),
-        }
-    }
-    (only, isa)
-}
-
-fn measure((kind, isa): (BlockKind, Isa), (n, k): (usize, usize), rows: usize, gigahertz: f64) {
-    let mut cpu = Cpu::new(1, isa);
+fn measure(kind: BlockKind, (n, k): (usize, usize), rows: usize, gigahertz: f64) {
+    let mut cpu = Cpu::new(1, Isa::detect());
     let weight = PackedMatrix::pack(&mut cpu.pool, kind, (n, k), &tensor(kind, n * k));
     let mut x = Activations::new(rows, k).with_floats(true);
     x.quantise(&mut cpu, &values(rows * k));
@@ -79,27 +60,6 @@ fn measure((kind, isa): (BlockKind, Isa), (n, k): (usize, usize), rows: usize, g
         rate / gigahertz,
         weight.bytes() as f64 / best
     );
-}
-
-/// Cycles per nanosecond: a chain of rotations and additions, each waiting for the one before.
-fn clock() -> f64 {
-    const STEPS: u64 = 20_000_000;
-    let nanos = (0..10)
-        .map(|_| {
-            let start = Instant::now();
-            let mut x = black_box(1_u64);
-            for _ in 0..STEPS / 16 {
-                for _ in 0..16 {
-                    // Two cycles: one to rotate, one to add.
-                    x = x.rotate_left(13).wrapping_add(0x9e37_79b9);
-                }
-            }
-            black_box(x);
-            start.elapsed().as_nanos()
-        })
-        .min()
-        .expect("there are runs");
-    2.0 * STEPS as f64 / nanos as f64
 }
 
 /// Values with a bell-like distribution.

@@ -10,6 +10,7 @@
 //! quantised ([`quantise::Activations`]), and multiplied ([`matmul`]); their queries and keys are
 //! rotated ([`rope`]), keys and values written into pages ([`kv::KvCache`]) and attended over
 //! ([`attention`]).
+//! Beside that way stands [`probe`], which measures what the machine could do at most.
 //!
 //! **A row's result never depends on the batch, on how a prompt is cut into chunks, or on the
 //! number of threads.** Integer dot products are exact, and every float sum has one order that
@@ -35,3 +36,4 @@ pub mod kv;
 pub mod share;
 pub mod matmul;
 pub mod attention;
+pub mod probe;

@@ -395,6 +395,7 @@ fn a_step_that_panics_in_one_thread_ends_in_all() {
     });
     let panicked = receiver.recv_timeout(std::time::Duration::from_secs(60));
     assert_eq!(panicked, Ok(true), "the step ends, with the panic");
+}
 
 /// AVX-512 alone has an order of its own for the sums of attention over floats.
 #[test]

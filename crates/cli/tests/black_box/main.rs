@@ -12,3 +12,4 @@ mod models;
 mod answers;
 mod endings;
 mod load_test;
+mod roofline;

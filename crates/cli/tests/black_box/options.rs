@@ -23,6 +23,7 @@ fn every_option_has_a_help_text() {
         ("generate", ["--max-tokens", "--temperature", "--threads"]),
         ("pull", ["--help", "--version", "[NAME]"]),
         ("check", ["--help", "--version", "[MODEL]"]),
+        ("roofline", ["--model", "--context", "--threads"]),
     ] {
         let ended = millrace([command, "--help"]);
         let page = ended.output();

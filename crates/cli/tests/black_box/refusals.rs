@@ -25,7 +25,7 @@ fn models_that_are_not_there_are_refused_by_name() {
         ("no/such.gguf", ["no/such.gguf", "No such file"]),
         ("dummy:nonsense", ["`nonsense`", "tiny"]),
     ] {
-        for command in ["serve", "bench"] {
+        for command in ["serve", "bench", "roofline"] {
             assert_refused(&[command, "--model", model], &parts);
         }
         assert_refused(&["generate", "hello", "--model", model], &parts);
@@ -110,10 +110,22 @@ fn load_tests_that_cannot_begin_are_refused() {
 }
 
 #[test]
+fn measurements_that_cannot_be_made_are_refused() {
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--context", "512"], &["--context", "512", "next token"]),
+        (&["--context", "0"], &["--context", "'0'"]),
+        (&["--isa", "abacus"], &["--isa", "abacus", "scalar"]),
+    ];
+    for (options, parts) in cases {
+        assert_refused(&[&["roofline", "--model", "dummy:tiny"], *options].concat(), parts);
+    }
+}
+
+#[test]
 fn no_command_at_all_is_answered_with_the_commands_there_are() {
     let ended = millrace([]);
     assert_eq!(ended.code(), Some(2));
-    for command in ["serve", "bench", "generate", "pull", "check"] {
+    for command in ["serve", "bench", "generate", "pull", "check", "roofline"] {
         assert!(ended.stderr.contains(&format!("\n  {command} ")), "{}", ended.stderr);
     }
 }
