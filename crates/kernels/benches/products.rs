@@ -1,77 +1,141 @@
-//! Products by kind, rows and shape: `cargo bench -p kernels --bench products [KIND]`.
+//! Products by kind of weight, place and rows:
+//! `cargo bench -p kernels --bench products -- [KIND] [hot|cold] [ROWS] [--isa TIER]`, about half a
+//! minute; words narrow it, such as `q4_1 cold 1 16`.
 //!
-//! One thread, weights hot where they fit the caches. Prints the best of many runs, since a shared
-//! machine only ever adds time: multiply-adds per nanosecond and per cycle, and weight bytes per
-//! nanosecond. The clock comes from a chain of dependent additions, one per cycle.
+//! - `hot`: one thread and one matrix again and again, of so many outputs that it fills a part of an
+//!   L2 cache; inputs as those of the default model.
+//! - `cold`: a walk over matrices of 256 MiB in all, so that each comes from memory, with one thread
+//!   and with all that share each product.
+//!
+//! A run takes a fraction of a millisecond. All figures are of the best run, since a shared machine
+//! only ever adds time; a median far above it says that the machine was busy. Multiply-adds are
+//! compared with the peak of the instruction (int8 for quantised weights, f32 for float ones), bytes
+//! of weights with the L2 cache's (hot) or the memory's (cold): the greater share is nearer to what
+//! bounds the product. With many rows the bytes count once per product, though they are read again
+//! for every few rows. No block of these activations is refined; in a model a tenth to a fifth is.
+
+mod setting;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 use half::f16;
 use kernels::blocks::BlockKind;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::matmul::matmul;
-use kernels::pack::PackedMatrix;
-use kernels::probe::clock_ghz;
+use kernels::pack::{PANEL_ROWS, PackedMatrix};
+use kernels::pool::Pool;
+use kernels::probe::{self, Arithmetic, Measured};
 use kernels::quantise::Activations;
 
-const SHAPES: [(usize, usize); 3] = [(1536, 576), (576, 1536), (16384, 576)];
+use setting::{Arguments, COLD_BYTES, Peaks, TIME, values};
+
+/// Where the weights are when a product begins.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Hot,
+    Cold,
+}
+
+/// Inputs of hot products.
+const INPUTS: [usize; 2] = [576, 1536];
+/// Outputs and inputs of cold products.
+const COLD_SHAPE: (usize, usize) = (1536, 576);
 const ROWS: [usize; 7] = [1, 2, 4, 6, 8, 16, 64];
+/// Bytes of a hot matrix at most: what is left of the smallest L2 caches is for the activations.
+const HOT_BYTES: usize = 320 << 10;
+/// Multiply-adds of a run, about.
+const WORK: usize = 20_000_000;
 
 fn main() {
-    let only = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
-    let gigahertz = clock_ghz(Duration::from_millis(200)).best;
-    println!("clock {gigahertz:.2} GHz, tier {}", Isa::detect());
-    println!("kind   outputs inputs  rows  MAC/ns  MAC/cycle   GB/s");
-    for kind in BlockKind::ALL {
-        if only.as_ref().is_some_and(|only| !format!("{kind:?}").eq_ignore_ascii_case(only)) {
-            continue;
-        }
-        for (n, k) in SHAPES {
-            for rows in ROWS {
-                measure(kind, (n, k), rows, gigahertz);
+    let mut arguments = Arguments::read();
+    let kinds = arguments.choose(&BlockKind::ALL);
+    let places = arguments.choose(&[Place::Hot, Place::Cold]);
+    let rows = arguments.choose(&ROWS);
+    arguments.check();
+    let isa = arguments.isa();
+    let peaks = Peaks::measure(isa);
+    println!("\nkind place outputs inputs rows threads  {}", Peaks::HEAD);
+    for kind in kinds {
+        for place in &places {
+            match place {
+                Place::Hot => hot(kind, &rows, (isa, &peaks[0])),
+                Place::Cold => cold(kind, &rows, (isa, &peaks)),
             }
         }
     }
 }
 
-fn measure(kind: BlockKind, (n, k): (usize, usize), rows: usize, gigahertz: f64) {
-    let mut cpu = Cpu::new(1, Isa::detect());
-    let weight = PackedMatrix::pack(&mut cpu.pool, kind, (n, k), &tensor(kind, n * k));
-    let mut x = Activations::new(rows, k).with_floats(true);
-    x.quantise(&mut cpu, &values(rows * k));
-    let mut out = vec![0.0; rows * n];
-    let work = rows * n * k;
-    let repeats = (20_000_000 / work).max(1);
-    let best = (0..60)
-        .map(|_| {
-            let start = Instant::now();
-            for _ in 0..repeats {
-                matmul(&mut cpu, &x, &[&weight], black_box(&mut out));
-            }
-            start.elapsed().as_nanos() as f64 / repeats as f64
-        })
-        .fold(f64::INFINITY, f64::min);
-    let rate = work as f64 / best;
-    println!(
-        "{:<6} {n:>7} {k:>6} {rows:>5} {rate:>7.1} {:>10.1} {:>6.1}",
-        format!("{kind:?}"),
-        rate / gigahertz,
-        weight.bytes() as f64 / best
-    );
+fn hot(kind: BlockKind, rows: &[usize], (isa, peaks): (Isa, &Peaks)) {
+    let mut cpu = Cpu::new(1, isa);
+    // Whole groups of four panels, as products share them out.
+    let group = 4 * PANEL_ROWS;
+    for inputs in INPUTS {
+        let outputs = (HOT_BYTES / kind.bytes_of(inputs) / group).max(1) * group;
+        let weight = pack(&mut cpu.pool, kind, (outputs, inputs), 1);
+        for &rows in rows {
+            measure(&mut cpu, (rows, &weight), (Place::Hot, peaks));
+        }
+    }
 }
 
-/// Values with a bell-like distribution.
-fn values(count: usize) -> Vec<f32> {
-    let mut state = 7_u64;
-    let mut uniform = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 40) as f32 / 16_777_216.0 - 0.5
+fn cold(kind: BlockKind, rows: &[usize], (isa, peaks): (Isa, &[Peaks])) {
+    let (outputs, inputs) = COLD_SHAPE;
+    let count = COLD_BYTES.div_ceil(kind.bytes_of(outputs * inputs));
+    let mut pool = Pool::new(peaks[peaks.len() - 1].threads);
+    let weights = pack(&mut pool, kind, COLD_SHAPE, count);
+    for peaks in peaks {
+        let mut cpu = Cpu::new(peaks.threads, isa);
+        for &rows in rows {
+            measure(&mut cpu, (rows, &weights), (Place::Cold, peaks));
+        }
+    }
+}
+
+/// So many matrices of one shape, all of the same numbers.
+fn pack(
+    pool: &mut Pool,
+    kind: BlockKind,
+    (outputs, inputs): (usize, usize),
+    count: usize,
+) -> Vec<PackedMatrix> {
+    let tensor = tensor(kind, outputs * inputs);
+    (0..count).map(|_| PackedMatrix::pack(pool, kind, (outputs, inputs), &tensor)).collect()
+}
+
+/// Multiplies `rows` rows with one of `weights` after the other, and prints what is reached.
+fn measure(
+    cpu: &mut Cpu,
+    (rows, weights): (usize, &[PackedMatrix]),
+    (place, peaks): (Place, &Peaks),
+) {
+    let (kind, outputs, inputs) = (weights[0].kind(), weights[0].rows(), weights[0].cols());
+    let mut x = Activations::new(rows, inputs).with_floats(true);
+    x.quantise(cpu, &values(rows * inputs));
+    let mut out = vec![0.0; rows * outputs];
+    let work = rows * outputs * inputs;
+    let repeats = (WORK / work).max(1);
+    let mut next = 0;
+    let run = || {
+        for _ in 0..repeats {
+            matmul(cpu, &x, &[&weights[next]], black_box(&mut out));
+            next = (next + 1) % weights.len();
+        }
     };
-    (0..count).map(|_| (0..4).map(|_| uniform()).sum()).collect()
+    let Measured { best, median } = probe::time(TIME, run);
+    let each = Measured { best: best / repeats as f64, median: median / repeats as f64 };
+    let arithmetic = if kind.is_quantised() { Arithmetic::Int8 } else { Arithmetic::F32 };
+    let (name, read_peak) = match place {
+        Place::Hot => ("hot", peaks.l2),
+        Place::Cold => ("cold", peaks.dram),
+    };
+    let bytes = weights[0].bytes() as f64;
+    let columns = peaks.columns(each, (work as f64, arithmetic), (bytes, Some(read_peak)));
+    let (kind, threads) = (format!("{kind:?}"), peaks.threads);
+    println!("{kind:<5}{name:<5}{outputs:>8}{inputs:>7}{rows:>5}{threads:>8}  {columns}");
 }
 
+/// A tensor as a file stores it: random codes with moderate scales.
 fn tensor(kind: BlockKind, values: usize) -> Vec<u8> {
     let mut state = 3_u32;
     let mut bytes: Vec<u8> = (0..kind.bytes_of(values))

@@ -202,7 +202,7 @@ fn wait_until(is_so: &dyn Fn() -> bool) {
 }
 
 /// Times runs for so long, one at least, after one that is not counted.
-fn time(duration: Duration, mut run: impl FnMut()) -> Measured {
+pub fn time(duration: Duration, mut run: impl FnMut()) -> Measured {
     run();
     let mut nanos = Vec::new();
     let begin = Instant::now();
