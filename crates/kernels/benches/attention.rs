@@ -1,5 +1,5 @@
 //! Attention by case and type of keys and values:
-//! `cargo bench -p kernels --bench attention -- [hot|cold|prompt] [bf16|f32] [1|16|64] [--isa TIER]`,
+//! `cargo bench -p kernels --bench attention -- [hot|cold|prompt] [bf16|f16|int8|f32] [1|16|64] [--isa TIER]`,
 //! about twenty seconds; words narrow it, such as `cold bf16 64`.
 //!
 //! - `hot`: one sequence, one new token, one thread; keys and values stay in its L2 cache.
@@ -32,7 +32,7 @@ use setting::{Arguments, COLD_BYTES, Peaks, TIME, values};
 type Heads = (usize, usize, usize);
 
 const HEADS: [Heads; 2] = [(9, 3, 64), (32, 8, 128)];
-const KV_TYPES: [KvType; 2] = [KvType::Bf16, KvType::F32];
+const KV_TYPES: [KvType; 4] = [KvType::Bf16, KvType::F16, KvType::Int8, KvType::F32];
 /// Tokens of a hot sequence, with the new one.
 const HOT_TOKENS: [usize; 3] = [64, 256, 512];
 /// Bytes of hot keys and values at most; sequences with more are left out.
@@ -94,7 +94,7 @@ fn cold((heads, kind): (Heads, KvType), counts: &[usize], (isa, peaks): (Isa, &[
     let most = counts.iter().copied().max().expect("there are some");
     let all = Cpu::new(peaks[peaks.len() - 1].threads, isa);
     let (_, kv_heads, dim) = heads;
-    let bytes = COLD_TOKENS * 2 * kv_heads * dim * kind.bytes();
+    let bytes = COLD_TOKENS / TILE_TOKENS * kv_heads * kind.tile_bytes(dim);
     let sequences = COLD_BYTES.div_ceil(bytes).max(most);
     let mut layer = Layer::new((heads, kind), (sequences, COLD_TOKENS), (sequences, all));
     layer.fill(COLD_TOKENS);
@@ -214,7 +214,11 @@ impl Layer {
         let work = (2 * seen * query_heads * head_dim) as f64;
         let cycles = runs.best * peaks.gigahertz * threads as f64 / (seen * query_heads) as f64;
         let bytes = (sequences * (position + rows) * self.token_bytes()) as f64;
-        let arithmetic = if kind == KvType::F32 { Arithmetic::F32 } else { Arithmetic::Bf16 };
+        let arithmetic = match kind {
+            KvType::Bf16 => Arithmetic::Bf16,
+            KvType::Int8 => Arithmetic::Int8,
+            KvType::F16 | KvType::F32 => Arithmetic::F32,
+        };
         let columns = peaks.columns(runs, (work, arithmetic), (bytes, read_peak));
         let (kind, tokens) = (format!("{kind:?}").to_lowercase(), position + rows);
         let heads = format!("{query_heads}/{kv_heads}/{head_dim}");

@@ -33,7 +33,7 @@ impl KvType {
     pub const OFFERED: [KvType; 3] = [KvType::Bf16, KvType::F16, KvType::Int8];
 
     /// Bytes of one head's keys and values in one tile.
-    pub(crate) const fn tile_bytes(self, head_dim: usize) -> usize {
+    pub const fn tile_bytes(self, head_dim: usize) -> usize {
         let numbers = 2 * TILE_TOKENS * head_dim;
         match self {
             KvType::Bf16 | KvType::F16 => 2 * numbers,

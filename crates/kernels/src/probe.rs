@@ -5,6 +5,8 @@
 //! Runs are short, about a millisecond, so that some of them are not interrupted.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 
 use std::hint::black_box;
@@ -27,6 +29,9 @@ const HOT_BYTES: usize = 256 << 10;
 const HOT_READS: usize = 32;
 /// Chunks per thread of one run, so that a thread that comes late does less.
 const CHUNKS_PER_THREAD: usize = 4;
+/// Chains of instructions: at two per cycle, of which each takes up to 6, 12 are under way at once.
+/// (With more the 16 registers of AVX2 would not do.)
+const CHAINS: usize = 12;
 /// Instructions of one chain in one chunk: with all chains about 0.2 ms.
 const ROUNDS: usize = 50_000;
 /// Regions of one run.
@@ -72,21 +77,16 @@ impl Arithmetic {
     /// All of them.
     pub const ALL: [Arithmetic; 3] = [Arithmetic::Int8, Arithmetic::Bf16, Arithmetic::F32];
 
-    /// The instruction that the fast tier multiplies and adds with.
-    pub const fn instruction(self) -> &'static str {
-        match self {
-            Arithmetic::Int8 => "VPDPBUSD",
-            Arithmetic::Bf16 => "VDPBF16PS",
-            Arithmetic::F32 => "VFMADD",
-        }
-    }
-
-    /// Multiply-adds of one such instruction on 512 bits.
-    const fn per_instruction(self) -> usize {
-        match self {
-            Arithmetic::Int8 => 64,
-            Arithmetic::Bf16 => 32,
-            Arithmetic::F32 => 16,
+    /// The instruction that a tier multiplies with, and its multiply-adds; none where the tier has
+    /// no such instruction.
+    pub const fn instruction(self, isa: Isa) -> Option<(&'static str, usize)> {
+        match (isa, self) {
+            (Isa::Scalar, _) | (Isa::Avx2, Arithmetic::Bf16) => None,
+            (Isa::Avx2, Arithmetic::Int8) => Some(("VPMADDUBSW", 32)),
+            (Isa::Avx2, Arithmetic::F32) => Some(("VFMADD", 8)),
+            (Isa::Avx512, Arithmetic::Int8) => Some(("VPDPBUSD", 64)),
+            (Isa::Avx512, Arithmetic::Bf16) => Some(("VDPBF16PS", 32)),
+            (Isa::Avx512, Arithmetic::F32) => Some(("VFMADD", 16)),
         }
     }
 }
@@ -114,23 +114,30 @@ pub fn multiply_adds_per_ns(
     kind: Arithmetic,
     duration: Duration,
 ) -> Option<Measured> {
-    match cpu.isa() {
-        Isa::Scalar => None,
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => {
-            let chunks = CHUNKS_PER_THREAD * cpu.pool.threads();
-            let run = || {
-                cpu.pool.for_each_chunk(chunks, |_, _| {
-                    // SAFETY: a `Cpu` of this tier is only made where its instructions exist.
-                    unsafe { avx512::multiply_adds(kind, ROUNDS) }
-                });
-            };
-            let instructions = chunks * ROUNDS * avx512::CHAINS;
-            Some(time(duration, run).rate((instructions * kind.per_instruction()) as f64))
+    let isa = cpu.isa();
+    let (_, multiply_adds) = kind.instruction(isa)?;
+    let chunks = CHUNKS_PER_THREAD * cpu.pool.threads();
+    let run = || cpu.pool.for_each_chunk(chunks, |_, _| run_chains(isa, kind));
+    Some(time(duration, run).rate((chunks * ROUNDS * CHAINS * multiply_adds) as f64))
+}
+
+/// `ROUNDS` instructions of each of `CHAINS` chains that do not wait for each other.
+#[cfg(target_arch = "x86_64")]
+fn run_chains(isa: Isa, kind: Arithmetic) {
+    // SAFETY: the tier of a `Cpu`, which is only made where its instructions exist.
+    unsafe {
+        match (isa, kind) {
+            (Isa::Avx2, Arithmetic::Int8) => avx2::int8(ROUNDS),
+            (Isa::Avx2, Arithmetic::F32) => avx2::f32(ROUNDS),
+            (Isa::Avx512, _) => avx512::multiply_adds(kind, ROUNDS),
+            (Isa::Scalar | Isa::Avx2, _) => unreachable!("{isa} has no instruction for {kind:?}"),
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx512 => unreachable!("the tier is not available here"),
     }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn run_chains(isa: Isa, _: Arithmetic) {
+    unreachable!("{isa} is not available here");
 }
 
 /// A buffer of `bytes`, rounded up to whole mebibytes, that lies in memory: every page was written.
@@ -251,7 +258,7 @@ mod tests {
 
     #[test]
     fn every_tier_and_number_of_threads_can_be_measured() {
-        for isa in [Isa::Scalar, Isa::detect()] {
+        for isa in Isa::all_available() {
             for threads in [1, 3] {
                 let mut cpu = Cpu::new(threads, isa);
                 let buffer = committed(&mut cpu, 3 * READ_CHUNK_BYTES - 5);
@@ -265,7 +272,7 @@ mod tests {
                 ];
                 for kind in Arithmetic::ALL {
                     let peak = multiply_adds_per_ns(&mut cpu, kind, once);
-                    assert_eq!(peak.is_some(), isa != Isa::Scalar);
+                    assert_eq!(peak.is_some(), kind.instruction(isa).is_some());
                     figures.extend(peak);
                 }
                 for Measured { best, median } in figures {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kernels::blocks::{BLOCK, BlockKind};
-use kernels::kv::KvType;
+use kernels::kv::{KvType, TILE_TOKENS};
 use model::file::ModelFile;
 
 /// How keys and values are stored, as `serve` does it.
@@ -71,7 +71,10 @@ impl Demand {
             head: Products::default(),
             // Once for the score, once for the value.
             pair: (2 * config.layer_count * config.query_size()) as f64,
-            kv_bytes: (2 * config.layer_count * config.kv_size() * KV_TYPE.bytes()) as f64,
+            kv_bytes: (config.layer_count
+                * config.kv_head_count
+                * KV_TYPE.tile_bytes(config.head_dim)) as f64
+                / TILE_TOKENS as f64,
         };
         for tensor in file.tensors() {
             let is_head = tensor.name == head_name;

@@ -27,8 +27,8 @@ impl Peaks {
     /// How many times faster all threads multiply and add bytes than one; none without
     /// instructions for it or with one thread.
     pub(super) fn speed_up(&self) -> Option<f64> {
-        let kind = arithmetic_name(Arithmetic::Int8);
-        let of_kind = self.rows.iter().filter(|row| row.what.starts_with(&kind));
+        let kind = name_of(Arithmetic::Int8);
+        let of_kind = self.rows.iter().filter(|row| row.what.starts_with(kind));
         let bests: Vec<f64> = of_kind.filter_map(|row| Some(row.figure?.best)).collect();
         let [one, all] = bests[..] else { return None };
         Some(all / one)
@@ -59,7 +59,8 @@ pub(super) fn measure(threads: usize, isa: Isa) -> Peaks {
     push("clock, GHz", 1, Some(probe::clock_ghz(TIME)));
     let both = if threads == 1 { vec![1] } else { vec![1, threads] };
     let arithmetic = Arithmetic::ALL.map(|kind| {
-        let what = format!("{}, GMAC/s", arithmetic_name(kind));
+        let instruction = kind.instruction(isa).map(|(name, _)| format!(" ({name})"));
+        let what = format!("{}{}, GMAC/s", name_of(kind), instruction.unwrap_or_default());
         let each = both.iter().map(|&threads| {
             let mut cpu = Cpu::new(threads, isa);
             push(&what, threads, probe::multiply_adds_per_ns(&mut cpu, kind, TIME))
@@ -81,17 +82,17 @@ pub(super) fn measure(threads: usize, isa: Isa) -> Peaks {
     let region = probe::region_ns(&mut Cpu::new(threads, isa).pool, TIME);
     push("parallel region that all threads join, ns", threads, Some(region));
     let [int8, bf16, f32] = arithmetic;
-    let arithmetic = int8.zip(bf16).zip(f32).map(|((int8, bf16), f32)| [int8, bf16, f32]);
+    // Without an instruction for bf16 attention multiplies in f32.
+    let arithmetic = int8.zip(bf16.or(f32)).zip(f32).map(|((int8, bf16), f32)| [int8, bf16, f32]);
     Peaks { rows, rates: Rates { memory, arithmetic } }
 }
 
-fn arithmetic_name(kind: Arithmetic) -> String {
-    let name = match kind {
+fn name_of(kind: Arithmetic) -> &'static str {
+    match kind {
         Arithmetic::Int8 => "int8",
         Arithmetic::Bf16 => "bf16",
         Arithmetic::F32 => "f32",
-    };
-    format!("{name} ({})", kind.instruction())
+    }
 }
 
 /// 1, 2, 4, … and `threads` itself.

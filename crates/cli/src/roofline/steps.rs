@@ -92,7 +92,8 @@ impl Steps {
     /// context stay 0; a step takes the same time whatever they are.
     pub(super) fn fill(&mut self, counts: impl IntoIterator<Item = usize>) {
         // A key has numbers all over its tile, the values of so many tokens lie within a page.
-        let token_bytes = self.transformer.config().head_dim * KV_TYPE.bytes();
+        let tile_bytes = KV_TYPE.tile_bytes(self.transformer.config().head_dim);
+        let token_bytes = tile_bytes / (2 * TILE_TOKENS);
         let stride = (PAGE_BYTES / token_bytes).clamp(1, TILE_TOKENS);
         let begin = Instant::now();
         for count in counts {

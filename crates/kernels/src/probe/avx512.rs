@@ -3,10 +3,8 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-use super::Arithmetic;
+use super::{Arithmetic, CHAINS};
 
-/// Chains: at two instructions per cycle, of which each takes up to 6, 12 are under way at once.
-pub(super) const CHAINS: usize = 16;
 /// Cache lines that are loaded side by side.
 const LINES: usize = 8;
 const LINE_BYTES: usize = 64;
