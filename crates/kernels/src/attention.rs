@@ -79,6 +79,14 @@ struct Unit<'a> {
     tokens: usize,
 }
 
+/// A unit's queries of the heads that share one head of keys and values.
+#[derive(Clone, Copy)]
+struct Visit<'a> {
+    unit: &'a Unit<'a>,
+    /// Of the keys and values.
+    head: usize,
+}
+
 impl Step<'_> {
     fn run(&self, pool: &mut Pool, store: SendPtr<u8>, scratch: SendPtr<Scratch>) {
         let kv_heads = self.shape.kv_heads;
@@ -101,9 +109,11 @@ impl Step<'_> {
         pool.for_each_range(units.len() * kv_heads, |thread, indices| {
             // SAFETY: there is one scratch per thread, and a thread runs one range at a time.
             let scratch = unsafe { &mut *scratch.get().add(thread) };
-            for index in indices {
-                let (unit, head) = (&units[index / kv_heads], index % kv_heads);
-                self.attend_in_tier(unit, head, store, scratch);
+            for index in indices.clone() {
+                let visit =
+                    |index: usize| Visit { unit: &units[index / kv_heads], head: index % kv_heads };
+                let next = (index + 1 < indices.end).then(|| visit(index + 1));
+                self.attend_in_tier(visit(index), next, store, scratch);
             }
         });
     }
@@ -119,16 +129,16 @@ impl Step<'_> {
 
     fn attend_in_tier(
         &self,
-        unit: &Unit<'_>,
-        head: usize,
+        visit: Visit<'_>,
+        next: Option<Visit<'_>>,
         store: SendPtr<u8>,
         scratch: &mut Scratch,
     ) {
         match self.isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the tier is only chosen where its instructions exist.
-            Isa::Avx2 => unsafe { avx2::attend(self, unit, head, store, scratch) },
-            _ => self.attend(unit, head, store, scratch),
+            Isa::Avx2 => unsafe { avx2::attend(self, visit, next, store, scratch) },
+            _ => self.attend(visit, next, store, scratch),
         }
     }
 
@@ -156,9 +166,16 @@ impl Step<'_> {
         }
     }
 
-    /// Attends for the query heads of one KV head.
+    /// Attends for the query heads of one KV head; the first keys of `next` are asked for meanwhile.
     #[inline(always)]
-    fn attend(&self, unit: &Unit<'_>, head: usize, store: SendPtr<u8>, scratch: &mut Scratch) {
+    fn attend(
+        &self,
+        visit: Visit<'_>,
+        next: Option<Visit<'_>>,
+        store: SendPtr<u8>,
+        scratch: &mut Scratch,
+    ) {
+        let Visit { unit, head } = visit;
         let group = self.heads / self.shape.kv_heads;
         let queries = unit.tokens * group;
         let tiles = queries.div_ceil(TILE_QUERIES);
@@ -170,7 +187,8 @@ impl Step<'_> {
                 scratch.positions[slot] = position(query);
                 self.load_query(unit, (head, query), &mut scratch.queries[slot]);
             }
-            self.attend_tile(unit.sequence, head, store, scratch);
+            let next = if tile + 1 < tiles { Some(visit) } else { next };
+            self.attend_tile(visit, next, store, scratch);
             for (slot, query) in (first..end).enumerate() {
                 self.write_output(unit, (head, query), scratch, slot);
             }
@@ -216,8 +234,8 @@ impl Step<'_> {
     #[inline(always)]
     fn attend_tile(
         &self,
-        sequence: &SequenceRows<'_>,
-        head: usize,
+        visit: Visit<'_>,
+        next: Option<Visit<'_>>,
         store: SendPtr<u8>,
         scratch: &mut Scratch,
     ) {
@@ -225,21 +243,37 @@ impl Step<'_> {
         let tokens = last + 1;
         let dim = self.shape.head_dim;
         scratch.begin();
-        for span in 0..tokens.div_ceil(SPAN) {
+        let spans = tokens.div_ceil(SPAN);
+        for span in 0..spans {
             let start = span * SPAN;
             let count = SPAN.min(tokens - start);
-            let mut tiles = [std::ptr::null(); SPAN_TILES];
-            for (i, tile) in tiles[..count.div_ceil(TILE_TOKENS)].iter_mut().enumerate() {
-                let number = self.shape.tile_of(sequence.blocks, start + i * TILE_TOKENS);
-                let at = self.shape.tile_start(self.layer, number, head);
-                // SAFETY: `tile_of` checked the block, so the tile lies in the store.
-                *tile = unsafe { store.get().add(at) }.cast_const();
-            }
-            let span = Span { tiles: &tiles, start, count, dim, kind: self.shape.kind };
+            let tiles = self.tiles(visit, start, store);
+            let ahead = if span + 1 < spans {
+                self.tiles(visit, start + SPAN, store)
+            } else {
+                next.map_or([std::ptr::null(); SPAN_TILES], |next| self.tiles(next, 0, store))
+            };
+            let span =
+                Span { tiles: &tiles, ahead: &ahead, start, count, dim, kind: self.shape.kind };
             // SAFETY: the tiles hold keys and values of `count` tokens at least, written before.
             unsafe { span_of_tier(self.isa, &span, scratch) };
             scratch.merge(start, dim);
         }
+    }
+
+    /// The tiles of the span that begins at `start`, as far as the unit sees it.
+    #[inline(always)]
+    fn tiles(&self, visit: Visit<'_>, start: usize, store: SendPtr<u8>) -> SpanTiles {
+        let Visit { unit, head } = visit;
+        let tokens = unit.sequence.position + unit.first + unit.tokens;
+        let mut tiles = [std::ptr::null(); SPAN_TILES];
+        for (tile, position) in tiles.iter_mut().zip((start..tokens).step_by(TILE_TOKENS)) {
+            let number = self.shape.tile_of(unit.sequence.blocks, position);
+            let at = self.shape.tile_start(self.layer, number, head);
+            // SAFETY: `tile_of` checked the block, so the tile lies in the store.
+            *tile = unsafe { store.get().add(at) }.cast_const();
+        }
+        tiles
     }
 
     #[inline(always)]
@@ -249,9 +283,14 @@ impl Step<'_> {
     }
 }
 
+/// Where the tiles of a span begin; null behind its last.
+type SpanTiles = [*const u8; SPAN_TILES];
+
 /// Up to [`SPAN`] tokens of one sequence and head.
 struct Span<'a> {
-    tiles: &'a [*const u8; SPAN_TILES],
+    tiles: &'a SpanTiles,
+    /// Those that are visited next, as far as they are known.
+    ahead: &'a SpanTiles,
     /// Position of the first token.
     start: usize,
     /// Tokens that any query of the tile may see.

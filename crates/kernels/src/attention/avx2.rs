@@ -4,7 +4,7 @@
 //! Everything below the two entries is inlined into them, since what is called would be compiled
 //! without the instructions.
 
-use super::{Scratch, Step, Unit};
+use super::{Scratch, Step, Unit, Visit};
 use crate::pool::SendPtr;
 
 /// As [`Step::store`].
@@ -23,10 +23,10 @@ pub(super) unsafe fn store(step: &Step<'_>, unit: &Unit<'_>, head: usize, store:
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn attend(
     step: &Step<'_>,
-    unit: &Unit<'_>,
-    head: usize,
+    visit: Visit<'_>,
+    next: Option<Visit<'_>>,
     store: SendPtr<u8>,
     scratch: &mut Scratch,
 ) {
-    step.attend(unit, head, store, scratch);
+    step.attend(visit, next, store, scratch);
 }

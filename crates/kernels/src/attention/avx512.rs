@@ -6,7 +6,7 @@ mod bf16;
 mod floats;
 mod int8;
 
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 use half::f16;
 
@@ -66,14 +66,19 @@ pub(super) unsafe fn span(span: &Span<'_>, scratch: &mut Scratch) {
     }
 }
 
-/// Asks for the first lines of the tile after `tile`, which the hardware cannot foresee.
+/// Asks for some bytes of a tile, or of nothing if it is null, before they are needed: tiles lie
+/// apart, so the hardware does not foresee them.
+///
+/// They go into the L2 cache. Only 24 lines can be on their way to an L1 cache (Zen 4), which is
+/// less than the memory can deliver: the same into L1 read 12 GB/s with one thread in place of 17.
 #[inline(always)]
-fn prefetch_next(span: &Span<'_>, tile: usize) {
-    if (tile + 1) * crate::kv::TILE_TOKENS < span.count {
-        for line in 0..8 {
-            let address = span.tiles[tile + 1].wrapping_add(64 * line);
-            // SAFETY: a prefetch has no effect on memory, whatever its address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
-        }
+fn prefetch(tile: *const u8, (offset, bytes): (usize, usize)) {
+    if tile.is_null() {
+        return;
+    }
+    for line in (0..bytes).step_by(64) {
+        let address = tile.wrapping_add(offset + line);
+        // SAFETY: a prefetch has no effect on memory, whatever its address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
     }
 }

@@ -7,7 +7,7 @@ use std::f32::consts::{LN_2, LOG2_E};
 
 use half::bf16;
 
-use super::prefetch_next;
+use super::prefetch;
 use crate::attention::{SPAN, Scratch, Span};
 use crate::kv::{Stored, TILE_TOKENS};
 use crate::sums::add_lanes;
@@ -29,7 +29,6 @@ pub(super) unsafe fn queries<const N: usize>(span: &Span<'_>, scratch: &mut Scra
     }
     let tiles = span.count.div_ceil(TILE_TOKENS);
     for tile in 0..tiles {
-        prefetch_next(span, tile);
         // SAFETY: by the contract the tile holds `TILE_TOKENS * dim` keys.
         unsafe { tile_scores::<N>(span, tile, &pairs, scratch) };
     }
@@ -144,7 +143,9 @@ unsafe fn tile_scores<const N: usize>(
 ) {
     let keys = bf16::keys(span.tiles[tile]);
     let mut scores = [[_mm512_setzero_ps(); 2]; N];
+    let values = bf16::values(span.tiles[tile], span.dim).cast();
     for pair in 0..span.dim / 2 {
+        prefetch(values, (pair * 4 * TILE_TOKENS, 4 * TILE_TOKENS));
         // SAFETY: pair < span.dim / 2, and each pair has 32 tokens of two numbers.
         let (low, high) = unsafe {
             let line = keys.add(pair * 2 * TILE_TOKENS);
@@ -183,6 +184,7 @@ unsafe fn weighted_values<const N: usize, const V: usize>(
         let (tile, pair_of_tile) = (pair / (TILE_TOKENS / 2), pair % (TILE_TOKENS / 2));
         // The second token of an odd last pair was never written: zero times it may be NaN.
         let written = if 2 * pair + 1 == span.count { 0x5555_5555 } else { u32::MAX };
+        prefetch(span.ahead[tile], ((pair_of_tile * span.dim + dim) * 4, 64 * V));
         let mut values = [_mm512_setzero_si512(); V];
         for v in 0..V {
             // SAFETY: the values follow the keys of a tile; 32 numbers from dimension

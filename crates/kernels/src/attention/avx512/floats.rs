@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::prefetch_next;
+use super::prefetch;
 use crate::attention::portable::softmax;
 use crate::attention::{Scratch, Span};
 use crate::kv::{Stored, TILE_TOKENS};
@@ -51,7 +51,6 @@ impl Lanes for f32 {
 pub(super) unsafe fn queries<T: Lanes, const N: usize>(span: &Span<'_>, scratch: &mut Scratch) {
     let tiles = span.count.div_ceil(TILE_TOKENS);
     for tile in 0..tiles {
-        prefetch_next(span, tile);
         // SAFETY: passed on from the contract.
         unsafe { tile_scores::<T, N>(span, tile, scratch) };
     }
@@ -88,7 +87,10 @@ unsafe fn tile_scores<T: Lanes, const N: usize>(
 ) {
     let keys = T::keys(span.tiles[tile]);
     let mut scores = [[_mm512_setzero_ps(); 2]; N];
+    let values = T::values(span.tiles[tile], span.dim).cast();
+    let line_bytes = TILE_TOKENS * size_of::<T>();
     for dim in 0..span.dim {
+        prefetch(values, (dim * line_bytes, line_bytes));
         // SAFETY: by the contract each dimension has 32 tokens.
         let (low, high) = unsafe {
             let line = keys.add(dim * TILE_TOKENS);
@@ -123,8 +125,10 @@ unsafe fn weighted_values<T: Lanes, const N: usize, const V: usize>(
 ) {
     let mut sums = [[_mm512_setzero_ps(); V]; N];
     for token in 0..span.count {
-        let line = T::values(span.tiles[token / TILE_TOKENS], span.dim);
-        let line = line.wrapping_add(token % TILE_TOKENS * span.dim + dim);
+        let (tile, token_of_tile) = (token / TILE_TOKENS, token % TILE_TOKENS);
+        let number = token_of_tile * span.dim + dim;
+        let line = T::values(span.tiles[tile], span.dim).wrapping_add(number);
+        prefetch(span.ahead[tile], (number * size_of::<T>(), 16 * V * size_of::<T>()));
         let mut values = [_mm512_setzero_ps(); V];
         for v in 0..V {
             // SAFETY: by the contract the token's values have `span.dim` dimensions.

@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::prefetch_next;
+use super::prefetch;
 use crate::attention::portable::{scale_weights, softmax, to_codes};
 use crate::attention::{SPAN, Scratch, Span};
 use crate::kv::{Code, Stored, TILE_TOKENS, scales};
@@ -52,7 +52,6 @@ pub(super) unsafe fn queries<const N: usize>(span: &Span<'_>, scratch: &mut Scra
     }
     let tiles = span.count.div_ceil(TILE_TOKENS);
     for tile in 0..tiles {
-        prefetch_next(span, tile);
         // SAFETY: passed on from the contract.
         unsafe { tile_scores::<N>(span, tile, &factors, scratch) };
     }
@@ -98,7 +97,9 @@ unsafe fn tile_scores<const N: usize>(
     for n in 0..N {
         low[n] = [_mm512_set1_epi32(queries[n].zero); 2];
     }
+    let values = Code::values(span.tiles[tile], span.dim).cast();
     for quad in 0..span.dim / 4 {
+        prefetch(values, (quad * 4 * TILE_TOKENS, 4 * TILE_TOKENS));
         // SAFETY: by the contract each four dimensions have 32 tokens.
         let line = unsafe {
             let line = keys.add(quad * 4 * TILE_TOKENS);
@@ -147,8 +148,10 @@ unsafe fn weighted_values<const N: usize, const V: usize>(
     }
     for quad in 0..span.count.div_ceil(4) {
         // Codes past the last token are finite, and their weights zero.
-        let values = Code::values(span.tiles[quad / (TILE_TOKENS / 4)], span.dim);
-        let line = values.wrapping_add((quad % (TILE_TOKENS / 4) * span.dim + dim) * 4);
+        let (tile, quad_of_tile) = (quad / (TILE_TOKENS / 4), quad % (TILE_TOKENS / 4));
+        let number = (quad_of_tile * span.dim + dim) * 4;
+        let line = Code::values(span.tiles[tile], span.dim).wrapping_add(number);
+        prefetch(span.ahead[tile], (Code::KEYS_AT + number, 64 * V));
         let mut values = [_mm512_setzero_si512(); V];
         for v in 0..V {
             // SAFETY: by the contract four tokens have `span.dim` dimensions.
