@@ -16,6 +16,8 @@ mod avx512;
 mod kinds;
 mod scalar;
 
+use std::ops::Range;
+
 use crate::activation::swiglu;
 use crate::blocks::BLOCK;
 use crate::cpu::Cpu;
@@ -29,7 +31,9 @@ const TILE_ROWS: usize = 6;
 /// The same in the AVX2 tier, which has half as many registers.
 #[cfg(target_arch = "x86_64")]
 const TILE_ROWS_AVX2: usize = 4;
-/// Panels of a tile, and of one unit of work, at most.
+/// Rows that are multiplied with all panels of a tile at once, so that enough sums are in flight.
+const FEW_ROWS: usize = 2;
+/// Panels of a tile at most.
 const TILE_PANELS: usize = 4;
 
 /// Writes `x · weightᵀ` for each weight side by side: `out[row] = [w0·x | w1·x | …]`.
@@ -192,30 +196,36 @@ fn multiply(
         jobs.push(Job { x, weight, finish, out, out_stride, out_column });
         out_column += weight.rows();
     }
-    let units: usize = jobs.iter().map(|job| units_of(job.weight)).sum();
+    // Of few rows the weights are most of the work, and are shared out to the panel.
+    let unit = if rows <= FEW_ROWS { 1 } else { TILE_PANELS };
+    let units: usize = jobs.iter().map(|job| job.weight.panels().div_ceil(unit)).sum();
     let isa = cpu.isa();
     cpu.pool.for_each_range(units, |thread, units| {
         let mut scratch = Scratch { thread, sums: Sums::ZERO, ups: Sums::ZERO };
-        units.for_each(|unit| run_unit(isa, &jobs, unit, &mut scratch));
+        run_units(isa, &jobs, (units, unit), &mut scratch);
     });
 }
 
-fn units_of(weight: &PackedMatrix) -> usize {
-    weight.panels().div_ceil(TILE_PANELS)
-}
-
-/// Multiplies all rows with the panels of one unit. Units count through the jobs in order.
-fn run_unit(isa: Isa, jobs: &[Job<'_>], mut unit: usize, scratch: &mut Scratch) {
+/// Multiplies all rows with a range of units of so many panels, which count through the jobs.
+fn run_units(
+    isa: Isa,
+    jobs: &[Job<'_>],
+    (units, unit): (Range<usize>, usize),
+    scratch: &mut Scratch,
+) {
+    let mut first = 0;
     for job in jobs {
-        let units = units_of(job.weight);
-        if unit >= units {
-            unit -= units;
-            continue;
+        let panels = job.weight.panels();
+        let end = first + panels.div_ceil(unit);
+        let (start, stop) = (units.start.max(first), units.end.min(end));
+        if start < stop {
+            let panels = (start - first) * unit..panels.min((stop - first) * unit);
+            for panel in panels.clone().step_by(TILE_PANELS) {
+                let count = TILE_PANELS.min(panels.end - panel);
+                run_tiles(isa, job, (panel, count), scratch);
+            }
         }
-        let panel = unit * TILE_PANELS;
-        let panels = TILE_PANELS.min(job.weight.panels() - panel);
-        run_tiles(isa, job, (panel, panels), scratch);
-        return;
+        first = end;
     }
 }
 

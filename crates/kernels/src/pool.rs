@@ -1,10 +1,11 @@
 //! The threads that share one step's work.
 //!
 //! A region is a number of chunks and one closure that does a chunk. The caller opens it, takes
-//! chunks itself, and workers that look by join in; it ends when every chunk is done. Nobody waits
-//! for a worker that has not come: on a busy machine a worker may be off its core for milliseconds,
-//! while a region lasts microseconds. Between regions workers spin for a short while, since the
-//! next region of a step follows at once, and then sleep.
+//! chunks itself, and workers that look by join in; it ends when every chunk is done. Each thread
+//! begins with neighbouring chunks of its own, so that it can ask for what it reads next, and then
+//! takes what others have not begun. Nobody waits for a worker that has not come: on a busy machine
+//! a worker may be off its core for milliseconds, while a region lasts microseconds. Between regions
+//! workers spin for a short while, since the next region of a step follows at once, and then sleep.
 //!
 //! Which thread does a chunk never changes a result: every output is computed by one chunk.
 
@@ -12,7 +13,7 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 /// Looks at the gate before a worker sleeps: about 50 µs on a 3-4 GHz machine.
@@ -40,8 +41,8 @@ pub struct Pool {
 
 struct Shared {
     gate: Padded<AtomicU64>,
-    /// Next chunk of the open region.
-    cursor: Padded<AtomicUsize>,
+    /// Chunks of the open region that nobody has begun, of each thread's part.
+    parts: Vec<Padded<Part>>,
     /// One for each worker: set by the worker before it sleeps, cleared by who wakes it.
     asleep: Vec<Padded<AtomicBool>>,
     stop: AtomicBool,
@@ -52,8 +53,11 @@ struct Shared {
 #[derive(Clone, Copy)]
 struct Job {
     work: Option<*const Work>,
-    chunks: usize,
 }
+
+/// A range of chunks, from the first (low half) to before the last (high half).
+#[derive(Default)]
+struct Part(AtomicU64);
 
 /// Keeps a value on a cache line of its own.
 #[repr(align(128))]
@@ -71,11 +75,11 @@ impl Pool {
         assert!(threads >= 1, "a pool needs one thread at least, got {threads}");
         let shared = Arc::new(Shared {
             gate: Padded(AtomicU64::new(0)),
-            cursor: Padded(AtomicUsize::new(0)),
+            parts: (0..threads).map(|_| Padded(Part::default())).collect(),
             asleep: (1..threads).map(|_| Padded(AtomicBool::new(false))).collect(),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
-            job: UnsafeCell::new(Job { work: None, chunks: 0 }),
+            job: UnsafeCell::new(Job { work: None }),
         });
         let start = |thread: usize| {
             let shared = Arc::clone(&shared);
@@ -93,9 +97,10 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `work(thread, chunk)` once for each chunk in 0..chunks, handed out in order, and
-    /// returns when all are done. `thread` is in 0..threads; the caller is thread 0, and no two
-    /// calls with the same `thread` overlap.
+    /// Calls `work(thread, chunk)` once for each chunk in 0..chunks, and returns when all are done.
+    /// `thread` is in 0..threads; the caller is thread 0, and no two calls with the same `thread`
+    /// overlap. Of as many chunks as threads or fewer each is begun by one thread first, the
+    /// caller's before it takes another.
     ///
     /// Panics if `work` panicked, after every thread has left the region.
     pub fn for_each_chunk(&mut self, chunks: usize, work: impl Fn(usize, usize) + Sync) {
@@ -103,10 +108,10 @@ impl Pool {
             return (0..chunks).for_each(|chunk| work(0, chunk));
         }
         self.open(chunks, &work);
-        let own = catch_unwind(AssertUnwindSafe(|| take_chunks(&self.shared, &work, chunks, 0)));
+        let own = catch_unwind(AssertUnwindSafe(|| take_chunks(&self.shared, &work, 0)));
         if own.is_err() {
             // No thread begins another chunk.
-            self.shared.cursor.0.store(chunks, Ordering::Relaxed);
+            self.shared.parts.iter().for_each(|part| part.0.set(0..0));
         }
         self.close();
         let worker_panicked = self.shared.panicked.swap(false, Ordering::Relaxed);
@@ -119,7 +124,8 @@ impl Pool {
     /// Calls `work(thread, range)` for neighbouring parts of 0..count, as [`Pool::for_each_chunk`]
     /// does: for many small items, which then share fewer cache lines between threads.
     pub fn for_each_range(&mut self, count: usize, work: impl Fn(usize, Range<usize>) + Sync) {
-        let chunks = count.min(self.threads() * RANGES_PER_THREAD);
+        let threads = self.threads();
+        let chunks = count.min(if threads == 1 { 1 } else { threads * RANGES_PER_THREAD });
         self.for_each_chunk(chunks, |thread, chunk| {
             work(thread, chunk * count / chunks..(chunk + 1) * count / chunks);
         });
@@ -157,9 +163,12 @@ impl Pool {
         unsafe {
             let work =
                 std::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), *const Work>(work);
-            *self.shared.job.get() = Job { work: Some(work), chunks };
+            *self.shared.job.get() = Job { work: Some(work) };
         }
-        self.shared.cursor.0.store(0, Ordering::Relaxed);
+        let threads = self.threads();
+        for (thread, part) in self.shared.parts.iter().enumerate() {
+            part.0.set(thread * chunks / threads..(thread + 1) * chunks / threads);
+        }
         self.region += 1;
         self.shared.gate.0.store(self.region << REGION | OPEN, Ordering::SeqCst);
         for (asleep, worker) in self.shared.asleep.iter().zip(&self.workers) {
@@ -192,18 +201,49 @@ impl Drop for Pool {
     }
 }
 
-fn take_chunks(
-    shared: &Shared,
-    work: &(dyn Fn(usize, usize) + Sync),
-    chunks: usize,
-    thread: usize,
-) {
-    loop {
-        let chunk = shared.cursor.0.fetch_add(1, Ordering::Relaxed);
-        if chunks <= chunk {
-            return;
-        }
+/// Does the chunks of the thread's own part, then what is left of others', the last ones first:
+/// their threads are on their way to them.
+fn take_chunks(shared: &Shared, work: &(dyn Fn(usize, usize) + Sync), thread: usize) {
+    while let Some(chunk) = shared.parts[thread].0.take_first() {
         work(thread, chunk);
+    }
+    let (before, after) = shared.parts.split_at(thread);
+    for part in after.iter().chain(before) {
+        while let Some(chunk) = part.0.take_last() {
+            work(thread, chunk);
+        }
+    }
+}
+
+impl Part {
+    fn set(&self, chunks: Range<usize>) {
+        let half = |chunk: usize| u64::from(u32::try_from(chunk).expect("chunks fit 32 bits"));
+        self.0.store(half(chunks.end) << 32 | half(chunks.start), Ordering::Relaxed);
+    }
+
+    fn take_first(&self) -> Option<usize> {
+        self.take(|first, end| (first, (first + 1, end)))
+    }
+
+    fn take_last(&self) -> Option<usize> {
+        self.take(|first, end| (end - 1, (first, end - 1)))
+    }
+
+    /// Takes the chunk that `choose` gives with what it leaves, unless the part is empty.
+    fn take(&self, choose: impl Fn(u32, u32) -> (u32, (u32, u32))) -> Option<usize> {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            let (first, end) = (seen as u32, (seen >> 32) as u32);
+            if first >= end {
+                return None;
+            }
+            let (chunk, (first, end)) = choose(first, end);
+            let left = u64::from(end) << 32 | u64::from(first);
+            match self.0.compare_exchange_weak(seen, left, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(chunk as usize),
+                Err(now) => seen = now,
+            }
+        }
     }
 }
 
@@ -217,7 +257,7 @@ fn worker(shared: &Shared, thread: usize) {
         let work = job.work.expect("an open region has work");
         // SAFETY: as above.
         let work = unsafe { &*work };
-        let chunks = AssertUnwindSafe(|| take_chunks(shared, work, job.chunks, thread));
+        let chunks = AssertUnwindSafe(|| take_chunks(shared, work, thread));
         if let Err(payload) = catch_unwind(chunks) {
             shared.panicked.store(true, Ordering::Relaxed);
             // Dropping it could panic again, and then nobody would leave the region.
@@ -283,6 +323,8 @@ unsafe impl<T> Sync for SendPtr<T> {}
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     #[test]

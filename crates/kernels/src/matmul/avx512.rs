@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 
 use super::kinds::*;
-use super::{Job, Scratch, Sums, TILE_ROWS, Tile, blocks_of, floats_of};
+use super::{FEW_ROWS, Job, Scratch, Sums, TILE_ROWS, Tile, blocks_of, floats_of};
 use crate::blocks::{BLOCK, BlockKind};
 use crate::pack::{PANEL_ROWS, PackedMatrix, code_bytes, scales_per_block};
 use crate::quantise::{Activations, FINE_STEP, FLAG_GROUP};
@@ -57,7 +57,7 @@ unsafe fn of_kind<const KIND: u8>(operands: &mut Operands<'_>) {
     let panels = operands.tile.panels;
     // SAFETY: passed on from this function's contract.
     unsafe {
-        if operands.tile.rows <= 2 {
+        if operands.tile.rows <= FEW_ROWS {
             match panels {
                 1 => by_few_rows::<KIND, 1>(operands),
                 2 => by_few_rows::<KIND, 2>(operands),
