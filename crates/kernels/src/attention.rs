@@ -99,13 +99,30 @@ impl Step<'_> {
                 units.push(Unit { sequence, first, tokens });
             }
         }
+        self.share.wait_for_earlier();
         // Tokens of a sequence attend to each other, so all keys are stored before a query runs.
         pool.for_each_range(units.len(), |_, indices| {
             for unit in &units[indices] {
                 (0..kv_heads).for_each(|head| self.store_in_tier(unit, head, store));
             }
         });
+        let first_of_cut = self.share.rows().len() - self.share.rows_of_cut_tile();
+        let end = |unit: &Unit<'_>| unit.sequence.row + unit.first + unit.tokens;
+        let (others, of_cut) =
+            units.split_at(units.partition_point(|unit| end(unit) <= first_of_cut));
+        self.attend_units(pool, of_cut, store, scratch);
         self.share.stored_layer();
+        self.attend_units(pool, others, store, scratch);
+    }
+
+    fn attend_units(
+        &self,
+        pool: &mut Pool,
+        units: &[Unit<'_>],
+        store: SendPtr<u8>,
+        scratch: SendPtr<Scratch>,
+    ) {
+        let kv_heads = self.shape.kv_heads;
         pool.for_each_range(units.len() * kv_heads, |thread, indices| {
             // SAFETY: there is one scratch per thread, and a thread runs one range at a time.
             let scratch = unsafe { &mut *scratch.get().add(thread) };
@@ -158,8 +175,9 @@ impl Step<'_> {
             let slot = position % TILE_TOKENS;
             let start = self.shape.tile_start(self.layer, tile, head);
             // SAFETY: `tile_of` checked the block, so the tile lies in the store. Each token and
-            // head is written by one unit, and nothing reads it before the share has stored its
-            // layer; the share made sure that written blocks are in one sequence's table only.
+            // head is written by one unit, and nobody reads the tile meanwhile: the share made sure
+            // that written blocks are in one sequence's table only, our own queries run later, and
+            // those of earlier tokens that read this tile have run.
             unsafe {
                 kv::store(self.shape.kind, store.get().add(start), slot, (key, value));
             }

@@ -17,7 +17,7 @@ use model::weights::Weights;
 const BLOCK: usize = 32;
 
 /// Sequences, tokens each has already, new tokens of each.
-const STEPS: [(usize, usize, usize); 9] = [
+const STEPS: [(usize, usize, usize); 10] = [
     (1, 180, 1),
     (4, 180, 1),
     (8, 180, 1),
@@ -25,6 +25,7 @@ const STEPS: [(usize, usize, usize); 9] = [
     (32, 180, 1),
     (50, 180, 1),
     (50, 900, 1),
+    (1, 0, 100),
     (1, 0, 256),
     (1, 0, 512),
 ];
