@@ -4,8 +4,8 @@
 //! neither the batch nor the threads change:
 //!
 //! `acc = fma(f32(Σ (code − zero_point)·activation), d·da, acc)`, and for kinds with a minimum then
-//! `acc = fma(m, Σ values, acc)`. The integer sum is exact. After the last block the fine codes of
-//! the row's refined blocks are added in the same way, with a 256th of `da`. Float kinds do
+//! `acc = fma(m, Σ values, acc)`. The integer sum is exact. After the last block the row's outliers
+//! are added, column by column: `acc = fma(f32(code − zero_point), d·outlier, acc)`. Float kinds do
 //! `acc = fma(weight, activation, acc)` column by column. Every tier gives the same bits.
 
 #[cfg(target_arch = "x86_64")]

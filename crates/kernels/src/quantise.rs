@@ -3,9 +3,10 @@
 //! A block of 32 values is `scale * code` with codes in -127..=127 and `scale = max|x| / 127`,
 //! rounded to nearest, ties to even. One large value makes the whole block coarse, and a few
 //! blocks with large values hold most of a row's rounding error (in SmolLM2 one block of 18 holds
-//! 59 % of it before the query, key and value products). So a block whose largest value exceeds
-//! [`REFINE_ABOVE`] times the root mean square of its row (of its head, for attention's output, which
-//! is quantised head by head) is refined: a second code says what the first left over, in steps of `scale / 256`. Products pay for it only in those blocks.
+//! 59 % of it before the query, key and value products). So values above [`OUTLIER_ABOVE`] times the
+//! root mean square of their row (of their head, for attention's output, which is quantised head by
+//! head) are outliers: they stay floats, have code 0, and do not count for their block's scale.
+//! Products multiply them one by one.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -19,17 +20,13 @@ use crate::isa::Isa;
 use crate::pool::SendPtr;
 use crate::sums::sum_of_squares;
 
-/// Blocks with values above this many root mean squares of their row are refined.
+/// Values above this many root mean squares of their row are outliers.
 ///
 /// Measured on the default model against a float32 forward (`cargo test -p model --test reference`),
-/// mean difference of the five best log-probabilities: 0.095 with no block refined, 0.053 at 6,
-/// 0.044 at 4.5, 0.036 at 3, 0.020 at 1.8, 0.011 with every block refined. At 4.5 a tenth of the
-/// blocks (feed-forward input) to a fifth (feed-forward output) are refined; refining all of them
-/// would cost products two fifths of their speed.
-pub const REFINE_ABOVE: f32 = 4.5;
+/// mean difference of the five best log-probabilities: 0.095 without outliers, 0.049 at 4.5, 0.044
+/// at 4, 0.043 at 3.5 and at 3. Steps take a hundredth more time at 3.5 than at 4.5.
+pub const OUTLIER_ABOVE: f32 = 3.5;
 
-/// A fine code's step, in steps of the first code.
-pub(crate) const FINE_STEP: f32 = 1.0 / 256.0;
 /// Flags of a row are a multiple of this long, so that they are read 64 at a time.
 pub(crate) const FLAG_GROUP: usize = 64;
 
@@ -41,12 +38,12 @@ pub struct Activations {
     /// Empty unless asked for.
     floats: Buffer<f32>,
     codes: Buffer<i8>,
-    /// Second codes, of refined blocks only; what stands elsewhere is left from earlier steps.
-    fine_codes: Buffer<i8>,
+    /// Outliers, where their codes would stand; what stands elsewhere is left from earlier steps.
+    outliers: Buffer<f32>,
     /// `[rows][block_stride]`.
     blocks: Buffer<Block>,
-    /// 1 where a block is refined, `[rows][flag_stride]`; 0 behind a row's last block.
-    refined: Buffer<u8>,
+    /// 1 where a block has outliers, `[rows][flag_stride]`; 0 behind a row's last block.
+    flags: Buffer<u8>,
     /// One row of values for each thread.
     scratch: Vec<f32>,
 }
@@ -55,14 +52,15 @@ pub struct Activations {
 #[repr(C, align(16))]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Block {
-    /// Of one code step; a fine step is a 256th of it.
+    /// Of one code step.
     pub scale: f32,
-    /// Sum of the block's values as the codes give them, which minimums multiply.
+    /// Sum of the block's values, as the codes give them and outliers as they are, which minimums
+    /// multiply.
     pub value_sum: f32,
     /// Sum of codes, which zero points multiply.
     pub sum: i32,
-    /// Sum of fine codes; 0 where the block is not refined.
-    pub fine_sum: i32,
+    /// A bit for each value, set if it is an outlier.
+    pub outliers: u32,
 }
 
 // SAFETY: four numbers of four bytes, without padding.
@@ -90,9 +88,9 @@ impl Activations {
             rows_max,
             floats: Buffer::zeroed(0),
             codes: Buffer::zeroed(values),
-            fine_codes: Buffer::zeroed(values),
+            outliers: Buffer::zeroed(values),
             blocks: Buffer::zeroed(rows_max * block_stride(cols)),
-            refined: Buffer::zeroed(rows_max * flag_stride(cols)),
+            flags: Buffer::zeroed(rows_max * flag_stride(cols)),
             scratch: Vec::new(),
         }
     }
@@ -105,7 +103,7 @@ impl Activations {
 
     /// Bytes that `rows` rows of `cols` values take at most.
     pub fn bytes(rows: usize, cols: usize) -> usize {
-        rows * cols * 6 + rows * (block_stride(cols) * size_of::<Block>() + flag_stride(cols))
+        rows * cols * 9 + rows * (block_stride(cols) * size_of::<Block>() + flag_stride(cols))
     }
 
     /// Values per row.
@@ -123,10 +121,14 @@ impl Activations {
         self.floats.get(..self.rows * self.cols)
     }
 
-    /// The codes and fine codes, `[rows][cols]`.
-    pub(crate) fn codes(&self) -> (&[i8], &[i8]) {
-        let count = self.rows * self.cols;
-        (&self.codes[..count], &self.fine_codes[..count])
+    /// The codes, `[rows][cols]`.
+    pub(crate) fn codes(&self) -> &[i8] {
+        &self.codes[..self.rows * self.cols]
+    }
+
+    /// The outliers, `[rows][cols]`, of which only those that the blocks name count.
+    pub(crate) fn outliers(&self) -> &[f32] {
+        &self.outliers[..self.rows * self.cols]
     }
 
     /// What is known of each block, `[rows][block_stride]`, and the stride.
@@ -135,10 +137,10 @@ impl Activations {
         (&self.blocks[..self.rows * stride], stride)
     }
 
-    /// For each block of a row whether it is refined, in whole groups of [`FLAG_GROUP`].
-    pub(crate) fn refined(&self, row: usize) -> &[u8] {
+    /// For each block of a row whether it has outliers, in whole groups of [`FLAG_GROUP`].
+    pub(crate) fn flags(&self, row: usize) -> &[u8] {
         let stride = flag_stride(self.cols);
-        &self.refined[row * stride..(row + 1) * stride]
+        &self.flags[row * stride..(row + 1) * stride]
     }
 
     /// Fills `rows` rows in parallel: `fill(row, values)` writes a row's values, which are then
@@ -175,9 +177,9 @@ impl Activations {
             rows,
             floats,
             codes: SendPtr(self.codes.as_mut_ptr()),
-            fine_codes: SendPtr(self.fine_codes.as_mut_ptr()),
+            outliers: SendPtr(self.outliers.as_mut_ptr()),
             blocks: SendPtr(self.blocks.as_mut_ptr()),
-            refined: SendPtr(self.refined.as_mut_ptr()),
+            flags: SendPtr(self.flags.as_mut_ptr()),
         }
     }
 
@@ -201,9 +203,9 @@ pub(crate) struct Parts {
     rows: usize,
     floats: Option<SendPtr<f32>>,
     codes: SendPtr<i8>,
-    fine_codes: SendPtr<i8>,
+    outliers: SendPtr<f32>,
     blocks: SendPtr<Block>,
-    refined: SendPtr<u8>,
+    flags: SendPtr<u8>,
 }
 
 impl Parts {
@@ -225,9 +227,9 @@ impl Parts {
             }
             QuantisedRow {
                 codes: slice(self.codes, at, len),
-                fine_codes: slice(self.fine_codes, at, len),
+                outliers: slice(self.outliers, at, len),
                 blocks: slice(self.blocks, block, len / BLOCK),
-                refined: slice(self.refined, flag, len / BLOCK),
+                flags: slice(self.flags, flag, len / BLOCK),
             }
         };
         quantise_row(isa, values, out);
@@ -243,9 +245,9 @@ unsafe fn slice<'a, T>(start: SendPtr<T>, at: usize, len: usize) -> &'a mut [T] 
 
 struct QuantisedRow<'a> {
     codes: &'a mut [i8],
-    fine_codes: &'a mut [i8],
+    outliers: &'a mut [f32],
     blocks: &'a mut [Block],
-    refined: &'a mut [u8],
+    flags: &'a mut [u8],
 }
 
 fn quantise_row(isa: Isa, values: &[f32], out: QuantisedRow<'_>) {
@@ -262,9 +264,9 @@ fn quantise_row(isa: Isa, values: &[f32], out: QuantisedRow<'_>) {
     }
 }
 
-/// The largest magnitude that a block may have without being refined, from the row's Σ x².
-fn refine_above(sum_of_squares: f32, len: usize) -> f32 {
-    REFINE_ABOVE * (sum_of_squares / len as f32).sqrt()
+/// The largest magnitude that is no outlier, from the row's Σ x².
+fn outlier_above(sum_of_squares: f32, len: usize) -> f32 {
+    OUTLIER_ABOVE * (sum_of_squares / len as f32).sqrt()
 }
 
 /// Magnitudes below this are taken for zero: the inverse of their step would not be finite.
@@ -277,14 +279,19 @@ fn has_codes(largest: f32) -> bool {
 }
 
 impl QuantisedRow<'_> {
-    /// Notes what is known of a block whose codes are written; refined where it has fine codes.
+    /// Notes what is known of a block of `values`, the row's, whose codes are written.
     #[inline(always)]
-    fn set(&mut self, block: usize, scale: f32, sum: i32, fine_sum: Option<i32>) {
-        let fine = fine_sum.unwrap_or(0);
-        let total = (256 * sum + fine) as f32;
-        self.refined[block] = u8::from(fine_sum.is_some());
-        self.blocks[block] =
-            Block { scale, value_sum: scale * FINE_STEP * total, sum, fine_sum: fine };
+    fn set(&mut self, block: usize, (scale, sum, outliers): (f32, i32, u32), values: &[f32]) {
+        let mut value_sum = scale * sum as f32;
+        let mut rest = outliers;
+        while rest != 0 {
+            let at = block * BLOCK + rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            self.outliers[at] = values[at];
+            value_sum += values[at];
+        }
+        self.flags[block] = u8::from(outliers != 0);
+        self.blocks[block] = Block { scale, value_sum, sum, outliers };
     }
 
     /// Makes a block zero, or NaN if its largest magnitude is not finite, so that every product
@@ -292,43 +299,40 @@ impl QuantisedRow<'_> {
     fn clear(&mut self, block: usize, largest: f32) {
         let value = if largest < LEAST_MAGNITUDE { 0.0 } else { f32::NAN };
         self.codes[block * BLOCK..(block + 1) * BLOCK].fill(0);
-        self.refined[block] = 0;
-        self.blocks[block] = Block { scale: value, value_sum: value, sum: 0, fine_sum: 0 };
+        self.flags[block] = 0;
+        self.blocks[block] = Block { scale: value, value_sum: value, sum: 0, outliers: 0 };
     }
 }
 
 /// The reference. The vector tiers do the same operations in the same order.
 fn quantise_row_scalar(values: &[f32], mut out: QuantisedRow<'_>) {
-    let refine_above = refine_above(sum_of_squares(values), values.len());
+    let outlier_above = outlier_above(sum_of_squares(values), values.len());
     for (block, x) in values.chunks_exact(BLOCK).enumerate() {
-        let part = block * BLOCK..(block + 1) * BLOCK;
-        // The bits of |x| order like |x|, and NaN lies above every number.
-        let largest = x.iter().fold(0_u32, |most, v| most.max(v.to_bits() & 0x7fff_ffff));
-        let largest = f32::from_bits(largest);
+        let largest = largest_magnitude(x.iter());
         if !has_codes(largest) {
             out.clear(block, largest);
             continue;
         }
+        let is_outlier = |value: &f32| value.abs() > outlier_above;
+        let bit = |(i, value)| u32::from(is_outlier(value)) << i;
+        let outliers = x.iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit);
+        let inliers = x.iter().filter(|value| !is_outlier(value));
+        let largest = largest_magnitude(inliers).max(LEAST_MAGNITUDE);
         let (scale, inverse) = (largest / 127.0, 127.0 / largest);
-        let mut sum = 0_i32;
-        for (code, value) in out.codes[part.clone()].iter_mut().zip(x) {
-            let rounded = (value * inverse).round_ties_even() as i32;
+        let mut sum = 0;
+        for (code, value) in out.codes[block * BLOCK..(block + 1) * BLOCK].iter_mut().zip(x) {
+            let kept = if is_outlier(value) { 0.0 } else { *value };
+            let rounded = (kept * inverse).round_ties_even() as i32;
             *code = rounded as i8;
             sum += rounded;
         }
-        let mut fine_sum = None;
-        if largest > refine_above {
-            let codes = out.codes[part.clone()].iter().zip(x);
-            for (fine, (code, value)) in out.fine_codes[part].iter_mut().zip(codes) {
-                let left = value * inverse - f32::from(*code);
-                // At most half a step: 128 fine steps, of which a code holds 127.
-                let rounded = ((left * 256.0).round_ties_even() as i32).clamp(-127, 127);
-                *fine = rounded as i8;
-                *fine_sum.get_or_insert(0) += rounded;
-            }
-        }
-        out.set(block, scale, sum, fine_sum);
+        out.set(block, (scale, sum, outliers), values);
     }
+}
+
+/// max |x|, or a NaN if there is one: the bits of |x| order like |x|, and NaN lies above every number.
+fn largest_magnitude<'a>(values: impl Iterator<Item = &'a f32>) -> f32 {
+    f32::from_bits(values.fold(0, |most, value| most.max(value.abs().to_bits())))
 }
 
 #[cfg(test)]
@@ -341,8 +345,8 @@ mod tests {
         out
     }
 
-    fn refined(out: &Activations) -> Vec<bool> {
-        out.refined(0)[..out.cols / BLOCK].iter().map(|&flag| flag == 1).collect()
+    fn flags(out: &Activations) -> &[u8] {
+        &out.flags(0)[..out.cols / BLOCK]
     }
 
     #[test]
@@ -351,36 +355,50 @@ mod tests {
         let out = quantised(Isa::Scalar, &values);
         let scale = 10.5 / 127.0;
         assert_eq!(out.blocks().0[0].scale, scale);
-        assert_eq!(refined(&out), [false]);
-        for (code, value) in out.codes().0.iter().zip(&values) {
+        assert_eq!(flags(&out), [0]);
+        for (code, value) in out.codes().iter().zip(&values) {
             assert!((f32::from(*code) * scale - value).abs() <= scale / 2.0 + 1e-6);
         }
-        let sum: i32 = out.codes().0.iter().map(|&c| i32::from(c)).sum();
+        let sum: i32 = out.codes().iter().map(|&c| i32::from(c)).sum();
         assert_eq!(out.blocks().0[0].sum, sum);
     }
 
     #[test]
-    fn a_block_with_an_outlier_is_refined() {
+    fn an_outlier_is_kept_apart_and_leaves_its_block_fine() {
         let mut values: Vec<f32> = (0..64).map(|i| (i % 13) as f32 / 13.0 - 0.4).collect();
-        values[40] = 25.0;
-        let out = quantised(Isa::Scalar, &values);
-        assert_eq!(refined(&out), [false, true]);
-        let step = out.blocks().0[1].scale * FINE_STEP;
-        assert!((step - 25.0 / 127.0 / 256.0).abs() < 1e-9);
-        let (codes, fine) = out.codes();
-        for i in 32..64 {
-            let value = step * (256 * i32::from(codes[i]) + i32::from(fine[i])) as f32;
-            assert!((value - values[i]).abs() < 1.1 * step, "{value} is not {}", values[i]);
+        values[40] = -25.0;
+        for isa in Isa::all_available() {
+            let out = quantised(isa, &values);
+            assert_eq!(flags(&out), [0, 1]);
+            let Block { scale, value_sum, outliers, .. } = out.blocks().0[1];
+            assert_eq!(outliers, 1 << (40 - 32));
+            assert_eq!((out.outliers()[40], out.codes()[40]), (-25.0, 0));
+            assert!((scale - (12.0 / 13.0 - 0.4) / 127.0).abs() < 1e-6, "{scale}");
+            for i in (32..64).filter(|&i| i != 40) {
+                let value = scale * f32::from(out.codes()[i]);
+                assert!((value - values[i]).abs() <= scale / 2.0 + 1e-6);
+            }
+            let exact: f32 = values[32..].iter().sum();
+            assert!((value_sum - exact).abs() < 32.0 * scale);
         }
-        let exact: f32 = values[32..].iter().sum();
-        assert!((out.blocks().0[1].value_sum - exact).abs() < 32.0 * step);
+    }
+
+    #[test]
+    fn a_block_of_nothing_but_outliers_has_codes_of_zero() {
+        let mut values = [0.0; 32 * 64];
+        values[3] = 7.0;
+        for isa in Isa::all_available() {
+            let out = quantised(isa, &values);
+            assert!(out.codes().iter().all(|&code| code == 0));
+            assert_eq!((out.blocks().0[0].outliers, out.blocks().0[0].value_sum), (1 << 3, 7.0));
+        }
     }
 
     #[test]
     fn zeros_give_a_zero_scale_and_not_a_number() {
         let out = quantised(Isa::Scalar, &[0.0; 64]);
         assert!(out.blocks().0.iter().all(|block| block.scale == 0.0));
-        assert!(out.codes().0.iter().all(|&c| c == 0));
+        assert!(out.codes().iter().all(|&c| c == 0));
     }
 
     #[test]
@@ -391,7 +409,7 @@ mod tests {
             for isa in Isa::all_available() {
                 let out = quantised(isa, &values);
                 assert!(out.blocks().0[0].scale.is_nan() && out.blocks().0[0].value_sum.is_nan());
-                assert_eq!((out.codes().0[7], out.blocks().0[0].sum), (0, 0));
+                assert_eq!((out.codes()[7], out.blocks().0[0].sum), (0, 0));
                 assert_eq!(out.blocks().0[1].sum, 32 * 127);
             }
         }
@@ -412,7 +430,7 @@ mod tests {
         let value = |i: usize| ((i * 7919) % 1000) as f32 / 77.0 - 6.5 + (i / 316 * 90) as f32;
         let values: Vec<f32> = (0..320).map(value).collect();
         let scalar = quantised(Isa::Scalar, &values);
-        assert!(refined(&scalar).contains(&true) && refined(&scalar).contains(&false));
+        assert!(flags(&scalar).contains(&1) && flags(&scalar).contains(&0));
         for isa in Isa::all_available() {
             let vector = quantised(isa, &values);
             assert_eq!(scalar.codes(), vector.codes(), "{isa}");

@@ -75,7 +75,7 @@ impl ProductCase {
         let tensors =
             kinds.iter().map(|&(kind, n)| (kind, n, random.tensor(kind, n * cols))).collect();
         let mut x = random.floats(rows * cols);
-        // Some rows have values far above the rest, whose blocks are refined.
+        // Some rows have outliers.
         for _ in 0..x.len() / 64 {
             let at = random.next() as usize % x.len();
             x[at] *= 50.0;
@@ -153,8 +153,7 @@ fn the_largest_codes_do_not_overflow() {
             for block in case.tensors[0].2.chunks_exact_mut(kind.block_bytes()) {
                 block[head..].fill(code);
             }
-            // Every code is the largest; in the last rows' first block, which stands out from its
-            // row and so is refined, every fine code too.
+            // Every code is the largest; in the last rows' first block every value is an outlier.
             case.x.fill(sign * 127.0);
             for row in case.x.chunks_exact_mut(COLS).skip(3) {
                 row[1..32].fill(sign * 126.498);

@@ -134,7 +134,7 @@ fn number(value: Option<f64>, decimals: usize) -> String {
     value.map_or("-".to_string(), |value| format!("{value:.decimals$}"))
 }
 
-/// Values with a bell-like distribution; none is far above the rest, so no block is refined.
+/// Values with a bell-like distribution; none is far above the rest, so none is an outlier.
 pub fn values(count: usize) -> Vec<f32> {
     let mut state = 7_u64;
     let mut uniform = || {

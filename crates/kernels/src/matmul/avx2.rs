@@ -12,7 +12,7 @@ use super::kinds::*;
 use super::{Job, Scratch, Sums, TILE_ROWS_AVX2, Tile, blocks_of, floats_of};
 use crate::blocks::{BLOCK, BlockKind};
 use crate::pack::{PANEL_ROWS, PackedMatrix, code_bytes, scales_per_block};
-use crate::quantise::{Activations, FINE_STEP};
+use crate::quantise::Activations;
 
 /// Registers of a panel's line.
 const HALVES: usize = 2;
@@ -88,7 +88,7 @@ unsafe fn one<const KIND: u8, const ROWS: usize>(mut operands: Operands<'_>) {
     unsafe {
         if kind_of(KIND).is_quantised() {
             quantised::<KIND, ROWS>(&mut operands);
-            (0..ROWS).for_each(|r| add_refined::<KIND>(&mut operands, r));
+            (0..ROWS).for_each(|r| add_outliers::<KIND>(&mut operands, r));
         } else {
             float::<KIND, ROWS>(operands);
         }
@@ -105,7 +105,7 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize>(operands: &mut Operands<'
     let panel_codes = blocks * code_bytes(kind);
     let panel_scales = blocks * scales_per_block(kind);
     let (x_blocks, stride) = x.blocks();
-    let (x_codes, _) = x.codes();
+    let x_codes = x.codes();
     // Not a constant to the compiler, which would unroll all steps, sum row by row and spill.
     let steps = black_box(steps(KIND));
     let mut acc = [[_mm256_setzero_ps(); HALVES]; ROWS];
@@ -129,7 +129,7 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize>(operands: &mut Operands<'
                 dot[r] = [zero_points::<KIND>((*x.add(r * stride)).sum); HALVES];
             }
             let codes_of_x = x_codes.as_ptr().add((row * blocks + block) * BLOCK);
-            add_codes::<KIND, ROWS, false>(codes, codes_of_x, (blocks, steps), &mut dot);
+            add_codes::<KIND, ROWS>(codes, codes_of_x, (blocks, steps), &mut dot);
             for h in 0..HALVES {
                 let scales = scales.add(h * HALF);
                 let scale = half_lanes(scales);
@@ -153,17 +153,17 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize>(operands: &mut Operands<'
     write::<ROWS>(&acc, out, column);
 }
 
-/// Adds the fine codes of the refined blocks of row `r` of the tile.
+/// Adds the products of the outliers of row `r` of the tile.
 ///
 /// # Safety
 /// As for [`one`]; `KIND` is a quantised kind.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn add_refined<const KIND: u8>(operands: &mut Operands<'_>, r: usize) {
+unsafe fn add_outliers<const KIND: u8>(operands: &mut Operands<'_>, r: usize) {
     let Operands { weight, x, panel, row, ref mut out, column } = *operands;
     let kind = kind_of(KIND);
     let blocks = blocks_of(weight);
     let (x_blocks, stride) = x.blocks();
-    let (_, x_fine) = x.codes();
+    let outliers = x.outliers();
     let out = &mut out.0[r][column..column + PANEL_ROWS];
     let row = row + r;
     let mut acc = [_mm256_setzero_ps(); HALVES];
@@ -174,23 +174,25 @@ unsafe fn add_refined<const KIND: u8>(operands: &mut Operands<'_>, r: usize) {
         }
         let codes = weight.codes().as_ptr().add(panel * blocks * code_bytes(kind));
         let scales = weight.scales().as_ptr().add(panel * blocks * scales_per_block(kind));
-        for (group, flags) in x.refined(row).chunks_exact(size_of::<__m256i>()).enumerate() {
+        for (group, flags) in x.flags(row).chunks_exact(size_of::<__m256i>()).enumerate() {
             let flags = _mm256_loadu_si256(flags.as_ptr().cast());
             let zeros = _mm256_cmpeq_epi8(flags, _mm256_setzero_si256());
-            let mut refined = !_mm256_movemask_epi8(zeros).cast_unsigned();
-            while refined != 0 {
-                let block = group * size_of::<__m256i>() + refined.trailing_zeros() as usize;
-                refined &= refined - 1;
-                let x = &x_blocks[row * stride + block];
-                let mut dot = [[zero_points::<KIND>(x.fine_sum); HALVES]; 1];
-                let fine = x_fine.as_ptr().add((row * blocks + block) * BLOCK);
+            let mut flagged = !_mm256_movemask_epi8(zeros).cast_unsigned();
+            while flagged != 0 {
+                let block = group * size_of::<__m256i>() + flagged.trailing_zeros() as usize;
+                flagged &= flagged - 1;
                 let codes = codes.add(block * code_bytes(kind));
-                add_codes::<KIND, 1, true>(codes, fine, (blocks, steps(KIND)), &mut dot);
-                let step = _mm256_set1_ps(x.scale * FINE_STEP);
-                for h in 0..HALVES {
-                    let scales = scales.add(block * scales_per_block(kind) + h * HALF);
-                    let scale = _mm256_mul_ps(half_lanes(scales), step);
-                    acc[h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[0][h]), scale, acc[h]);
+                let scales = scales.add(block * scales_per_block(kind));
+                let mut rest = x_blocks[row * stride + block].outliers;
+                while rest != 0 {
+                    let k = rest.trailing_zeros() as usize;
+                    rest &= rest - 1;
+                    let outlier = _mm256_set1_ps(outliers[(row * blocks + block) * BLOCK + k]);
+                    for h in 0..HALVES {
+                        let codes = column_codes::<KIND>(codes.add(h * LINE / HALVES), k);
+                        let scale = _mm256_mul_ps(half_lanes(scales.add(h * HALF)), outlier);
+                        acc[h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(codes), scale, acc[h]);
+                    }
                 }
             }
         }
@@ -198,6 +200,41 @@ unsafe fn add_refined<const KIND: u8>(operands: &mut Operands<'_>, r: usize) {
             _mm256_storeu_ps(out.as_mut_ptr().add(h * HALF), acc[h]);
         }
     }
+}
+
+/// The codes of column `k` of a block, less their zero point.
+///
+/// # Safety
+/// `lines` points to a half of the first of the code lines of one panel and block; k < [`BLOCK`].
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn column_codes<const KIND: u8>(lines: *const u8, k: usize) -> __m256i {
+    let (group, byte) = (k / 4, k % 4);
+    // SAFETY: by the contract each line read exists.
+    unsafe {
+        let mut codes = match KIND {
+            Q8_0 => bits(lines.add(LINE * group), 8 * byte, 0xff),
+            _ => bits(lines.add(LINE * (group / 2)), 8 * byte + 4 * (group % 2), 0x0f),
+        };
+        if KIND == Q5_0 || KIND == Q5_1 {
+            let fifth = bits(lines.add(LINE * 4), 8 * byte + group, 1);
+            codes = _mm256_or_si256(codes, _mm256_slli_epi32::<4>(fifth));
+        }
+        _mm256_sub_epi32(codes, _mm256_set1_epi32(kind_of(KIND).zero_point()))
+    }
+}
+
+/// The bits of every 32 from bit `first` on that `mask` has.
+///
+/// # Safety
+/// 32 bytes can be read at `half`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn bits(half: *const u8, first: usize, mask: i32) -> __m256i {
+    // SAFETY: by the contract.
+    let half = unsafe { _mm256_loadu_si256(half.cast()) };
+    let moved = _mm256_srlv_epi32(half, _mm256_set1_epi32(first as i32));
+    _mm256_and_si256(moved, _mm256_set1_epi32(mask))
 }
 
 /// What a block's sums start from: `-zero_point` times the sum of its activations.
@@ -210,15 +247,14 @@ fn zero_points<const KIND: u8>(sum: i32) -> __m256i {
 /// Adds the products of one block's codes. They are summed in pairs of 16 bits as far as these
 /// reach, run by run.
 ///
-/// `steps` is [`steps`] of the kind. `FINE` only says for whom: an instance with one caller is
-/// compiled into it.
+/// `steps` is [`steps`] of the kind.
 ///
 /// # Safety
 /// `codes` points to the block's lines in the panel, `x` to the block's activations in rows that
 /// stand `blocks` blocks apart.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn add_codes<const KIND: u8, const ROWS: usize, const FINE: bool>(
+unsafe fn add_codes<const KIND: u8, const ROWS: usize>(
     codes: *const u8,
     x: *const i8,
     (blocks, steps): (usize, usize),

@@ -11,7 +11,7 @@ use super::kinds::*;
 use super::{FEW_ROWS, Job, Scratch, Sums, TILE_ROWS, Tile, blocks_of, floats_of};
 use crate::blocks::{BLOCK, BlockKind};
 use crate::pack::{PANEL_ROWS, PackedMatrix, code_bytes, scales_per_block};
-use crate::quantise::{Activations, FINE_STEP, FLAG_GROUP};
+use crate::quantise::{Activations, FLAG_GROUP};
 
 /// Computes the tiles of all rows with some panels (the first and their number).
 ///
@@ -74,10 +74,10 @@ unsafe fn of_kind<const KIND: u8>(operands: &mut Operands<'_>) {
         }
         if kind_of(KIND).is_quantised() {
             match panels {
-                1 => add_refined::<KIND, 1>(operands),
-                2 => add_refined::<KIND, 2>(operands),
-                3 => add_refined::<KIND, 3>(operands),
-                _ => add_refined::<KIND, 4>(operands),
+                1 => add_outliers::<KIND, 1>(operands),
+                2 => add_outliers::<KIND, 2>(operands),
+                3 => add_outliers::<KIND, 3>(operands),
+                _ => add_outliers::<KIND, 4>(operands),
             }
         }
     }
@@ -140,7 +140,7 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
     let blocks = blocks_of(weight);
     let panel_scales = blocks * scales_per_block(kind);
     let (x_blocks, stride) = x.blocks();
-    let (x_codes, _) = x.codes();
+    let x_codes = x.codes();
     let mut acc = [[_mm512_setzero_ps(); PANELS]; ROWS];
     // SAFETY: by the contract rows and panels exist, so every pointer below stays inside the
     // buffers of the packed matrix and of the activations.
@@ -194,54 +194,79 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
     }
 }
 
-/// Adds the fine codes of the refined blocks of a tile.
+/// Adds the products of the outliers of a tile.
 ///
 /// # Safety
 /// As for [`one`]; `KIND` is a quantised kind.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,gfni,f16c,fma")]
-unsafe fn add_refined<const KIND: u8, const PANELS: usize>(operands: &mut Operands<'_>) {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c,fma")]
+unsafe fn add_outliers<const KIND: u8, const PANELS: usize>(operands: &mut Operands<'_>) {
     let Operands { weight, x, tile: Tile { panel, row, rows, .. }, ref mut out } = *operands;
     let kind = kind_of(KIND);
     let blocks = blocks_of(weight);
+    let panel_codes = blocks * code_bytes(kind);
     let panel_scales = blocks * scales_per_block(kind);
     let (x_blocks, stride) = x.blocks();
-    let (_, x_fine) = x.codes();
+    let outliers = x.outliers();
     // SAFETY: as in `quantised`; `out` has `PANELS` panels, a group of flags 64.
     unsafe {
-        let codes = weight.codes().as_ptr().add(panel * blocks * code_bytes(kind));
+        let codes = weight.codes().as_ptr().add(panel * panel_codes);
         let scales = weight.scales().as_ptr().add(panel * panel_scales);
         for r in 0..rows {
-            let mut acc = [[_mm512_setzero_ps(); PANELS]; 1];
-            let out = &mut out.0[r];
+            let out = out.0[r].as_mut_ptr();
             let row = row + r;
+            let mut acc = [_mm512_setzero_ps(); PANELS];
             for p in 0..PANELS {
-                acc[0][p] = _mm512_loadu_ps(out.as_ptr().add(p * PANEL_ROWS));
+                acc[p] = _mm512_loadu_ps(out.add(p * PANEL_ROWS));
             }
-            for (group, flags) in x.refined(row).chunks_exact(FLAG_GROUP).enumerate() {
+            for (group, flags) in x.flags(row).chunks_exact(FLAG_GROUP).enumerate() {
                 let flags = _mm512_loadu_si512(flags.as_ptr().cast());
-                let mut refined = _mm512_test_epi8_mask(flags, flags);
-                while refined != 0 {
-                    let block = group * FLAG_GROUP + refined.trailing_zeros() as usize;
-                    refined &= refined - 1;
-                    let x = &x_blocks[row * stride + block];
-                    let offset = _mm512_set1_epi32(-kind.zero_point() * x.fine_sum);
-                    let mut dot = [[offset; PANELS]; 1];
-                    let fine = x_fine.as_ptr().add((row * blocks + block) * BLOCK);
+                let mut flagged = _mm512_test_epi8_mask(flags, flags);
+                while flagged != 0 {
+                    let block = group * FLAG_GROUP + flagged.trailing_zeros() as usize;
+                    flagged &= flagged - 1;
                     let codes = codes.add(block * code_bytes(kind));
-                    add_codes::<KIND, 1, PANELS>(codes, fine, blocks, &mut dot);
-                    let step = _mm512_set1_ps(x.scale * FINE_STEP);
-                    for p in 0..PANELS {
-                        let scales = scales.add(p * panel_scales + block * scales_per_block(kind));
-                        let scale = _mm512_mul_ps(half_lanes(scales), step);
-                        acc[0][p] =
-                            _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[0][p]), scale, acc[0][p]);
+                    let scales = scales.add(block * scales_per_block(kind));
+                    let mut rest = x_blocks.get_unchecked(row * stride + block).outliers;
+                    while rest != 0 {
+                        let k = rest.trailing_zeros() as usize;
+                        rest &= rest - 1;
+                        let at = (row * blocks + block) * BLOCK + k;
+                        let outlier = _mm512_set1_ps(*outliers.get_unchecked(at));
+                        for p in 0..PANELS {
+                            let codes = column::<KIND>(codes.add(p * panel_codes), k);
+                            let scale = half_lanes(scales.add(p * panel_scales));
+                            let scale = _mm512_mul_ps(scale, outlier);
+                            acc[p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(codes), scale, acc[p]);
+                        }
                     }
                 }
             }
             for p in 0..PANELS {
-                _mm512_storeu_ps(out.as_mut_ptr().add(p * PANEL_ROWS), acc[0][p]);
+                _mm512_storeu_ps(out.add(p * PANEL_ROWS), acc[p]);
             }
         }
+    }
+}
+
+/// The codes of column `k` of a block, less their zero point.
+///
+/// # Safety
+/// `lines` points to the code lines of one panel and block of the kind; k < [`BLOCK`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn column<const KIND: u8>(lines: *const u8, k: usize) -> __m512i {
+    let (group, byte) = (k / 4, k % 4);
+    // SAFETY: by the contract each line read exists.
+    unsafe {
+        let mut codes = match KIND {
+            Q8_0 => bits(load(lines, group), 8 * byte, 0xff),
+            _ => bits(load(lines, group / 2), 8 * byte + 4 * (group % 2), 0x0f),
+        };
+        if KIND == Q5_0 || KIND == Q5_1 {
+            let fifth = bits(load(lines, 4), 8 * byte + group, 1);
+            codes = _mm512_or_si512(codes, _mm512_slli_epi32::<4>(fifth));
+        }
+        _mm512_sub_epi32(codes, _mm512_set1_epi32(kind_of(KIND).zero_point()))
     }
 }
 
@@ -314,6 +339,14 @@ fn fifth_bits(plane: __m512i, group: usize) -> __m512i {
     // Row 3 of the 8x8 bit matrix makes output bit 4 (rows count from the top bit down).
     let matrix = _mm512_set1_epi64(1_i64 << (24 + group));
     _mm512_gf2p8affine_epi64_epi8::<0>(plane, matrix)
+}
+
+/// The bits of every 32 from bit `first` on that `mask` has.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn bits(line: __m512i, first: usize, mask: i32) -> __m512i {
+    let moved = _mm512_srlv_epi32(line, _mm512_set1_epi32(first as i32));
+    _mm512_and_si512(moved, _mm512_set1_epi32(mask))
 }
 
 /// # Safety

@@ -3,7 +3,7 @@
 use super::{Sums, Tile, blocks_of, floats_of};
 use crate::blocks::BLOCK;
 use crate::pack::{PANEL_ROWS, PackedMatrix, code};
-use crate::quantise::{Activations, FINE_STEP};
+use crate::quantise::Activations;
 
 /// Computes the sums of one tile.
 pub(super) fn sums(weight: &PackedMatrix, x: &Activations, tile: Tile, out: &mut Sums) {
@@ -25,30 +25,29 @@ fn quantised_dot(
     (row, panel, lane): (usize, usize, usize),
 ) -> f32 {
     let kind = weight.kind();
-    let (codes, fine_codes) = x.codes();
     let (x_blocks, stride) = x.blocks();
     let blocks = blocks_of(weight);
-    let dot = |codes: &[i8], block: usize| {
-        let at = row * blocks + block;
-        let lines = weight.block_codes(panel, block);
-        let codes = codes[at * BLOCK..(at + 1) * BLOCK].iter().enumerate();
-        codes.fold(0, |dot, (k, &x)| {
-            dot + (i32::from(code(kind, lines, lane, k)) - kind.zero_point()) * i32::from(x)
-        })
+    let code_of = |block: usize, k: usize| {
+        i32::from(code(kind, weight.block_codes(panel, block), lane, k)) - kind.zero_point()
     };
     let mut acc = 0.0_f32;
     for block in 0..blocks {
-        let x = &x_blocks[row * stride + block];
+        let about = &x_blocks[row * stride + block];
+        let codes = &x.codes()[(row * blocks + block) * BLOCK..][..BLOCK];
+        let products = codes.iter().enumerate().map(|(k, &x)| code_of(block, k) * i32::from(x));
         let (scale, minimum) = weight.scale(panel, block, lane);
-        acc = (dot(codes, block) as f32).mul_add(scale * x.scale, acc);
+        acc = (products.sum::<i32>() as f32).mul_add(scale * about.scale, acc);
         if kind.has_minimum() {
-            acc = minimum.mul_add(x.value_sum, acc);
+            acc = minimum.mul_add(about.value_sum, acc);
         }
     }
-    for block in (0..blocks).filter(|&block| x.refined(row)[block] == 1) {
-        let step = x_blocks[row * stride + block].scale * FINE_STEP;
+    for block in (0..blocks).filter(|&block| x.flags(row)[block] == 1) {
         let (scale, _) = weight.scale(panel, block, lane);
-        acc = (dot(fine_codes, block) as f32).mul_add(scale * step, acc);
+        let outliers = x_blocks[row * stride + block].outliers;
+        for k in (0..BLOCK).filter(|k| outliers >> k & 1 == 1) {
+            let outlier = x.outliers()[(row * blocks + block) * BLOCK + k];
+            acc = (code_of(block, k) as f32).mul_add(scale * outlier, acc);
+        }
     }
     acc
 }

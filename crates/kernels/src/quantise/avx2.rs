@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{QuantisedRow, has_codes, refine_above};
+use super::{LEAST_MAGNITUDE, QuantisedRow, has_codes, outlier_above};
 use crate::blocks::BLOCK;
 use crate::sums::sum_of_squares_avx2;
 
@@ -16,22 +16,38 @@ use crate::sums::sum_of_squares_avx2;
 /// The machine has the instructions named.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn quantise_row(values: &[f32], mut out: QuantisedRow<'_>) {
-    let refine_above = refine_above(sum_of_squares_avx2(values), values.len());
+    let outlier_above = outlier_above(sum_of_squares_avx2(values), values.len());
     for (block, x) in values.chunks_exact(BLOCK).enumerate() {
-        let x = load(x.try_into().expect("a block has its length"));
-        let largest = largest_magnitude(x);
+        let mut x = load(x.try_into().expect("a block has its length"));
+        let mut largest = largest_magnitude(x);
         if !has_codes(largest) {
             out.clear(block, largest);
             continue;
         }
-        let scaled = scale(x, 127.0 / largest);
-        let codes = round(scaled);
-        let part = block * BLOCK..(block + 1) * BLOCK;
-        let sum = store(codes, &mut out.codes[part.clone()]);
-        let fine_sum = (largest > refine_above)
-            .then(|| store(fine_codes(scaled, codes), &mut out.fine_codes[part]));
-        out.set(block, largest / 127.0, sum, fine_sum);
+        let mut outliers = 0;
+        if largest > outlier_above {
+            outliers = take_outliers(&mut x, outlier_above);
+            largest = largest_magnitude(x).max(LEAST_MAGNITUDE);
+        }
+        let codes = round(scale(x, 127.0 / largest));
+        let sum = store(codes, &mut out.codes[block * BLOCK..(block + 1) * BLOCK]);
+        out.set(block, (largest / 127.0, sum, outliers), values);
     }
+}
+
+/// Makes the values whose magnitudes are above `limit` zero; gives a bit for each.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn take_outliers(x: &mut [__m256; 4], limit: f32) -> u32 {
+    let sign = _mm256_set1_ps(-0.0);
+    let mut bits = 0;
+    for i in 0..4 {
+        let magnitude = _mm256_andnot_ps(sign, x[i]);
+        let above = _mm256_cmp_ps::<_CMP_GT_OQ>(magnitude, _mm256_set1_ps(limit));
+        bits |= _mm256_movemask_ps(above).cast_unsigned() << (8 * i);
+        x[i] = _mm256_andnot_ps(above, x[i]);
+    }
+    bits
 }
 
 #[inline]
@@ -76,22 +92,6 @@ fn round(x: [__m256; 4]) -> [__m256i; 4] {
     let mut out = [_mm256_setzero_si256(); 4];
     for i in 0..4 {
         out[i] = _mm256_cvtps_epi32(x[i]);
-    }
-    out
-}
-
-/// What the codes left over, in 256ths of a code step, within -127..=127.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn fine_codes(scaled: [__m256; 4], codes: [__m256i; 4]) -> [__m256i; 4] {
-    let (least, most) = (_mm256_set1_epi32(-127), _mm256_set1_epi32(127));
-    let mut left = scaled;
-    for i in 0..4 {
-        left[i] = _mm256_sub_ps(scaled[i], _mm256_cvtepi32_ps(codes[i]));
-    }
-    let mut out = round(scale(left, 256.0));
-    for i in 0..4 {
-        out[i] = _mm256_min_epi32(most, _mm256_max_epi32(least, out[i]));
     }
     out
 }

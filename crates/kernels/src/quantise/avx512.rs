@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{LEAST_MAGNITUDE, QuantisedRow, refine_above};
+use super::{LEAST_MAGNITUDE, QuantisedRow, outlier_above};
 use crate::blocks::BLOCK;
 use crate::sums::sum_of_squares_avx512;
 
@@ -22,13 +22,15 @@ struct Lanes<T>([T; GROUP]);
 /// The machine has the instructions named.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 pub(super) unsafe fn quantise_row(values: &[f32], mut out: QuantisedRow<'_>) {
-    let refine_above = refine_above(sum_of_squares_avx512(values), values.len());
+    let outlier_above = outlier_above(sum_of_squares_avx512(values), values.len());
     let blocks = values.len() / BLOCK;
-    assert!(out.codes.len() == values.len() && out.fine_codes.len() == values.len());
+    assert_eq!(out.codes.len(), values.len());
     assert_eq!(out.blocks.len(), blocks);
     for first in (0..blocks).step_by(GROUP) {
         // SAFETY: the group's blocks exist in all slices.
-        unsafe { quantise_group(values, first..blocks.min(first + GROUP), refine_above, &mut out) };
+        unsafe {
+            quantise_group(values, first..blocks.min(first + GROUP), outlier_above, &mut out)
+        };
     }
 }
 
@@ -39,35 +41,43 @@ pub(super) unsafe fn quantise_row(values: &[f32], mut out: QuantisedRow<'_>) {
 unsafe fn quantise_group(
     values: &[f32],
     group: Range<usize>,
-    refine_above: f32,
+    outlier_above: f32,
     out: &mut QuantisedRow<'_>,
 ) {
     let mut magnitudes = _mm512_setzero_si512();
     for (lane, block) in group.clone().enumerate() {
         // SAFETY: by the contract the block exists.
-        let largest = largest_magnitude(unsafe { load_block(values, block) });
+        let largest = largest_magnitude(unsafe { load_block(values, block, u32::MAX) });
+        magnitudes = _mm512_mask_set1_epi32(magnitudes, 1 << lane, largest);
+    }
+    let largest = of_floats(_mm512_castsi512_ps(magnitudes));
+    let good = good_magnitudes(_mm512_castsi512_ps(magnitudes));
+    let limit = _mm512_set1_ps(outlier_above);
+    let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(_mm512_castsi512_ps(magnitudes), limit);
+    let mut outliers = Lanes([0_u32; GROUP]);
+    let mut rest = good & above;
+    while rest != 0 {
+        let lane = rest.trailing_zeros() as usize;
+        rest &= rest - 1;
+        // SAFETY: by the contract the block exists.
+        let x = unsafe { load_block(values, group.start + lane, u32::MAX) };
+        outliers.0[lane] = above_limit(x, limit);
+        // SAFETY: as above.
+        let x = unsafe { load_block(values, group.start + lane, !outliers.0[lane]) };
+        let least = LEAST_MAGNITUDE.to_bits().cast_signed();
+        let largest = largest_magnitude(x).max(least);
         magnitudes = _mm512_mask_set1_epi32(magnitudes, 1 << lane, largest);
     }
     let magnitudes = _mm512_castsi512_ps(magnitudes);
-    let (most, least) = (_mm512_set1_ps(f32::MAX), _mm512_set1_ps(LEAST_MAGNITUDE));
-    let good = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(magnitudes, most)
-        & _mm512_cmp_ps_mask::<_CMP_GE_OQ>(magnitudes, least);
-    let limit = _mm512_set1_ps(refine_above);
-    let refined = good & _mm512_cmp_ps_mask::<_CMP_GT_OQ>(magnitudes, limit);
     let steps = _mm512_set1_ps(127.0);
-    let mut largest = Lanes([0.0; GROUP]);
-    let (mut scales, mut inverses) = (Lanes([0.0; GROUP]), Lanes([0.0; GROUP]));
-    // SAFETY: 16 floats each.
-    unsafe {
-        _mm512_store_ps(largest.0.as_mut_ptr(), magnitudes);
-        _mm512_store_ps(scales.0.as_mut_ptr(), _mm512_div_ps(magnitudes, steps));
-        _mm512_store_ps(inverses.0.as_mut_ptr(), _mm512_div_ps(steps, magnitudes));
-    }
+    let scales = of_floats(_mm512_div_ps(magnitudes, steps));
+    let inverses = of_floats(_mm512_div_ps(steps, magnitudes));
     let mut sums = Lanes([0; GROUP]);
     for (lane, block) in group.clone().enumerate() {
         // SAFETY: by the contract the block exists; its codes have their room.
         unsafe {
-            let codes = codes_of(scale(load_block(values, block), inverses.0[lane]));
+            let x = load_block(values, block, !outliers.0[lane]);
+            let codes = codes_of(x, inverses.0[lane]);
             store(codes, &mut out.codes[block * BLOCK..(block + 1) * BLOCK]);
             sums.0[lane] = _mm512_reduce_add_epi32(_mm512_add_epi32(codes[0], codes[1]));
         }
@@ -75,52 +85,64 @@ unsafe fn quantise_group(
     for (lane, block) in group.enumerate() {
         if good >> lane & 1 == 0 {
             out.clear(block, largest.0[lane]);
-        } else if refined >> lane & 1 == 1 {
-            // SAFETY: by the contract the block exists; its fine codes have their room.
-            let fine_sum = unsafe {
-                let fine = fine_codes_of(scale(load_block(values, block), inverses.0[lane]));
-                store(fine, &mut out.fine_codes[block * BLOCK..(block + 1) * BLOCK]);
-                _mm512_reduce_add_epi32(_mm512_add_epi32(fine[0], fine[1]))
-            };
-            out.set(block, scales.0[lane], sums.0[lane], Some(fine_sum));
         } else {
-            out.set(block, scales.0[lane], sums.0[lane], None);
+            out.set(block, (scales.0[lane], sums.0[lane], outliers.0[lane]), values);
         }
     }
 }
 
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn of_floats(lanes: __m512) -> Lanes<f32> {
+    let mut out = Lanes([0.0; GROUP]);
+    // SAFETY: 16 floats, aligned.
+    unsafe { _mm512_store_ps(out.0.as_mut_ptr(), lanes) };
+    out
+}
+
+/// The lanes whose blocks can be given codes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn good_magnitudes(magnitudes: __m512) -> u16 {
+    let (most, least) = (_mm512_set1_ps(f32::MAX), _mm512_set1_ps(LEAST_MAGNITUDE));
+    _mm512_cmp_ps_mask::<_CMP_LE_OQ>(magnitudes, most)
+        & _mm512_cmp_ps_mask::<_CMP_GE_OQ>(magnitudes, least)
+}
+
+/// A bit for each value of a block whose magnitude is above the limit.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn above_limit(x: [__m512; 2], limit: __m512) -> u32 {
+    let first = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(_mm512_abs_ps(x[0]), limit);
+    let second = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(_mm512_abs_ps(x[1]), limit);
+    u32::from(first) | u32::from(second) << 16
+}
+
+/// The values of a block whose bits are set in `wanted`, and zeros.
+///
 /// # Safety
 /// `values` has block `block`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn load_block(values: &[f32], block: usize) -> [__m512; 2] {
+unsafe fn load_block(values: &[f32], block: usize, wanted: u32) -> [__m512; 2] {
     debug_assert!((block + 1) * BLOCK <= values.len());
     // SAFETY: by the contract.
     unsafe {
         let start = values.as_ptr().add(block * BLOCK);
-        [_mm512_loadu_ps(start), _mm512_loadu_ps(start.add(16))]
+        [
+            _mm512_maskz_loadu_ps(wanted as u16, start),
+            _mm512_maskz_loadu_ps((wanted >> 16) as u16, start.add(16)),
+        ]
     }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn scale(x: [__m512; 2], inverse: f32) -> [__m512; 2] {
-    let inverse = _mm512_set1_ps(inverse);
-    [_mm512_mul_ps(x[0], inverse), _mm512_mul_ps(x[1], inverse)]
 }
 
 /// Rounds to nearest, ties to even, which is the mode programs run in.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn codes_of(scaled: [__m512; 2]) -> [__m512i; 2] {
+fn codes_of(x: [__m512; 2], inverse: f32) -> [__m512i; 2] {
+    let inverse = _mm512_set1_ps(inverse);
+    let scaled = [_mm512_mul_ps(x[0], inverse), _mm512_mul_ps(x[1], inverse)];
     [_mm512_cvtps_epi32(scaled[0]), _mm512_cvtps_epi32(scaled[1])]
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn fine_codes_of(scaled: [__m512; 2]) -> [__m512i; 2] {
-    let codes = codes_of(scaled);
-    [fine_codes(scaled[0], codes[0]), fine_codes(scaled[1], codes[1])]
 }
 
 /// Bits of max |x|, or of a NaN if there is one: the bits of magnitudes order like the magnitudes.
@@ -131,15 +153,6 @@ fn largest_magnitude(x: [__m512; 2]) -> i32 {
     let first = _mm512_and_si512(_mm512_castps_si512(x[0]), magnitude);
     let second = _mm512_and_si512(_mm512_castps_si512(x[1]), magnitude);
     _mm512_reduce_max_epu32(_mm512_max_epu32(first, second)).cast_signed()
-}
-
-/// What the codes left over, in 256ths of a code step, within -127..=127.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn fine_codes(scaled: __m512, codes: __m512i) -> __m512i {
-    let left = _mm512_sub_ps(scaled, _mm512_cvtepi32_ps(codes));
-    let fine = _mm512_cvtps_epi32(_mm512_mul_ps(left, _mm512_set1_ps(256.0)));
-    _mm512_min_epi32(_mm512_set1_epi32(127), _mm512_max_epi32(_mm512_set1_epi32(-127), fine))
 }
 
 /// # Safety
