@@ -99,8 +99,8 @@ impl Pool {
 
     /// Calls `work(thread, chunk)` once for each chunk in 0..chunks, and returns when all are done.
     /// `thread` is in 0..threads; the caller is thread 0, and no two calls with the same `thread`
-    /// overlap. Of as many chunks as threads or fewer each is begun by one thread first, the
-    /// caller's before it takes another.
+    /// overlap. Each thread begins with a part of its own, the caller with the first chunks, and
+    /// then goes on to the parts after its own.
     ///
     /// Panics if `work` panicked, after every thread has left the region.
     pub fn for_each_chunk(&mut self, chunks: usize, work: impl Fn(usize, usize) + Sync) {

@@ -213,7 +213,8 @@ impl Model {
             turn.argmax = self.compute(cpu, &mut turn.lane.work, task);
             return;
         }
-        // A share may wait for the one before it, which was handed out earlier.
+        // A share may wait for the one before it: each thread begins with its own, and takes
+        // another only when all before that are begun.
         let mut threads = vec![(); cpu.pool.threads()];
         cpu.pool.for_each_row(&mut threads, turns, 1, |(), _, turn| {
             let turn = &mut turn[0];

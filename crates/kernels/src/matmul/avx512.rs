@@ -62,7 +62,8 @@ unsafe fn of_kind<const KIND: u8>(operands: &mut Operands<'_>) {
                 1 => by_few_rows::<KIND, 1>(operands),
                 2 => by_few_rows::<KIND, 2>(operands),
                 3 => by_few_rows::<KIND, 3>(operands),
-                _ => by_few_rows::<KIND, 4>(operands),
+                4 => by_few_rows::<KIND, 4>(operands),
+                _ => unreachable!("a tile has 1 to 4 panels, not {panels}"),
             }
         } else {
             for p in (0..panels - 1).step_by(2) {
@@ -77,7 +78,8 @@ unsafe fn of_kind<const KIND: u8>(operands: &mut Operands<'_>) {
                 1 => add_outliers::<KIND, 1>(operands),
                 2 => add_outliers::<KIND, 2>(operands),
                 3 => add_outliers::<KIND, 3>(operands),
-                _ => add_outliers::<KIND, 4>(operands),
+                4 => add_outliers::<KIND, 4>(operands),
+                _ => unreachable!("a tile has 1 to 4 panels, not {panels}"),
             }
         }
     }
@@ -92,7 +94,8 @@ unsafe fn by_rows<const KIND: u8, const PANELS: usize>(operands: &mut Operands<'
             3 => one::<KIND, 3, PANELS>(operands, p),
             4 => one::<KIND, 4, PANELS>(operands, p),
             5 => one::<KIND, 5, PANELS>(operands, p),
-            _ => one::<KIND, 6, PANELS>(operands, p),
+            6 => one::<KIND, 6, PANELS>(operands, p),
+            rows => unreachable!("a tile has 1 to 6 rows, not {rows}"),
         }
     }
 }
@@ -104,7 +107,8 @@ unsafe fn by_few_rows<const KIND: u8, const PANELS: usize>(operands: &mut Operan
     unsafe {
         match operands.tile.rows {
             1 => one::<KIND, 1, PANELS>(operands, 0),
-            _ => one::<KIND, 2, PANELS>(operands, 0),
+            2 => one::<KIND, 2, PANELS>(operands, 0),
+            rows => unreachable!("few rows are 1 or 2, not {rows}"),
         }
     }
 }
