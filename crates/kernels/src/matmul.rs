@@ -101,14 +101,15 @@ impl Greatest {
         taint: [0.0; PANEL_ROWS],
     };
 
-    /// Takes one panel's outputs in, which begin at `column`. A thread sees columns in ascending
-    /// order, so among equals the first stays.
+    /// Takes one panel's outputs in, which begin at `column`. Panels may come in any order.
     #[inline(always)]
     fn take(&mut self, column: usize, outputs: &[f32]) {
         for (lane, &value) in outputs.iter().enumerate() {
-            let greater = value > self.values[lane];
-            self.values[lane] = if greater { value } else { self.values[lane] };
-            self.columns[lane] = if greater { (column + lane) as u32 } else { self.columns[lane] };
+            let column = (column + lane) as u32;
+            let (best, at) = (self.values[lane], self.columns[lane]);
+            let better = (value > best) | ((value == best) & (column < at));
+            self.values[lane] = if better { value } else { best };
+            self.columns[lane] = if better { column } else { at };
             self.taint[lane] += value * 0.0;
         }
     }
@@ -341,4 +342,20 @@ fn blocks_of(weight: &PackedMatrix) -> usize {
 /// The activations as floats, which products with float kinds need.
 fn floats_of(x: &Activations) -> &[f32] {
     x.floats().expect("activations for float weights keep their floats")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn among_equals_the_lowest_column_stays_in_whatever_order_a_thread_sees_them() {
+        let (mut low, mut high) = ([1.0; PANEL_ROWS], [1.0; PANEL_ROWS]);
+        (low[5], high[5]) = (7.0, 7.0);
+        for panels in [[(0, low), (160, high)], [(160, high), (0, low)]] {
+            let mut greatest = Greatest::NONE;
+            panels.iter().for_each(|(column, outputs)| greatest.take(*column, outputs));
+            assert_eq!(Greatest::column([&greatest].into_iter()), Some(5));
+        }
+    }
 }
