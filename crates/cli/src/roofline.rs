@@ -48,7 +48,7 @@ pub struct RooflineArgs {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
     threads: Option<u16>,
 
-    /// Instructions to use: avx512 or scalar [default: the best this machine has].
+    /// Instructions to use: avx512, avx2 or scalar [default: the best this machine has].
     #[arg(long, value_name = "TIER")]
     isa: Option<Isa>,
 }

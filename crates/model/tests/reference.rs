@@ -156,7 +156,7 @@ fn f16_keys_and_values_agree_with_the_float_reference() {
 #[test]
 fn int8_keys_and_values_agree_with_the_float_reference() {
     // Measured: 0.0517; two winners that lead by 0.15 and 0.19 in the reference come second.
-    assert_shipped_path_agrees(KvType::Int8, 2, 0.06);
+    assert_shipped_path_agrees(KvType::Int8, 2, 0.055);
 }
 
 #[test]

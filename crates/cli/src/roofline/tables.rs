@@ -9,10 +9,10 @@ use super::ceiling::Step;
 const LEGEND: &str = "\
 Tokens per second. `memory`: if a step only read its weights and its keys and values, once, at the
 DRAM peak. `compute`: if it only multiplied and added, at the peaks of int8 (products with quantised
-weights), f32 (with float weights) and bf16 (attention). The ceiling is the lower of the two. Scales,
-norms and the outliers of activations count as nothing, so no kernel gets all of it; what stays in
-a cache from step to step can lift a small model above its memory ceiling. The share is that of the
-best run. Where medians are far from the best, the machine was busy with something else. A dash stands
+weights), f32 (with float weights) and bf16 (attention; f32 in a tier without). The ceiling is the
+lower of the two. Scales, norms and the outliers of activations count as nothing, so no kernel gets
+all of it; what stays in a cache from step to step can lift a small model above its memory ceiling.
+The share is that of the best run. Where medians are far from the best, the machine was busy with something else. A dash stands
 for what is not known: the tier has no such instruction, or the contexts took too long to make.
 ";
 

@@ -13,9 +13,9 @@
 //!
 //! A few dimensions of keys are much larger than the rest, which one scale would make coarse. So int8
 //! keys are spread first ([`spread`]), and queries with them, which leaves their products as they are.
-//! Measured on the default model (`cargo bench -p model --bench divergence`), mean divergence from
-//! float32 in nats: 0.00186 as they come, 0.00090 spread, 0.00066 with keys and values in bf16.
-//! Spreading values too changes nothing.
+//! Measured on the default model (`cargo bench -p model --bench divergence`, with the texts and the
+//! activations of that time), mean divergence from float32 in nats: 0.00186 as they come, 0.00090
+//! spread, 0.00066 with keys and values in bf16. Spreading values too changes nothing.
 
 use half::{bf16, f16};
 
