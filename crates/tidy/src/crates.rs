@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["kernels", "engine", "text", "sampling"]),
     ("server", &["engine", "text", "sampling"]),
     ("bench", &["workload"]),
+    ("plan", &["engine", "workload", "model"]),
     (
         ASSEMBLER,
         &[
@@ -27,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "model",
             "server",
             "bench",
+            "plan",
         ],
     ),
 ];
