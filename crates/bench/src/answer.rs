@@ -1,7 +1,7 @@
 //! From the bytes of an answer to what is kept of it.
 
 use serde::Deserialize;
-use workload::record::{ServerTimings, Status};
+use workload::record::{ServerTimings, Status, TokenChunk};
 
 use crate::client::RawAnswer;
 use crate::sse::events;
@@ -14,7 +14,7 @@ pub(crate) struct Reading {
     pub(crate) prompt_tokens: Option<u32>,
     pub(crate) completion_tokens: Option<u32>,
     /// Chunks that carried tokens.
-    pub(crate) chunks: u32,
+    pub(crate) chunks: Vec<TokenChunk>,
     pub(crate) finish_reason: Option<String>,
     pub(crate) timings: Option<ServerTimings>,
     /// Whether the stream said that it was over.
@@ -105,7 +105,9 @@ impl Reading {
         // A count that rises on a chunk with choices tells of a token, even of one without text.
         let counts_up = !choices.is_empty() && self.completion_tokens < counted;
         if choices.iter().any(Choice::has_text) || (counts_up && counted != Some(0)) {
-            self.chunks += 1;
+            let before = self.completion_tokens.unwrap_or(0);
+            let tokens = counted.and_then(|counted| counted.checked_sub(before));
+            self.chunks.push(TokenChunk { at_ns, tokens });
             self.first_token_ns.get_or_insert(at_ns);
             self.last_token_ns = Some(at_ns);
         }

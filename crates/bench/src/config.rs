@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use workload::language::Language;
 use workload::lengths::{Lengths, Sampling};
-use workload::summary::LevelPlan;
+use workload::load::{LevelPlan, Load};
 
 use crate::error::BenchError;
 
@@ -64,6 +64,7 @@ impl BenchConfig {
     pub(crate) fn plan(&self, users: u32) -> LevelPlan {
         let (prompt_tokens, output_tokens) = (self.prompt_tokens, self.output_tokens);
         let lengths = Lengths { prompt_tokens, output_tokens };
-        LevelPlan { users, requests_per_user: self.requests_per_user, lengths }
+        let load = Load::Closed { users, requests_per_user: self.requests_per_user };
+        LevelPlan { load, lengths }
     }
 }

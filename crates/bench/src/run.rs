@@ -136,7 +136,7 @@ impl Run {
     async fn all_levels(&mut self) -> Result<(), BenchError> {
         for (number, users) in (1..).zip(self.config.levels.clone()) {
             let Some(calls) = self.prepare(number, users).await else { return Ok(()) };
-            let level = self.level(users, calls).await?;
+            let level = self.level(number, users, calls).await?;
             self.progress.end_level(&level);
             self.levels.push(level);
         }
@@ -181,6 +181,7 @@ impl Run {
 
     async fn level(
         &mut self,
+        number: u32,
         users: u32,
         calls: Vec<Vec<Call>>,
     ) -> Result<LevelSummary, BenchError> {
@@ -197,7 +198,7 @@ impl Run {
         };
         let (sender, finished) = mpsc::unbounded_channel();
         let thread = drive::start(load, sender).map_err(|source| BenchError::Thread { source })?;
-        let records = self.collect(users, finished, &live, sampler.as_ref()).await;
+        let records = self.collect(number, finished, &live, sampler.as_ref()).await;
         if let Err(panic) = thread.join() {
             std::panic::resume_unwind(panic);
         }
@@ -211,7 +212,7 @@ impl Run {
     /// Reads answers as they finish, until the level is over.
     async fn collect(
         &mut self,
-        users: u32,
+        level: u32,
         mut finished: mpsc::UnboundedReceiver<Finished>,
         live: &Live,
         sampler: Option<&Sampler>,
@@ -222,7 +223,7 @@ impl Run {
         loop {
             tokio::select! {
                 next = finished.recv() => match next {
-                    Some(finished) => records.push(self.keep(users, finished)),
+                    Some(finished) => records.push(self.keep(level, finished)),
                     None => return records,
                 },
                 _ = ticks.tick() => self.progress.update(&View {
@@ -236,8 +237,8 @@ impl Run {
     }
 
     /// Makes a record of a finished request and writes it down.
-    fn keep(&mut self, users: u32, finished: Finished) -> RequestRecord {
-        let record = record(users, &finished);
+    fn keep(&mut self, level: u32, finished: Finished) -> RequestRecord {
+        let record = record(level, self.config.output_tokens, &finished);
         if let Some(folder) = &mut self.folder
             && let Err(error) = folder.record(&record)
         {
@@ -294,11 +295,11 @@ impl Run {
     }
 }
 
-fn record(users: u32, finished: &Finished) -> RequestRecord {
+fn record(level: u32, asked_tokens: u32, finished: &Finished) -> RequestRecord {
     let (reading, status) = answer::read(&finished.answer);
     let status = if finished.cancelled { Status::Cancelled } else { status };
     RequestRecord {
-        level: users,
+        level,
         user: finished.user,
         index: finished.index,
         due_ns: finished.due_ns,
@@ -308,6 +309,7 @@ fn record(users: u32, finished: &Finished) -> RequestRecord {
         done_ns: finished.answer.done_ns,
         prompt_tokens: reading.prompt_tokens,
         completion_tokens: reading.completion_tokens,
+        asked_tokens,
         chunks: reading.chunks,
         finish_reason: reading.finish_reason,
         status,

@@ -247,7 +247,7 @@ fn interrupted(evidence: &Evidence<'_>) -> Option<Finding> {
     let broken = evidence.levels.iter().find(|level| !level.is_complete());
     let level = broken.map(|level| {
         let ended = level.counts.ok + level.counts.failed;
-        (level.plan.users, ended, level.plan.requests())
+        (level.plan.users().unwrap_or(0), ended, level.plan.requests())
     });
     let levels_not_run = evidence.levels_not_run.to_vec();
     let whole = level.is_none() && levels_not_run.is_empty();
@@ -256,7 +256,7 @@ fn interrupted(evidence: &Evidence<'_>) -> Option<Finding> {
 
 fn failures(level: &LevelSummary) -> Option<Finding> {
     Some(Finding::Failures {
-        users: level.plan.users,
+        users: level.plan.users()?,
         failed: level.counts.failed,
         sent: level.counts.sent,
         first: level.first_failure.clone()?,
@@ -277,7 +277,7 @@ fn limits(evidence: &Evidence<'_>) -> Vec<Finding> {
     }
     let measured = evidence.levels.iter().filter(|level| 0 < level.counts.ok);
     if findings.is_empty()
-        && let Some(users) = measured.clone().map(|level| level.plan.users).max()
+        && let Some(users) = measured.clone().filter_map(|level| level.plan.users()).max()
     {
         findings.push(Finding::NothingLimited {
             users,
@@ -290,7 +290,7 @@ fn limits(evidence: &Evidence<'_>) -> Vec<Finding> {
 }
 
 fn sequence_cap(level: &LevelSummary, known: Option<u32>) -> Option<Finding> {
-    let users = level.plan.users;
+    let users = level.plan.users()?;
     if let Some(max_num_seqs) = known.filter(|cap| users <= *cap) {
         let queued = |queue| Finding::QueuedBelowCap { users, max_num_seqs, queue };
         return queue_sign(level).map(queued);
@@ -335,7 +335,7 @@ fn gauge_sign(level: &LevelSummary, known: Option<u32>) -> Option<GaugeSign> {
         && GAUGE_HOLDS * gauges.samples_waiting as f64 <= gauges.samples_at_top as f64;
     let is_cap = match known {
         Some(cap) => gauges.running_top == cap,
-        None => gauges.running_top < level.plan.users && !kv_full(level),
+        None => Some(gauges.running_top) < level.plan.users() && !kv_full(level),
     };
     (holds && is_cap).then(|| GaugeSign {
         running: gauges.running_top,
@@ -353,7 +353,7 @@ fn queue_sign(level: &LevelSummary) -> Option<QueueSign> {
 fn stream_sign(level: &LevelSummary, known: Option<u32>) -> Option<StreamSign> {
     let streams = level.streams?;
     let is_cap = known.is_none_or(|cap| near(streams.top, cap));
-    let flat = streams.top < level.plan.users && STREAMS_HOLD <= streams.share_at_top;
+    let flat = Some(streams.top) < level.plan.users() && STREAMS_HOLD <= streams.share_at_top;
     (flat && is_cap).then_some(StreamSign { top: streams.top, share: streams.share_at_top })
 }
 
@@ -383,7 +383,7 @@ fn kv_full(level: &LevelSummary) -> bool {
 }
 
 fn kv_limit(level: &LevelSummary, cap: Option<u32>) -> Option<Finding> {
-    let users = level.plan.users;
+    let users = level.plan.users()?;
     let gauges = level.gauges?;
     let preemptions = gauges.preemptions.filter(|count| 0 < *count);
     let below_cap = cap.is_none_or(|cap| gauges.running_top < cap);
@@ -401,7 +401,7 @@ fn kv_limit(level: &LevelSummary, cap: Option<u32>) -> Option<Finding> {
 fn other_length(level: &LevelSummary) -> Option<Finding> {
     let tokens = level.tokens.filter(|_| 0 < level.other_length)?;
     Some(Finding::OtherLength {
-        users: level.plan.users,
+        users: level.plan.users()?,
         requests: level.other_length,
         asked: level.plan.lengths.output_tokens,
         min: tokens.min as u32,
@@ -428,7 +428,7 @@ fn prompt_length(evidence: &Evidence<'_>) -> Option<Finding> {
 
 fn prefix_cache(level: &LevelSummary) -> Option<Finding> {
     let share = level.cached_share.filter(|share| CACHE_NOTICEABLE <= *share)?;
-    Some(Finding::PrefixCache { users: level.plan.users, share })
+    Some(Finding::PrefixCache { users: level.plan.users()?, share })
 }
 
 fn evidence_missing(evidence: &Evidence<'_>) -> Option<Finding> {
@@ -442,7 +442,7 @@ fn evidence_missing(evidence: &Evidence<'_>) -> Option<Finding> {
 fn delivered(levels: &[LevelSummary]) -> Option<Finding> {
     let levels: Vec<_> = levels
         .iter()
-        .filter_map(|level| Some((level.plan.users, level.delivered_concurrency?)))
+        .filter_map(|level| Some((level.plan.users()?, level.delivered_concurrency?)))
         .collect();
     (!levels.is_empty()).then_some(Finding::Delivered { levels })
 }
@@ -458,7 +458,7 @@ fn percentiles(levels: &[LevelSummary]) -> Option<Finding> {
 }
 
 fn users_where(levels: &[LevelSummary], is: impl Fn(&LevelSummary) -> bool) -> Vec<u32> {
-    levels.iter().filter(|level| is(level)).map(|level| level.plan.users).collect()
+    levels.iter().filter(|level| is(level)).filter_map(|level| level.plan.users()).collect()
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@
 //! This crate does not know engines, servers, HTTP, files or clocks: every time in it is a number
 //! of nanoseconds that somebody else took.
 //!
-//! Data passes through in the order of the modules: a [`lengths::Preset`] says how long requests
-//! are, [`prompts`] writes their text, whoever runs them fills one [`record::RequestRecord`] per
+//! Data passes through in the order of the modules: a [`load::LevelPlan`] says how requests come
+//! about and how long they are, [`prompts`] writes their text, whoever runs them fills one [`record::RequestRecord`] per
 //! request and (if the server tells) [`gauges::GaugeSample`]s on the side, [`summary`] makes one
 //! [`summary::LevelSummary`] per level of it, [`analysis`] draws the findings that the evidence
 //! supports, [`wording`] says them in English or Chinese, and [`report`] prints everything.
@@ -16,6 +16,7 @@
 
 pub mod percentile;
 pub mod lengths;
+pub mod load;
 pub mod words;
 pub mod prompts;
 pub mod record;

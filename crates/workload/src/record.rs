@@ -27,24 +27,35 @@ pub struct ServerTimings {
     pub cached_prompt_tokens: Option<u32>,
 }
 
+/// A chunk of an answer that carried at least one generated token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenChunk {
+    /// When the read that completed it returned, before anybody looked at it.
+    pub at_ns: u64,
+    /// How many tokens it carried, if the server says.
+    pub tokens: Option<u32>,
+}
+
 /// One request: who sent it, when what happened to it, and what came back.
 ///
 /// All times are nanoseconds since one origin of the run, on a monotonic clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RequestRecord {
-    /// Users of the level it belongs to.
+    /// Which level of the run it belongs to, from 1.
     pub level: u32,
-    /// Which user sent it, from 0.
+    /// Which user sent it, from 0; in an open loop each request has its own.
     pub user: u32,
     /// Which of the user's requests it is, from 0.
     pub index: u32,
-    /// When the user wanted to send it: the start of the level or the end of the one before.
+    /// When it should have been sent: in a closed loop at the start of the level or the end of the
+    /// request before, in an open one by the schedule.
     pub due_ns: u64,
     /// When its first byte was written.
     pub sent_ns: u64,
     /// When the first chunk that carries a generated token had been read.
     pub first_token_ns: Option<u64>,
-    /// When the last such chunk had been read.
+    /// When the last one had, or the chunk that says why generation ended, whichever was later: the
+    /// last tokens may have no text to show.
     pub last_token_ns: Option<u64>,
     /// When the answer was over: read to its end, broken off, or given up.
     pub done_ns: u64,
@@ -52,8 +63,10 @@ pub struct RequestRecord {
     pub prompt_tokens: Option<u32>,
     /// Generated tokens, by the server's usage.
     pub completion_tokens: Option<u32>,
-    /// Chunks that carried generated tokens.
-    pub chunks: u32,
+    /// Generated tokens that were asked for.
+    pub asked_tokens: u32,
+    /// The chunks that carried generated tokens, in the order in which they came.
+    pub chunks: Vec<TokenChunk>,
     /// Why generation ended, in the server's word.
     pub finish_reason: Option<String>,
     /// How the request ended.
@@ -80,7 +93,7 @@ impl RequestRecord {
 
     /// Generated tokens: the server's count, or the number of chunks if it gave none.
     pub fn tokens(&self) -> u32 {
-        self.completion_tokens.unwrap_or(self.chunks)
+        self.completion_tokens.unwrap_or(self.chunks.len() as u32)
     }
 
     /// Time per output token after the first, milliseconds. `None` below two tokens.
@@ -105,10 +118,12 @@ pub(crate) mod tests {
     use super::*;
 
     /// A successful request of 11 tokens with the given times in milliseconds.
+    ///
+    /// Its tokens come in eleven chunks at equal distances.
     pub(crate) fn answered(user: u32, index: u32, times_ms: [u64; 3]) -> RequestRecord {
         let [sent, first, last] = times_ms.map(|ms| ms * 1_000_000);
         RequestRecord {
-            level: 4,
+            level: 1,
             user,
             index,
             due_ns: sent,
@@ -118,11 +133,16 @@ pub(crate) mod tests {
             done_ns: last,
             prompt_tokens: Some(5),
             completion_tokens: Some(11),
-            chunks: 11,
+            asked_tokens: 11,
+            chunks: (0..11).map(|n| chunk(first + (last - first) * n / 10)).collect(),
             finish_reason: Some("length".to_owned()),
             status: Status::Ok,
             timings: None,
         }
+    }
+
+    pub(crate) fn chunk(at_ns: u64) -> TokenChunk {
+        TokenChunk { at_ns, tokens: Some(1) }
     }
 
     #[test]
@@ -144,7 +164,7 @@ pub(crate) mod tests {
     fn chunks_stand_in_for_a_missing_usage() {
         let mut record = answered(0, 0, [0, 1, 2]);
         record.completion_tokens = None;
-        record.chunks = 9;
+        record.chunks.truncate(9);
         assert_eq!(record.tokens(), 9);
     }
 

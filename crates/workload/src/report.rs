@@ -1,6 +1,7 @@
 //! The report: Markdown in the form of the one this project starts from.
 
 use crate::language::Language;
+use crate::load::{Arrivals, Load};
 use crate::percentile::Spread;
 use crate::summary::LevelSummary;
 
@@ -47,12 +48,12 @@ impl Report<'_> {
 fn level_section(level: &LevelSummary) -> String {
     let figure = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
     format!(
-        "## Concurrency Level: {}\n\n\
+        "## {}\n\n\
          *   **Total Requests:** {}\n\
          *   **Total Time:** {} s\n\
          *   **Total Throughput:** {} tokens/s\n\n\
          {}{}{}{}{}",
-        level.plan.users,
+        heading(level),
         level.counts.sent,
         figure(level.total_time_s),
         figure(level.tokens_per_second),
@@ -62,6 +63,19 @@ fn level_section(level: &LevelSummary) -> String {
         row("Latency (ms)", cells(level.latency_ms, 2)),
         row("Num Generated Tokens", cells(level.tokens, 0)),
     )
+}
+
+/// `Concurrency Level: 64`; an open loop is known by its rate.
+fn heading(level: &LevelSummary) -> String {
+    match level.plan.load {
+        Load::Closed { users, .. } => format!("Concurrency Level: {users}"),
+        Load::Open { arrivals: Arrivals::Constant { rate }, .. } => {
+            format!("Constant Rate: {rate:.2} requests/s")
+        }
+        Load::Open { arrivals: Arrivals::Poisson { rate }, .. } => {
+            format!("Poisson Rate: {rate:.2} requests/s")
+        }
+    }
 }
 
 /// The values with so many `decimals`, the mean always with two.

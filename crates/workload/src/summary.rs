@@ -3,28 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::gauges::{GaugeDigest, GaugeSample};
-use crate::lengths::Lengths;
+use crate::load::{LevelPlan, Load};
 use crate::percentile::{Spread, percentile};
 use crate::record::{RequestRecord, Status, milliseconds};
 use crate::streams::{StreamDigest, Window, delivered_concurrency};
-
-/// What a level was meant to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LevelPlan {
-    /// Users who send at the same time.
-    pub users: u32,
-    /// Requests that each of them sends, one after another.
-    pub requests_per_user: u32,
-    /// Lengths of every request.
-    pub lengths: Lengths,
-}
-
-impl LevelPlan {
-    /// Requests of all users together.
-    pub fn requests(self) -> usize {
-        self.users as usize * self.requests_per_user as usize
-    }
-}
 
 /// How many requests ended in which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,7 +137,7 @@ impl LevelSummary {
             prompt_tokens: spread(|record| record.prompt_tokens.map(f64::from)),
             without_usage: count(&|record| record.completion_tokens.is_none()),
             other_length: count(&|record| {
-                record.completion_tokens.is_some_and(|n| n != plan.lengths.output_tokens)
+                record.completion_tokens.is_some_and(|n| n != record.asked_tokens)
             }),
             cached_share: cached_share(&ok),
             delivered_concurrency: delivered_concurrency(records),
@@ -212,7 +194,9 @@ fn queue_digest(plan: LevelPlan, ok: &[&RequestRecord]) -> Option<QueueDigest> {
     let mut service: Vec<f64> = timed.iter().map(|(_, _, service_ms)| *service_ms).collect();
     service.sort_by(f64::total_cmp);
     let long_ms = LONG_WAIT * percentile(&service, 0.5)?;
-    let is_later = |index: u32| 1 <= index || plan.requests_per_user == 1;
+    let burst_alone = matches!(plan.load, Load::Closed { requests_per_user: 1, .. });
+    let is_closed = plan.users().is_some();
+    let is_later = |index: u32| 1 <= index || burst_alone || !is_closed;
     let later = timed.iter().filter(|(index, ..)| is_later(*index));
     Some(QueueDigest {
         mean_ms: queue.mean,
@@ -225,12 +209,12 @@ fn queue_digest(plan: LevelPlan, ok: &[&RequestRecord]) -> Option<QueueDigest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lengths::Lengths;
     use crate::record::ServerTimings;
     use crate::record::tests::answered;
 
     const PLAN: LevelPlan = LevelPlan {
-        users: 2,
-        requests_per_user: 2,
+        load: Load::Closed { users: 2, requests_per_user: 2 },
         lengths: Lengths { prompt_tokens: 5, output_tokens: 11 },
     };
 

@@ -2,9 +2,10 @@
 
 use workload::language::Language;
 use workload::lengths::Lengths;
+use workload::load::{LevelPlan, Load};
 use workload::percentile::Spread;
 use workload::report::Report;
-use workload::summary::{Counts, LevelPlan, LevelSummary};
+use workload::summary::{Counts, LevelSummary};
 
 /// The report as it was given.
 const SEED_REPORT: &str = include_str!("fixtures/seed_report.md");
@@ -41,7 +42,7 @@ fn spread([min, max, mean, p50, p95, p99]: [f64; 6]) -> Option<Spread> {
 
 fn level((users, time, throughput, ttft, latency): Row) -> LevelSummary {
     let lengths = Lengths { prompt_tokens: 634, output_tokens: 1182 };
-    let plan = LevelPlan { users, requests_per_user: 5, lengths };
+    let plan = LevelPlan { load: Load::Closed { users, requests_per_user: 5 }, lengths };
     let requests = plan.requests();
     LevelSummary {
         counts: Counts { sent: requests, ok: requests, failed: 0, cancelled: 0 },
@@ -87,7 +88,7 @@ fn english_changes_the_two_headings_and_nothing_else() {
 #[test]
 fn a_level_without_success_prints_dashes() {
     let lengths = Lengths { prompt_tokens: 1, output_tokens: 1 };
-    let plan = LevelPlan { users: 2, requests_per_user: 1, lengths };
+    let plan = LevelPlan { load: Load::Closed { users: 2, requests_per_user: 1 }, lengths };
     let levels = [LevelSummary::of(plan, 2, &[], &[])];
     let report =
         Report { basics: &[], levels: &levels, analysis: &[], language: Language::English };

@@ -87,7 +87,7 @@ fn a_load_test_of_a_running_server_writes_its_results() {
     assert_eq!(read("report.md"), report);
     let summary: Value = serde_json::from_str(&read("summary.json")).expect("JSON");
     assert_eq!(summary["counts"]["ok"], 8);
-    assert_eq!(summary["levels"][1]["plan"]["users"], 3);
+    assert_eq!(summary["levels"][1]["plan"]["load"]["users"], 3);
     let requests = read("requests.jsonl");
     assert_eq!(requests.lines().count(), 8);
     for line in requests.lines() {

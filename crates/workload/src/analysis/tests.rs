@@ -1,17 +1,17 @@
 use super::*;
 use crate::gauges::GaugeDigest;
 use crate::lengths::Lengths;
+use crate::load::{LevelPlan, Load};
 use crate::percentile::Spread;
 use crate::record::{RequestRecord, ServerTimings};
 use crate::streams::tests::capped;
-use crate::summary::LevelPlan;
 
 const LENGTHS: Lengths = Lengths { prompt_tokens: 5, output_tokens: 11 };
 
 /// A level of five requests a user on a server with `places` places, seen by the client alone.
 fn seen_by_client(users: u32, places: usize) -> LevelSummary {
     let records = capped(users, 5, places);
-    let plan = LevelPlan { users, requests_per_user: 5, lengths: LENGTHS };
+    let plan = LevelPlan { load: Load::Closed { users, requests_per_user: 5 }, lengths: LENGTHS };
     LevelSummary::of(plan, records.len(), &records, &[])
 }
 
@@ -27,7 +27,7 @@ fn with_queue_times(users: u32, places: usize) -> LevelSummary {
         record
     };
     let records: Vec<_> = capped(users, 5, places).into_iter().map(timed).collect();
-    let plan = LevelPlan { users, requests_per_user: 5, lengths: LENGTHS };
+    let plan = LevelPlan { load: Load::Closed { users, requests_per_user: 5 }, lengths: LENGTHS };
     LevelSummary::of(plan, records.len(), &records, &[])
 }
 
@@ -217,7 +217,8 @@ fn percentiles_without_a_bound_are_marked_by_level() {
 #[test]
 fn a_stopped_run_names_what_is_missing() {
     let records = capped(8, 3, 8);
-    let plan = LevelPlan { users: 8, requests_per_user: 5, lengths: LENGTHS };
+    let plan =
+        LevelPlan { load: Load::Closed { users: 8, requests_per_user: 5 }, lengths: LENGTHS };
     let levels = [LevelSummary::of(plan, records.len(), &records, &[])];
     let found = analyse(&Evidence {
         levels: &levels,
