@@ -94,8 +94,10 @@ pub(crate) struct RawAnswer {
     pub(crate) status: Option<u16>,
     /// The body so far.
     pub(crate) bytes: Vec<u8>,
-    /// When how much of the body had been read: the time of a read and where its bytes end.
+    /// When how much of the body had come: the time of its arrival and where its bytes end.
     pub(crate) reads: Vec<(u64, usize)>,
+    /// The longest time that bytes lay in this machine before they were read.
+    pub(crate) delay_ns: u64,
     /// When it was over.
     pub(crate) done_ns: u64,
     /// Why it did not come to its end.
@@ -174,7 +176,8 @@ impl Connection {
         while let Some(frame) = body.frame().await {
             // The connection is not read again before this frame has been taken, so the last
             // read is the one that brought it.
-            let at_ns = stamps.last_read_ns();
+            let at_ns = stamps.last_arrival_ns();
+            answer.delay_ns = stamps.longest_delay_ns();
             let frame =
                 frame.map_err(|error| format!("the answer broke off: {}", chain(&error)))?;
             if let Some(data) = frame.data_ref() {

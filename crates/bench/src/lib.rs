@@ -9,7 +9,8 @@
 //!
 //! How data passes through: `run` asks the server who it is (`probe`), cuts the prompts to length
 //! (`prompts`) and hands the bytes of a whole level to a thread of its own (`drive`), whose users
-//! write them and stamp what comes back (`client`) without looking into it. The calling side
+//! write them and stamp what comes back (`client`) without looking into it; the stamps are those of
+//! the kernel (`arrival`), so that a busy client does not count as a slow server. The calling side
 //! meanwhile samples the server's gauges (`gauges`), reads finished answers (`sse`, `answer`) into
 //! records, writes them down (`output`) and shows the progress.
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@ mod cancel;
 mod config;
 mod clock;
 mod endpoint;
+pub mod arrival;
 mod stamped;
 mod client;
 mod sse;

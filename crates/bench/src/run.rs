@@ -306,6 +306,7 @@ fn record(level: u32, asked_tokens: u32, finished: &Finished) -> RequestRecord {
         sent_ns: finished.answer.sent_ns,
         first_token_ns: reading.first_token_ns,
         last_token_ns: reading.last_token_ns,
+        client_delay_ns: finished.answer.delay_ns,
         done_ns: finished.answer.done_ns,
         prompt_tokens: reading.prompt_tokens,
         completion_tokens: reading.completion_tokens,

@@ -1,31 +1,35 @@
-//! A TCP stream that notes when it was written and read.
+//! A TCP stream that notes when it was written and when bytes came.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::arrival;
 use crate::clock::Clock;
 
-/// When a stream was written and read. The stream's task stores, the user's task loads; on the
+/// When a stream was written and when bytes came. The stream's task stores, the user's task loads; on the
 /// single thread that both run on each sees the other's last value.
 #[derive(Debug, Default)]
 pub(crate) struct Stamps {
     first_write_ns: AtomicU64,
-    last_read_ns: AtomicU64,
+    last_arrival_ns: AtomicU64,
+    longest_delay_ns: AtomicU64,
 }
 
 /// Stands for "not written yet"; the clock of a run has long passed its first nanosecond.
 const NOT_YET: u64 = 0;
 
 impl Stamps {
-    /// Forgets the last request's first write.
+    /// Forgets the first write and the delays of the request before.
     pub(crate) fn begin_request(&self) {
         self.first_write_ns.store(NOT_YET, Relaxed);
+        self.longest_delay_ns.store(0, Relaxed);
     }
 
     /// When the first byte of the request was handed to the system.
@@ -33,14 +37,28 @@ impl Stamps {
         Some(self.first_write_ns.load(Relaxed)).filter(|ns| *ns != NOT_YET)
     }
 
-    /// When the last read that gave bytes returned.
-    pub(crate) fn last_read_ns(&self) -> u64 {
-        self.last_read_ns.load(Relaxed)
+    /// When the bytes of the last read reached this machine; when it returned, if the kernel does
+    /// not say.
+    pub(crate) fn last_arrival_ns(&self) -> u64 {
+        self.last_arrival_ns.load(Relaxed)
+    }
+
+    /// The longest time between the two since the request began.
+    pub(crate) fn longest_delay_ns(&self) -> u64 {
+        self.longest_delay_ns.load(Relaxed)
+    }
+
+    fn arrived(&self, read_ns: u64, delay: Option<Duration>) {
+        let delay_ns = delay.map_or(0, |delay| delay.as_nanos() as u64); // it is at most 10 s
+        // On one stream nothing arrives before what came earlier.
+        let arrival_ns = read_ns.saturating_sub(delay_ns).max(self.last_arrival_ns());
+        self.last_arrival_ns.store(arrival_ns, Relaxed);
+        self.longest_delay_ns.fetch_max(delay_ns, Relaxed);
     }
 }
 
-/// A TCP stream that keeps [`Stamps`]: before each first write, and after each read, before
-/// anybody has looked at the bytes.
+/// A TCP stream that keeps [`Stamps`]: before each first write, and at each read, before anybody
+/// has looked at the bytes.
 #[derive(Debug)]
 pub(crate) struct StampedStream {
     stream: TcpStream,
@@ -51,6 +69,7 @@ pub(crate) struct StampedStream {
 impl StampedStream {
     /// Wraps `stream`; the stamps can be read while the stream belongs to somebody else.
     pub(crate) fn new(stream: TcpStream, clock: Clock) -> (StampedStream, Arc<Stamps>) {
+        arrival::note_arrivals(&stream);
         let stamps = Arc::new(Stamps::default());
         (StampedStream { stream, stamps: Arc::clone(&stamps), clock }, stamps)
     }
@@ -64,16 +83,24 @@ impl StampedStream {
 
 impl AsyncRead for StampedStream {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if before < buffer.filled().len() {
-            self.stamps.last_read_ns.store(self.clock.now_ns(), Relaxed);
+        loop {
+            std::task::ready!(self.stream.poll_read_ready(context))?;
+            let room = buffer.initialize_unfilled();
+            let read = || arrival::read(&self.stream, room);
+            match self.stream.try_io(Interest::READABLE, read) {
+                Ok(arrival) => {
+                    self.stamps.arrived(self.clock.now_ns(), arrival.delay);
+                    buffer.advance(arrival.bytes);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
         }
-        result
     }
 }
 

@@ -30,7 +30,7 @@ pub struct ServerTimings {
 /// A chunk of an answer that carried at least one generated token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenChunk {
-    /// When the read that completed it returned, before anybody looked at it.
+    /// When the bytes that completed it had arrived.
     pub at_ns: u64,
     /// How many tokens it carried, if the server says.
     pub tokens: Option<u32>,
@@ -52,11 +52,14 @@ pub struct RequestRecord {
     pub due_ns: u64,
     /// When its first byte was written.
     pub sent_ns: u64,
-    /// When the first chunk that carries a generated token had been read.
+    /// When the first chunk that carries a generated token had arrived.
     pub first_token_ns: Option<u64>,
     /// When the last one had, or the chunk that says why generation ended, whichever was later: the
     /// last tokens may have no text to show.
     pub last_token_ns: Option<u64>,
+    /// The longest time that a part of the answer lay in the client's machine before it was read:
+    /// it is left out of the times above, but shows how busy the client was.
+    pub client_delay_ns: u64,
     /// When the answer was over: read to its end, broken off, or given up.
     pub done_ns: u64,
     /// Tokens of the prompt, by the server's usage.
@@ -130,6 +133,7 @@ pub(crate) mod tests {
             sent_ns: sent,
             first_token_ns: Some(first),
             last_token_ns: Some(last),
+            client_delay_ns: 0,
             done_ns: last,
             prompt_tokens: Some(5),
             completion_tokens: Some(11),
