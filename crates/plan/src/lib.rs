@@ -4,6 +4,15 @@
 //! Memory is the engine's own budget formula over a shape; time is the engine itself, with its
 //! scheduler, on a modelled device under a fake clock.
 //!
+//! How data passes through: a `config.json` or a file's header becomes a [`shape::Shape`], a
+//! name or a file a [`hardware::Hardware`].
+//!
 //! This crate does not know HTTP, weights or kernels: of a model it reads the configuration or the
 //! file's header, and of a machine a few figures.
 #![forbid(unsafe_code)]
+
+pub mod error;
+pub mod dtype;
+pub mod shape;
+pub mod config_json;
+pub mod hardware;
