@@ -5,7 +5,8 @@
 //! scheduler, on a modelled device under a fake clock.
 //!
 //! How data passes through: a `config.json` or a file's header becomes a [`shape::Shape`], a
-//! name or a file a [`hardware::Hardware`].
+//! name or a file a [`hardware::Hardware`]. [`memory`] makes the engine's demand of both, divides
+//! the memory and answers what people ask; [`balance`] says what a step waits for.
 //!
 //! This crate does not know HTTP, weights or kernels: of a model it reads the configuration or the
 //! file's header, and of a machine a few figures.
@@ -16,3 +17,5 @@ pub mod dtype;
 pub mod shape;
 pub mod config_json;
 pub mod hardware;
+pub mod memory;
+pub mod balance;
