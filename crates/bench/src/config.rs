@@ -63,8 +63,8 @@ impl BenchConfig {
     /// The level of so many `users`.
     pub(crate) fn plan(&self, users: u32) -> LevelPlan {
         let (prompt_tokens, output_tokens) = (self.prompt_tokens, self.output_tokens);
-        let lengths = Lengths { prompt_tokens, output_tokens };
-        let load = Load::Closed { users, requests_per_user: self.requests_per_user };
+        let lengths = Lengths { prompt_tokens, output_tokens }.into();
+        let load = Load::closed(users, self.requests_per_user);
         LevelPlan { load, lengths }
     }
 }

@@ -1,7 +1,8 @@
 //! Prompts of the right length, cut with the server's own tokenizer where it has one.
 
 use serde::{Deserialize, Serialize};
-use workload::prompts::{FittedPrompt, PromptFit, PromptKey, prompt_text};
+use workload::prompts::{FittedPrompt, PromptFit, prompt_text};
+use workload::random::RequestKey;
 
 use crate::client::{Client, Connection};
 
@@ -84,7 +85,7 @@ impl PromptWriter {
     }
 
     /// The prompt of `key`. If the server stops counting, the rest of the prompts is approximate.
-    pub(crate) async fn write(&mut self, connection: &mut Connection, key: PromptKey) -> String {
+    pub(crate) async fn write(&mut self, connection: &mut Connection, key: RequestKey) -> String {
         if let Some(form) = self.form {
             match self.fit(connection, form, key).await {
                 Some(prompt) => {
@@ -101,7 +102,7 @@ impl PromptWriter {
         &self,
         connection: &mut Connection,
         form: TokenizeForm,
-        key: PromptKey,
+        key: RequestKey,
     ) -> Option<FittedPrompt> {
         let mut fit = PromptFit::new(key, self.target, self.words);
         loop {

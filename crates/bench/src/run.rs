@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use workload::analysis::{Evidence, Finding, analyse};
-use workload::prompts::PromptKey;
+use workload::random::RequestKey;
 use workload::record::{RequestRecord, Status};
 use workload::report::Report;
 use workload::summary::{Counts, LevelSummary};
@@ -172,7 +172,7 @@ impl Run {
     }
 
     async fn completion(&mut self, level: u32, user: u32, request: u32) -> Call {
-        let key = PromptKey { seed: self.config.seed, level, user, request };
+        let key = RequestKey { seed: self.config.seed, level, user, request };
         let prompt = self.prompts.write(&mut self.connection, key).await;
         let BenchConfig { output_tokens, sampling, .. } = self.config;
         let body = completion::body(&self.server.model, &prompt, output_tokens, sampling);
@@ -238,7 +238,7 @@ impl Run {
 
     /// Makes a record of a finished request and writes it down.
     fn keep(&mut self, level: u32, finished: Finished) -> RequestRecord {
-        let record = record(level, self.config.output_tokens, &finished);
+        let record = record(level, &self.config, &finished);
         if let Some(folder) = &mut self.folder
             && let Err(error) = folder.record(&record)
         {
@@ -295,7 +295,7 @@ impl Run {
     }
 }
 
-fn record(level: u32, asked_tokens: u32, finished: &Finished) -> RequestRecord {
+fn record(level: u32, config: &BenchConfig, finished: &Finished) -> RequestRecord {
     let (reading, status) = answer::read(&finished.answer);
     let status = if finished.cancelled { Status::Cancelled } else { status };
     RequestRecord {
@@ -310,7 +310,8 @@ fn record(level: u32, asked_tokens: u32, finished: &Finished) -> RequestRecord {
         done_ns: finished.answer.done_ns,
         prompt_tokens: reading.prompt_tokens,
         completion_tokens: reading.completion_tokens,
-        asked_tokens,
+        asked_tokens: config.output_tokens,
+        asked_prompt_tokens: Some(config.prompt_tokens),
         chunks: reading.chunks,
         finish_reason: reading.finish_reason,
         status,

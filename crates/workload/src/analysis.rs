@@ -167,8 +167,8 @@ pub enum Finding {
         users: u32,
         /// Requests concerned.
         requests: usize,
-        /// Tokens asked for.
-        asked: u32,
+        /// Tokens asked for, if every request asked for the same number.
+        asked: Option<u32>,
         /// Fewest tokens that came.
         min: u32,
         /// Most tokens that came.
@@ -181,8 +181,8 @@ pub enum Finding {
     },
     /// Prompts could not be cut to the exact length.
     PromptLength {
-        /// Tokens asked for.
-        asked: u32,
+        /// Tokens asked for, if every request asked for the same number.
+        asked: Option<u32>,
         /// Fewest and most tokens by the server's usage, if it gives any.
         used: Option<(u32, u32)>,
     },
@@ -403,7 +403,7 @@ fn other_length(level: &LevelSummary) -> Option<Finding> {
     Some(Finding::OtherLength {
         users: level.plan.users()?,
         requests: level.other_length,
-        asked: level.plan.lengths.output_tokens,
+        asked: level.plan.lengths.output.constant().map(|tokens| tokens as u32),
         min: tokens.min as u32,
         max: tokens.max as u32,
     })
@@ -415,12 +415,13 @@ fn chunks_counted(levels: &[LevelSummary]) -> Option<Finding> {
 }
 
 fn prompt_length(evidence: &Evidence<'_>) -> Option<Finding> {
-    let asked = evidence.levels.first()?.plan.lengths.prompt_tokens;
+    let asked = evidence.levels.first()?.plan.lengths.prompt.constant();
+    let asked = asked.map(|tokens| tokens as u32);
     let used = evidence.levels.iter().filter_map(|level| level.prompt_tokens);
     let used = used.map(|spread| (spread.min as u32, spread.max as u32));
     let used = used.reduce(|all, level| (all.0.min(level.0), all.1.max(level.1)));
     let as_asked = match used {
-        Some(used) => used == (asked, asked),
+        Some(_) => evidence.levels.iter().all(|level| level.other_prompt_length == 0),
         None => evidence.exact_prompts,
     };
     (!as_asked).then_some(Finding::PromptLength { asked, used })

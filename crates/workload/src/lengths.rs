@@ -1,14 +1,60 @@
 //! How long requests are and how their tokens are drawn.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
-/// The lengths of every request of a run, in tokens.
+use crate::distribution::Distribution;
+use crate::random::{Purpose, RequestKey};
+
+/// The lengths of one request, in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lengths {
     /// Tokens of the prompt, at least 1.
     pub prompt_tokens: u32,
-    /// Tokens to generate, at least 1; end tokens are ignored so that all of them come.
+    /// Tokens to generate, at least 1.
     pub output_tokens: u32,
+}
+
+/// Lengths that a prompt or an answer may be asked to have, in tokens: a longer one is a slip.
+pub const LENGTH_LIMITS: RangeInclusive<f64> = 1.0..=1_048_576.0;
+
+/// How the lengths of a level's requests are spread.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LengthLaws {
+    /// Of the prompts, in tokens.
+    pub prompt: Distribution,
+    /// Of the answers, in tokens.
+    pub output: Distribution,
+    /// Whether end tokens are ignored, so that answers have the length drawn; without, it is the
+    /// most that they may have.
+    pub ignore_eos: bool,
+}
+
+impl LengthLaws {
+    /// The lengths of the request `key`: the same for whoever asks.
+    pub fn draw(&self, key: RequestKey) -> Lengths {
+        let prompt_tokens = self.prompt.draw_count(&mut key.random(Purpose::PromptLength));
+        let output_tokens = self.output.draw_count(&mut key.random(Purpose::OutputLength));
+        Lengths { prompt_tokens, output_tokens }
+    }
+
+    /// The lengths that every request has, if they all have the same.
+    pub fn constant(&self) -> Option<Lengths> {
+        let (prompt, output) = (self.prompt.constant()?, self.output.constant()?);
+        Some(Lengths { prompt_tokens: prompt as u32, output_tokens: output as u32 })
+    }
+}
+
+/// Every request has these lengths, and end tokens are ignored.
+impl From<Lengths> for LengthLaws {
+    fn from(lengths: Lengths) -> LengthLaws {
+        LengthLaws {
+            prompt: Distribution::fixed(f64::from(lengths.prompt_tokens)),
+            output: Distribution::fixed(f64::from(lengths.output_tokens)),
+            ignore_eos: true,
+        }
+    }
 }
 
 /// How the server is asked to draw tokens.
@@ -74,5 +120,32 @@ mod tests {
         let seed = Preset::named("seed").expect("it is in the list");
         assert_eq!(seed.lengths.prompt_tokens + seed.lengths.output_tokens, seed.max_model_len);
         assert_eq!(Preset::named("sed"), None);
+    }
+
+    #[test]
+    fn lengths_are_a_function_of_seed_and_request() {
+        let uniform = |text| Distribution::parse(text, LENGTH_LIMITS).expect("a good example");
+        let laws = LengthLaws {
+            prompt: uniform("uniform:10..500"),
+            output: uniform("uniform:10..500"),
+            ignore_eos: true,
+        };
+        let key = RequestKey { seed: 3, level: 1, user: 4, request: 2 };
+        assert_eq!(laws.draw(key), laws.draw(key));
+        let lengths = (0..100).map(|request| laws.draw(RequestKey { request, ..key }));
+        let lengths: Vec<_> = lengths.map(|l| (l.prompt_tokens, l.output_tokens)).collect();
+        let equal = lengths.iter().filter(|(prompt, output)| prompt == output).count();
+        assert!(equal < 5, "prompt and answer are drawn apart: {lengths:?}");
+        let first = lengths.iter().filter(|pair| **pair == lengths[0]).count();
+        assert_eq!(first, 1, "requests are drawn apart: {lengths:?}");
+        assert_eq!(laws.constant(), None);
+    }
+
+    #[test]
+    fn fixed_lengths_are_those_of_every_request() {
+        let lengths = Lengths { prompt_tokens: 634, output_tokens: 1184 };
+        let laws = LengthLaws::from(lengths);
+        assert_eq!(laws.constant(), Some(lengths));
+        assert_eq!(laws.draw(RequestKey { seed: 1, level: 2, user: 3, request: 4 }), lengths);
     }
 }

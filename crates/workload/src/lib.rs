@@ -15,6 +15,8 @@
 #![forbid(unsafe_code)]
 
 pub mod percentile;
+pub mod random;
+pub mod distribution;
 pub mod lengths;
 pub mod load;
 pub mod words;

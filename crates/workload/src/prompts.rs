@@ -1,19 +1,7 @@
 //! Prompts that are all different, and the search for the one that has exactly N tokens.
 
+use crate::random::{Purpose, Random, RequestKey};
 use crate::words::WORDS;
-
-/// Which prompt of a run: two keys that differ anywhere give unrelated texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PromptKey {
-    /// The run's seed.
-    pub seed: u64,
-    /// Which level of the run, from 1; 0 is the warm-up.
-    pub level: u32,
-    /// Which user of the level.
-    pub user: u32,
-    /// Which request of the user.
-    pub request: u32,
-}
 
 /// An endless sequence of words, a function of its key alone.
 ///
@@ -21,15 +9,13 @@ pub struct PromptKey {
 /// of 531^-n: no prefix cache finds anything worth keeping.
 #[derive(Clone, Debug)]
 pub struct WordStream {
-    state: u64,
+    random: Random,
 }
 
 impl WordStream {
     /// The words of the prompt `key`.
-    pub fn new(key: PromptKey) -> WordStream {
-        let fields = [u64::from(key.level), u64::from(key.user), u64::from(key.request)];
-        let state = fields.into_iter().fold(mix(key.seed), |state, field| mix(state ^ mix(field)));
-        WordStream { state }
+    pub fn new(key: RequestKey) -> WordStream {
+        WordStream { random: key.random(Purpose::Words) }
     }
 }
 
@@ -37,14 +23,12 @@ impl Iterator for WordStream {
     type Item = &'static str;
 
     fn next(&mut self) -> Option<&'static str> {
-        self.state = self.state.wrapping_add(GOLDEN);
-        let drawn = u128::from(mix(self.state)) * WORDS.len() as u128;
-        Some(WORDS[(drawn >> 64) as usize]) // the high half of the product is below WORDS.len()
+        Some(WORDS[self.random.below(WORDS.len())])
     }
 }
 
 /// The first `words` words of the prompt `key`, with a space between them.
-pub fn prompt_text(key: PromptKey, words: usize) -> String {
+pub fn prompt_text(key: RequestKey, words: usize) -> String {
     join(&WordStream::new(key).take(words).collect::<Vec<_>>())
 }
 
@@ -83,7 +67,7 @@ const ANSWERS_MAX: u32 = 24;
 
 impl PromptFit {
     /// Looks for `target` tokens (at least 1) in the words of `key`, first with `guess` words.
-    pub fn new(key: PromptKey, target: u32, guess: usize) -> PromptFit {
+    pub fn new(key: RequestKey, target: u32, guess: usize) -> PromptFit {
         let source = WordStream::new(key);
         let mut fit = PromptFit {
             source,
@@ -157,18 +141,6 @@ impl PromptFit {
     }
 }
 
-/// 2^64 divided by the golden ratio: the step of the splitmix64 generator (Steele and others,
-/// "Fast Splittable Pseudorandom Number Generators", 2014).
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// The output function of splitmix64: a bijection that changes half of the bits for each bit.
-fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(GOLDEN);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
-}
-
 fn join(words: &[&str]) -> String {
     words.join(" ")
 }
@@ -178,8 +150,8 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    fn key(level: u32, user: u32, request: u32) -> PromptKey {
-        PromptKey { seed: 7, level, user, request }
+    fn key(level: u32, user: u32, request: u32) -> RequestKey {
+        RequestKey { seed: 7, level, user, request }
     }
 
     #[test]
@@ -195,7 +167,7 @@ mod tests {
         for seed in [0, 1] {
             for level in [1, 4, 8, 16, 32, 64] {
                 for (user, request) in (0..level).flat_map(|u| (0..5).map(move |r| (u, r))) {
-                    let key = PromptKey { seed, level, user, request };
+                    let key = RequestKey { seed, level, user, request };
                     beginnings.insert(prompt_text(key, 4));
                     prompts += 1;
                 }

@@ -12,6 +12,8 @@ pub enum Status {
     Failed(String),
     /// The run was stopped while it was on its way.
     Cancelled,
+    /// It was due in an open loop but not sent, since as many were on their way as may be.
+    Dropped,
 }
 
 /// What the server itself says about the time of one request.
@@ -50,7 +52,7 @@ pub struct RequestRecord {
     /// When it should have been sent: in a closed loop at the start of the level or the end of the
     /// request before, in an open one by the schedule.
     pub due_ns: u64,
-    /// When its first byte was written.
+    /// When its first byte was written; of one that was dropped, when that was decided.
     pub sent_ns: u64,
     /// When the first chunk that carries a generated token had arrived.
     pub first_token_ns: Option<u64>,
@@ -66,8 +68,11 @@ pub struct RequestRecord {
     pub prompt_tokens: Option<u32>,
     /// Generated tokens, by the server's usage.
     pub completion_tokens: Option<u32>,
-    /// Generated tokens that were asked for.
+    /// Generated tokens that were asked for; the most there may be if end tokens are not ignored.
     pub asked_tokens: u32,
+    /// Prompt tokens that were aimed at; a given text has what it has.
+    #[serde(default)]
+    pub asked_prompt_tokens: Option<u32>,
     /// The chunks that carried generated tokens, in the order in which they came.
     pub chunks: Vec<TokenChunk>,
     /// Why generation ended, in the server's word.
@@ -138,6 +143,7 @@ pub(crate) mod tests {
             prompt_tokens: Some(5),
             completion_tokens: Some(11),
             asked_tokens: 11,
+            asked_prompt_tokens: Some(5),
             chunks: (0..11).map(|n| chunk(first + (last - first) * n / 10)).collect(),
             finish_reason: Some("length".to_owned()),
             status: Status::Ok,

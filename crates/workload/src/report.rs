@@ -75,6 +75,12 @@ fn heading(level: &LevelSummary) -> String {
         Load::Open { arrivals: Arrivals::Poisson { rate }, .. } => {
             format!("Poisson Rate: {rate:.2} requests/s")
         }
+        Load::Open { arrivals: Arrivals::Ramp { from, to }, .. } => {
+            format!("Ramp: {from:.2} to {to:.2} requests/s")
+        }
+        Load::Open { arrivals: Arrivals::Trace { span_s, speed }, .. } => {
+            format!("Trace: {span_s:.2} s at speed {speed:.2}")
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::streams::{StreamDigest, Window, delivered_concurrency};
 /// How many requests ended in which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Requests that were sent or tried to be.
+    /// Requests that were sent, tried to be or should have been.
     pub sent: usize,
     /// Answered to the end.
     pub ok: usize,
@@ -19,12 +19,14 @@ pub struct Counts {
     pub failed: usize,
     /// Stopped by the user while on their way.
     pub cancelled: usize,
+    /// Due in an open loop, but not sent: as many were on their way as were allowed to be.
+    pub dropped: usize,
 }
 
 impl Counts {
     /// Whether every request sent has an end.
     pub fn balance(self) -> bool {
-        self.sent == self.ok + self.failed + self.cancelled
+        self.sent == self.ok + self.failed + self.cancelled + self.dropped
     }
 
     /// The sum of both.
@@ -34,6 +36,7 @@ impl Counts {
             ok: self.ok + other.ok,
             failed: self.failed + other.failed,
             cancelled: self.cancelled + other.cancelled,
+            dropped: self.dropped + other.dropped,
         }
     }
 
@@ -44,6 +47,7 @@ impl Counts {
             ok: count(|status| matches!(status, Status::Ok)),
             failed: count(|status| matches!(status, Status::Failed(_))),
             cancelled: count(|status| matches!(status, Status::Cancelled)),
+            dropped: count(|status| matches!(status, Status::Dropped)),
         }
     }
 }
@@ -91,8 +95,11 @@ pub struct LevelSummary {
     pub prompt_tokens: Option<Spread>,
     /// Successful requests whose generated tokens had to be counted by chunks.
     pub without_usage: usize,
-    /// Successful requests whose usage gives another number of generated tokens than asked for.
+    /// Successful requests whose usage gives another number of generated tokens than asked for; 0
+    /// where answers may end early.
     pub other_length: usize,
+    /// Successful requests whose usage gives another number of prompt tokens than asked for.
+    pub other_prompt_length: usize,
     /// Share of the prompt tokens that came from the server's prefix cache, 0..=1, if it says.
     pub cached_share: Option<f64>,
     /// Requests on their way at a time, averaged.
@@ -124,6 +131,8 @@ impl LevelSummary {
         let total_time_s = total_time_s(records);
         let generated: u64 = ok.iter().map(|record| u64::from(record.tokens())).sum();
         let window = Window::all_users_active(records);
+        let queue = queue_digest(&plan, &ok);
+        let exact_output = plan.lengths.ignore_eos;
         LevelSummary {
             plan,
             counts: Counts::of(sent, records),
@@ -137,12 +146,16 @@ impl LevelSummary {
             prompt_tokens: spread(|record| record.prompt_tokens.map(f64::from)),
             without_usage: count(&|record| record.completion_tokens.is_none()),
             other_length: count(&|record| {
-                record.completion_tokens.is_some_and(|n| n != record.asked_tokens)
+                exact_output && record.completion_tokens.is_some_and(|n| n != record.asked_tokens)
+            }),
+            other_prompt_length: count(&|record| {
+                let asked = record.asked_prompt_tokens;
+                record.prompt_tokens.zip(asked).is_some_and(|(used, asked)| used != asked)
             }),
             cached_share: cached_share(&ok),
             delivered_concurrency: delivered_concurrency(records),
             start_spread_ms: start_spread_ms(records),
-            queue: queue_digest(plan, &ok),
+            queue,
             gauges: window.and_then(|window| GaugeDigest::of(samples, window)),
             streams: window.and_then(|window| StreamDigest::of(records, window)),
         }
@@ -150,7 +163,8 @@ impl LevelSummary {
 
     /// Whether every request that was meant has been sent and got its end from the server.
     pub fn is_complete(&self) -> bool {
-        self.counts.ok + self.counts.failed == self.plan.requests()
+        let Counts { ok, failed, dropped, .. } = self.counts;
+        ok + failed + dropped == self.plan.requests()
     }
 }
 
@@ -169,7 +183,7 @@ fn start_spread_ms(records: &[RequestRecord]) -> Option<f64> {
 fn first_failure(records: &[RequestRecord]) -> Option<String> {
     let failed = records.iter().filter_map(|record| match &record.status {
         Status::Failed(message) => Some((record.done_ns, message)),
-        Status::Ok | Status::Cancelled => None,
+        Status::Ok | Status::Cancelled | Status::Dropped => None,
     });
     failed.min_by_key(|(done_ns, _)| *done_ns).map(|(_, message)| message.clone())
 }
@@ -184,7 +198,7 @@ fn cached_share(ok: &[&RequestRecord]) -> Option<f64> {
     (0 < prompt).then(|| cached as f64 / prompt as f64)
 }
 
-fn queue_digest(plan: LevelPlan, ok: &[&RequestRecord]) -> Option<QueueDigest> {
+fn queue_digest(plan: &LevelPlan, ok: &[&RequestRecord]) -> Option<QueueDigest> {
     let timed = ok.iter().filter_map(|record| {
         let queue_ms = record.queue_ms()?;
         Some((record.index, queue_ms, record.latency_ms()? - queue_ms))
@@ -213,13 +227,13 @@ mod tests {
     use crate::record::ServerTimings;
     use crate::record::tests::answered;
 
-    const PLAN: LevelPlan = LevelPlan {
-        load: Load::Closed { users: 2, requests_per_user: 2 },
-        lengths: Lengths { prompt_tokens: 5, output_tokens: 11 },
-    };
+    fn plan() -> LevelPlan {
+        let lengths = Lengths { prompt_tokens: 5, output_tokens: 11 }.into();
+        LevelPlan { load: Load::closed(2, 2), lengths }
+    }
 
     fn level(records: &[RequestRecord]) -> LevelSummary {
-        LevelSummary::of(PLAN, records.len(), records, &[])
+        LevelSummary::of(plan(), records.len(), records, &[])
     }
 
     fn timed(mut record: RequestRecord, queue_ms: f64, cached: u32) -> RequestRecord {
@@ -255,7 +269,7 @@ mod tests {
         records.push(answered(0, 1, [1000, 1001, 9000]));
         records[2].status = Status::Cancelled;
         let level = level(&records);
-        assert_eq!(level.counts, Counts { sent: 3, ok: 1, failed: 1, cancelled: 1 });
+        assert_eq!(level.counts, Counts { sent: 3, ok: 1, failed: 1, cancelled: 1, dropped: 0 });
         assert_eq!(level.first_failure.as_deref(), Some("HTTP 500"));
         assert_eq!(level.tokens_per_second, Some(11.0));
         assert_eq!(level.ttft_ms.map(|ttft| ttft.min), Some(10.0));
@@ -265,7 +279,18 @@ mod tests {
     #[test]
     fn a_request_without_an_end_breaks_the_balance() {
         let records = [answered(0, 0, [0, 10, 1000])];
-        assert!(!LevelSummary::of(PLAN, 2, &records, &[]).counts.balance());
+        assert!(!LevelSummary::of(plan(), 2, &records, &[]).counts.balance());
+    }
+
+    #[test]
+    fn dropped_requests_have_an_end_and_no_figures() {
+        let mut dropped = answered(1, 0, [500, 500, 500]);
+        dropped.status = Status::Dropped;
+        let level = level(&[answered(0, 0, [0, 10, 1000]), dropped]);
+        let expected = Counts { sent: 2, ok: 1, failed: 0, cancelled: 0, dropped: 1 };
+        assert_eq!(level.counts, expected);
+        assert!(level.counts.balance());
+        assert_eq!(level.latency_ms.map(|latency| latency.min), Some(1000.0));
     }
 
     #[test]
@@ -295,7 +320,12 @@ mod tests {
         let mut records = [answered(0, 0, [0, 1, 2]), answered(1, 0, [0, 1, 2])];
         records[0].completion_tokens = Some(7);
         records[1].completion_tokens = None;
-        let level = level(&records);
-        assert_eq!((level.other_length, level.without_usage), (1, 1));
+        records[0].asked_prompt_tokens = Some(6);
+        let summary = level(&records);
+        assert_eq!((summary.other_length, summary.without_usage), (1, 1));
+        assert_eq!(summary.other_prompt_length, 1);
+        let mut early = plan();
+        early.lengths.ignore_eos = false;
+        assert_eq!(LevelSummary::of(early, 2, &records, &[]).other_length, 0, "it may be shorter");
     }
 }

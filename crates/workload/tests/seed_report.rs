@@ -42,10 +42,10 @@ fn spread([min, max, mean, p50, p95, p99]: [f64; 6]) -> Option<Spread> {
 
 fn level((users, time, throughput, ttft, latency): Row) -> LevelSummary {
     let lengths = Lengths { prompt_tokens: 634, output_tokens: 1182 };
-    let plan = LevelPlan { load: Load::Closed { users, requests_per_user: 5 }, lengths };
+    let plan = LevelPlan { load: Load::closed(users, 5), lengths: lengths.into() };
     let requests = plan.requests();
     LevelSummary {
-        counts: Counts { sent: requests, ok: requests, failed: 0, cancelled: 0 },
+        counts: Counts { sent: requests, ok: requests, failed: 0, cancelled: 0, dropped: 0 },
         total_time_s: Some(time),
         tokens_per_second: Some(throughput),
         ttft_ms: spread(ttft),
@@ -88,7 +88,7 @@ fn english_changes_the_two_headings_and_nothing_else() {
 #[test]
 fn a_level_without_success_prints_dashes() {
     let lengths = Lengths { prompt_tokens: 1, output_tokens: 1 };
-    let plan = LevelPlan { load: Load::Closed { users: 2, requests_per_user: 1 }, lengths };
+    let plan = LevelPlan { load: Load::closed(2, 1), lengths: lengths.into() };
     let levels = [LevelSummary::of(plan, 2, &[], &[])];
     let report =
         Report { basics: &[], levels: &levels, analysis: &[], language: Language::English };

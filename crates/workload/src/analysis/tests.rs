@@ -11,7 +11,7 @@ const LENGTHS: Lengths = Lengths { prompt_tokens: 5, output_tokens: 11 };
 /// A level of five requests a user on a server with `places` places, seen by the client alone.
 fn seen_by_client(users: u32, places: usize) -> LevelSummary {
     let records = capped(users, 5, places);
-    let plan = LevelPlan { load: Load::Closed { users, requests_per_user: 5 }, lengths: LENGTHS };
+    let plan = LevelPlan { load: Load::closed(users, 5), lengths: LENGTHS.into() };
     LevelSummary::of(plan, records.len(), &records, &[])
 }
 
@@ -27,7 +27,7 @@ fn with_queue_times(users: u32, places: usize) -> LevelSummary {
         record
     };
     let records: Vec<_> = capped(users, 5, places).into_iter().map(timed).collect();
-    let plan = LevelPlan { load: Load::Closed { users, requests_per_user: 5 }, lengths: LENGTHS };
+    let plan = LevelPlan { load: Load::closed(users, 5), lengths: LENGTHS.into() };
     LevelSummary::of(plan, records.len(), &records, &[])
 }
 
@@ -217,8 +217,7 @@ fn percentiles_without_a_bound_are_marked_by_level() {
 #[test]
 fn a_stopped_run_names_what_is_missing() {
     let records = capped(8, 3, 8);
-    let plan =
-        LevelPlan { load: Load::Closed { users: 8, requests_per_user: 5 }, lengths: LENGTHS };
+    let plan = LevelPlan { load: Load::closed(8, 5), lengths: LENGTHS.into() };
     let levels = [LevelSummary::of(plan, records.len(), &records, &[])];
     let found = analyse(&Evidence {
         levels: &levels,
@@ -247,15 +246,16 @@ fn failures_come_before_what_the_successes_show() {
 fn lengths_that_differ_from_what_was_asked_are_told() {
     let mut level = seen_by_client(8, 8);
     level.other_length = 3;
+    level.other_prompt_length = 1;
     level.tokens = Spread::of(vec![4.0, 11.0]);
     level.prompt_tokens = Spread::of(vec![5.0, 7.0]);
     level.without_usage = 1;
     level.cached_share = Some(0.5);
     let found = find(&[level], Some(50));
     let expected = [
-        Finding::OtherLength { users: 8, requests: 3, asked: 11, min: 4, max: 11 },
+        Finding::OtherLength { users: 8, requests: 3, asked: Some(11), min: 4, max: 11 },
         Finding::ChunksCounted { levels: vec![8] },
-        Finding::PromptLength { asked: 5, used: Some((5, 7)) },
+        Finding::PromptLength { asked: Some(5), used: Some((5, 7)) },
         Finding::PrefixCache { users: 8, share: 0.5 },
     ];
     assert_eq!(found[1..5], expected);

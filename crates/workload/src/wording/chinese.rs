@@ -27,9 +27,10 @@ pub(super) fn text(finding: &Finding) -> String {
             nothing_limited(*users, *max_num_seqs, *gauges, *queue_times)
         }
         Finding::OtherLength { users, requests, asked, min, max } => format!(
-            "Concurrency 为 {users} 时，有 {requests} 个回答的长度不是所要求的 {asked} 个 token，实际为 \
+            "Concurrency 为 {users} 时，有 {requests} 个回答的长度不是所要求的{}，实际为 \
              {min} 到 {max} 个。服务器可能没有执行 `ignore_eos`，或者其长度上限更低；只有长度相同的\
-             各档才可以互相比较。"
+             各档才可以互相比较。",
+            asked.map_or(" token 数".to_owned(), |asked| format!(" {asked} 个 token"))
         ),
         Finding::ChunksCounted { levels } => format!(
             "Concurrency 为 {} 时，服务器没有返回 usage：Num Generated Tokens 和吞吐量按流中的数据块\
@@ -173,14 +174,20 @@ fn nothing_limited(users: u32, cap: Option<u32>, gauges: bool, queue_times: bool
     }
 }
 
-fn prompt_length(asked: u32, used: Option<(u32, u32)>) -> String {
-    match used {
-        Some((min, max)) => {
+fn prompt_length(asked: Option<u32>, used: Option<(u32, u32)>) -> String {
+    match (asked, used) {
+        (Some(asked), Some((min, max))) => {
             format!("prompt 长度为近似值：要求 {asked} 个 token，服务器计得 {min} 到 {max} 个。")
         }
-        None => format!(
+        (None, Some((min, max))) => {
+            format!("prompt 长度为近似值：服务器计得 {min} 到 {max} 个 token，与所要求的不符。")
+        }
+        (Some(asked), None) => format!(
             "prompt 长度为近似值：为 {asked} 个 token 发送了 {asked} 个单词，服务器没有说明其 token 数。"
         ),
+        (None, None) => {
+            "prompt 长度为近似值：每个 token 发送一个单词，服务器没有说明其 token 数。".to_owned()
+        }
     }
 }
 

@@ -28,9 +28,10 @@ pub(super) fn text(finding: &Finding) -> String {
             nothing_limited(*users, *max_num_seqs, *gauges, *queue_times)
         }
         Finding::OtherLength { users, requests, asked, min, max } => format!(
-            "At concurrency {users}, {requests} answers were not {asked} tokens long as asked for: \
-             lengths range from {min} to {max}. The server may not honour `ignore_eos`, or its \
-             length limit is lower; levels compare only if their lengths are equal."
+            "At concurrency {users}, {requests} answers were not {} as asked for: lengths \
+             range from {min} to {max}. The server may not honour `ignore_eos`, or its length limit \
+             is lower; levels compare only if their lengths are equal.",
+            asked.map_or("as long".to_owned(), |asked| format!("{asked} tokens long"))
         ),
         Finding::ChunksCounted { levels } => format!(
             "At concurrency {} the server gave no token usage: Num Generated Tokens and throughput \
@@ -182,16 +183,23 @@ fn nothing_limited(users: u32, cap: Option<u32>, gauges: bool, queue_times: bool
     }
 }
 
-fn prompt_length(asked: u32, used: Option<(u32, u32)>) -> String {
-    match used {
-        Some((min, max)) => format!(
+fn prompt_length(asked: Option<u32>, used: Option<(u32, u32)>) -> String {
+    match (asked, used) {
+        (Some(asked), Some((min, max))) => format!(
             "Prompt lengths are approximate: {asked} tokens were asked for, and the server counted \
              {min} to {max}."
         ),
-        None => format!(
+        (None, Some((min, max))) => format!(
+            "Prompt lengths are approximate: the server did not count the tokens that were asked \
+             for, but {min} to {max}."
+        ),
+        (Some(asked), None) => format!(
             "Prompt lengths are approximate: {asked} words were sent for {asked} tokens, and the \
              server does not say how many tokens they were."
         ),
+        (None, None) => "Prompt lengths are approximate: a word was sent for each token, and the \
+                         server does not say how many tokens they were."
+            .to_owned(),
     }
 }
 
