@@ -41,10 +41,16 @@ pub(crate) fn read(answer: &RawAnswer) -> (Reading, Status) {
         reading.settle_first_token();
     }
     let status = match failure(answer, &reading) {
+        Some(message) if answer.status.is_some_and(is_refusal) => Status::Refused(message),
         Some(message) => Status::Failed(message),
         None => Status::Ok,
     };
     (reading, status)
+}
+
+/// Whether a server says with this HTTP status that it takes no more for now.
+fn is_refusal(status: u16) -> bool {
+    matches!(status, 429 | 503)
 }
 
 /// What is wrong with the answer, the cause before its effects.

@@ -83,7 +83,8 @@ impl Definitions {
         tokens: "completion_tokens of the server's usage; chunks of the stream without a usage",
         tpot: "(latency - ttft) / (tokens - 1), one value per request, from 2 tokens on",
         percentiles: "linear interpolation (R-7, numpy's default) over successful requests",
-        counts: "sent = ok + failed + cancelled + dropped; Total Requests of the report is sent",
+        counts: "sent = ok + failed + cancelled + dropped, refused is part of failed; Total Requests of \
+                 the report is sent",
         window: "while every user had a request on its way",
     };
 }

@@ -125,7 +125,9 @@ impl Run {
             return Ok(());
         }
         match answer::read(&answer) {
-            (_, Status::Failed(reason)) => Err(BenchError::WarmUp { reason }),
+            (_, Status::Failed(reason) | Status::Refused(reason)) => {
+                Err(BenchError::WarmUp { reason })
+            }
             (reading, _) => {
                 self.prompts.learn(reading.prompt_tokens.unwrap_or(0));
                 Ok(())

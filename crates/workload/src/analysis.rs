@@ -259,7 +259,7 @@ fn failures(level: &LevelSummary) -> Option<Finding> {
         users: level.plan.users()?,
         failed: level.counts.failed,
         sent: level.counts.sent,
-        first: level.first_failure.clone()?,
+        first: level.first_failure.clone().or(level.first_refusal.clone())?,
     })
 }
 

@@ -47,13 +47,20 @@ impl LengthLaws {
 }
 
 /// Every request has these lengths, and end tokens are ignored.
-impl From<Lengths> for LengthLaws {
-    fn from(lengths: Lengths) -> LengthLaws {
+impl LengthLaws {
+    /// Every request as long as `lengths`.
+    pub const fn fixed(lengths: Lengths) -> LengthLaws {
         LengthLaws {
-            prompt: Distribution::fixed(f64::from(lengths.prompt_tokens)),
-            output: Distribution::fixed(f64::from(lengths.output_tokens)),
+            prompt: Distribution::fixed(lengths.prompt_tokens as f64),
+            output: Distribution::fixed(lengths.output_tokens as f64),
             ignore_eos: true,
         }
+    }
+}
+
+impl From<Lengths> for LengthLaws {
+    fn from(lengths: Lengths) -> LengthLaws {
+        LengthLaws::fixed(lengths)
     }
 }
 

@@ -19,6 +19,8 @@ pub fn percentile(sorted: &[f64], q: f64) -> Option<f64> {
 /// Smallest, largest and mean value of a sample with its 50th, 95th and 99th percentile.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
+    /// Number of values.
+    pub count: usize,
     /// Smallest value.
     pub min: f64,
     /// Largest value.
@@ -31,6 +33,8 @@ pub struct Spread {
     pub p95: f64,
     /// 99th percentile, see [`percentile`].
     pub p99: f64,
+    /// Sample standard deviation, over `count - 1`; none of a single value.
+    pub std: Option<f64>,
 }
 
 impl Spread {
@@ -38,14 +42,47 @@ impl Spread {
     pub fn of(mut values: Vec<f64>) -> Option<Spread> {
         values.sort_by(f64::total_cmp);
         let count = values.len();
+        let mean = values.iter().sum::<f64>() / count as f64;
         Some(Spread {
+            count,
             min: *values.first()?,
             max: *values.last()?,
-            mean: values.iter().sum::<f64>() / count as f64,
+            mean,
             p50: percentile(&values, 0.50)?,
             p95: percentile(&values, 0.95)?,
             p99: percentile(&values, 0.99)?,
+            std: standard_deviation(&values, mean),
         })
+    }
+}
+
+fn standard_deviation(values: &[f64], mean: f64) -> Option<f64> {
+    let others = values.len().checked_sub(1).filter(|others| 1 <= *others)?;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    Some((squares / others as f64).sqrt())
+}
+
+/// The median of `values`, which may be in any order. `None` if there are none.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    percentile(&values, 0.5)
+}
+
+/// Which percentiles of a sample have a distribution-free upper bound, see
+/// [`sample_size_with_bound`]. The others are interpolations towards the maximum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PercentileBounds {
+    /// Whether the 95th percentile has one: from 59 values on.
+    pub p95: bool,
+    /// Whether the 99th percentile has one: from 299 values on.
+    pub p99: bool,
+}
+
+impl PercentileBounds {
+    /// Those of a sample of `count` values.
+    pub fn of(count: usize) -> PercentileBounds {
+        let bounded = |q| sample_size_with_bound(q) <= count;
+        PercentileBounds { p95: bounded(0.95), p99: bounded(0.99) }
     }
 }
 
@@ -89,6 +126,19 @@ mod tests {
     fn bounds_begin_at_59_and_299_values() {
         assert_eq!(sample_size_with_bound(0.95), 59);
         assert_eq!(sample_size_with_bound(0.99), 299);
+        let bounds = |count| PercentileBounds::of(count);
+        assert_eq!(bounds(58), PercentileBounds { p95: false, p99: false });
+        assert_eq!(bounds(59), PercentileBounds { p95: true, p99: false });
+        assert_eq!(bounds(299), PercentileBounds { p95: true, p99: true });
+    }
+
+    #[test]
+    fn deviation_is_that_of_a_sample() {
+        // numpy 2: np.std([2, 4, 4, 4, 5, 5, 7, 9], ddof=1)
+        let values = vec![2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0];
+        let std = Spread::of(values).and_then(|spread| spread.std).expect("several values");
+        assert!((std - 2.138_089_935_299_395).abs() < 1e-12, "{std}");
+        assert_eq!(Spread::of(vec![7.0]).expect("one value").std, None);
     }
 
     proptest! {

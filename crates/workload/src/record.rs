@@ -8,12 +8,24 @@ use serde::{Deserialize, Serialize};
 pub enum Status {
     /// It was answered to its end.
     Ok,
-    /// It was refused, broke off, or its answer made no sense; the text says how.
+    /// It broke off, or its answer was an error or made no sense; the text says how.
     Failed(String),
+    /// The server would not take it now (HTTP 429 or 503); the text is what it said. A failure too.
+    Refused(String),
     /// The run was stopped while it was on its way.
     Cancelled,
-    /// It was due in an open loop but not sent, since as many were on their way as may be.
+    /// It was due but never sent, since too many others were on their way.
     Dropped,
+}
+
+impl Status {
+    /// What went wrong, of a failed or refused request.
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            Status::Failed(message) | Status::Refused(message) => Some(message),
+            Status::Ok | Status::Cancelled | Status::Dropped => None,
+        }
+    }
 }
 
 /// What the server itself says about the time of one request.
@@ -108,6 +120,33 @@ impl RequestRecord {
     pub fn tpot_ms(&self) -> Option<f64> {
         let later = self.tokens().checked_sub(1).filter(|later| 1 <= *later)?;
         Some((self.latency_ms()? - self.ttft_ms()?) / f64::from(later))
+    }
+
+    /// Time to first token as its user saw it: from when it was due, milliseconds.
+    pub fn ttft_user_ms(&self) -> Option<f64> {
+        Some(milliseconds(self.due_ns, self.first_token_ns?))
+    }
+
+    /// From when it was due to the last token read, milliseconds.
+    pub fn latency_user_ms(&self) -> Option<f64> {
+        Some(milliseconds(self.due_ns, self.last_token_ns?))
+    }
+
+    /// How much later than due it was sent, milliseconds.
+    pub fn lag_ms(&self) -> f64 {
+        milliseconds(self.due_ns, self.sent_ns)
+    }
+
+    /// Generated tokens over the latency, tokens per second: the rate that its user got, the wait
+    /// for the first token included.
+    pub fn user_rate(&self) -> Option<f64> {
+        let latency_ms = self.latency_ms().filter(|ms| 0.0 < *ms)?;
+        Some(1000.0 * f64::from(self.tokens()) / latency_ms)
+    }
+
+    /// Whether a server generated at least one token for it.
+    pub fn has_tokens(&self) -> bool {
+        self.first_token_ns.is_some()
     }
 
     /// Time in the server's queue, milliseconds.

@@ -87,7 +87,7 @@ fn heading(level: &LevelSummary) -> String {
 /// The values with so many `decimals`, the mean always with two.
 fn cells(spread: Option<Spread>, decimals: usize) -> [String; 6] {
     let Some(spread) = spread else { return std::array::from_fn(|_| "-".to_owned()) };
-    let Spread { min, max, mean, p50, p95, p99 } = spread;
+    let Spread { min, max, mean, p50, p95, p99, .. } = spread;
     let value = |value: f64| format!("{value:.decimals$}");
     [value(min), value(max), format!("{mean:.2}"), value(p50), value(p95), value(p99)]
 }

@@ -5,10 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::RequestRecord;
+use crate::load::LevelPlan;
+use crate::record::{RequestRecord, Status};
 
 /// A span of time, both ends included, nanoseconds since the origin of the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// Its beginning.
     pub start_ns: u64,
@@ -30,6 +31,31 @@ impl Window {
         let start_ns = spans.iter().flatten().map(|span| span.0).max()?;
         let end_ns = spans.iter().flatten().map(|span| span.1).min()?;
         (start_ns < end_ns).then_some(Window { start_ns, end_ns })
+    }
+
+    /// The time in which requests came as the plan says: in a closed loop while every user had work,
+    /// in an open one from the first request sent to the last. `None` if there is no such time.
+    pub fn under_load(plan: &LevelPlan, records: &[RequestRecord]) -> Option<Window> {
+        if plan.users().is_some() {
+            return Window::all_users_active(records);
+        }
+        let sent = || records.iter().filter(|r| r.status != Status::Dropped).map(|r| r.sent_ns);
+        let (start_ns, end_ns) = (sent().min()?, sent().max()?);
+        (start_ns < end_ns).then_some(Window { start_ns, end_ns })
+    }
+
+    /// The part of [`Window::under_load`] after the first answer: the burst of the beginning is
+    /// over, and in a closed loop requests now come as others end. `None` if there is none.
+    pub fn steady(plan: &LevelPlan, records: &[RequestRecord]) -> Option<Window> {
+        let Window { start_ns, end_ns } = Window::under_load(plan, records)?;
+        let answers = records.iter().filter(|record| record.is_ok());
+        let start_ns = start_ns.max(answers.map(|record| record.done_ns).min()?);
+        (start_ns < end_ns).then_some(Window { start_ns, end_ns })
+    }
+
+    /// Its length in seconds.
+    pub fn seconds(self) -> f64 {
+        (self.end_ns - self.start_ns) as f64 / 1e9
     }
 
     /// Whether `at_ns` lies in it.
@@ -102,6 +128,22 @@ fn time_at_each_count(spans: &[(u64, u64)], window: Window) -> Vec<u64> {
     assert_eq!(open, 0, "every span that opens closes");
     time_at[0] += window.end_ns - now;
     time_at
+}
+
+/// Requests on their way at a time, averaged over `window`.
+pub fn mean_in_flight(records: &[RequestRecord], window: Window) -> f64 {
+    mean_open(records, window, |record| record.sent_ns)
+}
+
+/// Requests that had passed their `start` and were not over at a time, averaged over `window`.
+pub fn mean_open(
+    records: &[RequestRecord],
+    window: Window,
+    start: fn(&RequestRecord) -> u64,
+) -> f64 {
+    let inside = |ns: u64| ns.clamp(window.start_ns, window.end_ns);
+    let open = records.iter().map(|r| inside(r.done_ns).saturating_sub(inside(start(r))));
+    open.sum::<u64>() as f64 / (window.end_ns - window.start_ns) as f64
 }
 
 /// Requests on their way at a time, averaged over the time from the first byte sent to the last

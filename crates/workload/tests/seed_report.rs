@@ -37,7 +37,7 @@ const ROWS: [Row; 6] = [
 ];
 
 fn spread([min, max, mean, p50, p95, p99]: [f64; 6]) -> Option<Spread> {
-    Some(Spread { min, max, mean, p50, p95, p99 })
+    Some(Spread { count: 0, min, max, mean, p50, p95, p99, std: None })
 }
 
 fn level((users, time, throughput, ttft, latency): Row) -> LevelSummary {
@@ -45,7 +45,7 @@ fn level((users, time, throughput, ttft, latency): Row) -> LevelSummary {
     let plan = LevelPlan { load: Load::closed(users, 5), lengths: lengths.into() };
     let requests = plan.requests();
     LevelSummary {
-        counts: Counts { sent: requests, ok: requests, failed: 0, cancelled: 0, dropped: 0 },
+        counts: Counts { sent: requests, ok: requests, ..Counts::default() },
         total_time_s: Some(time),
         tokens_per_second: Some(throughput),
         ttft_ms: spread(ttft),

@@ -18,7 +18,7 @@ fn ok(pieces: &[&str]) -> Reading {
 
 fn failed(answer: &RawAnswer) -> String {
     match read(answer).1 {
-        Status::Failed(message) => message,
+        Status::Failed(message) | Status::Refused(message) => message,
         other => panic!("{other:?}"),
     }
 }
@@ -120,6 +120,7 @@ fn server_times_are_read_by_every_known_name() {
 fn a_refusal_is_told_with_its_status_and_text() {
     let mut refused = answer(&["{\"error\":\n  {\"message\":\"queue full\"}}"]);
     refused.status = Some(429);
+    assert!(matches!(read(&refused).1, Status::Refused(_)));
     assert_eq!(failed(&refused), "HTTP 429: {\"error\": {\"message\":\"queue full\"}}");
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bench::{BenchConfig, BenchError, Cancel, Counts, Language, Outcome, Preset, Sampling};
 use serde_json::Value;
 use workload::analysis::Finding;
-use workload::record::{RequestRecord, Status};
+use workload::record::RequestRecord;
 
 mod mock_server;
 use mock_server::{Behaviour, Close, Fault, MockServer};
@@ -41,7 +41,7 @@ async fn run_small(behaviour: Behaviour) -> (Outcome, MockServer) {
 }
 
 fn assert_all_ok(outcome: &Outcome, requests: usize) {
-    let expected = Counts { sent: requests, ok: requests, failed: 0, cancelled: 0, dropped: 0 };
+    let expected = Counts { sent: requests, ok: requests, ..Counts::default() };
     assert_eq!(outcome.summary.counts, expected, "{}", outcome.report);
     assert!(outcome.is_success());
 }
@@ -219,11 +219,7 @@ async fn run_with(fault: fn(usize) -> Option<Fault>) -> (Outcome, Vec<RequestRec
 }
 
 fn messages(records: &[RequestRecord]) -> Vec<&str> {
-    let failed = records.iter().filter_map(|record| match &record.status {
-        Status::Failed(message) => Some(message.as_str()),
-        Status::Ok | Status::Cancelled | Status::Dropped => None,
-    });
-    failed.collect()
+    records.iter().filter_map(|record| record.status.failure()).collect()
 }
 
 #[tokio::test]
@@ -231,7 +227,7 @@ async fn refused_requests_are_counted_and_the_run_is_no_success() {
     let (outcome, records) = run_with(|number| (number % 3 == 1).then_some(Fault::Refused)).await;
     assert_eq!(
         outcome.summary.counts,
-        Counts { sent: 6, ok: 4, failed: 2, cancelled: 0, dropped: 0 }
+        Counts { sent: 6, ok: 4, failed: 2, refused: 2, ..Counts::default() }
     );
     assert!(!outcome.is_success() && !outcome.summary.interrupted);
     let message = "HTTP 429: {\"error\":{\"message\":\"queue full\"}}";
@@ -244,20 +240,14 @@ async fn refused_requests_are_counted_and_the_run_is_no_success() {
 #[tokio::test]
 async fn answers_that_break_off_fail() {
     let (outcome, records) = run_with(|number| (number == 2).then_some(Fault::BrokenOff)).await;
-    assert_eq!(
-        outcome.summary.counts,
-        Counts { sent: 6, ok: 5, failed: 1, cancelled: 0, dropped: 0 }
-    );
+    assert_eq!(outcome.summary.counts, Counts { sent: 6, ok: 5, failed: 1, ..Counts::default() });
     assert!(messages(&records)[0].contains("broke off"), "{records:?}");
 }
 
 #[tokio::test]
 async fn errors_in_the_stream_fail() {
     let (outcome, records) = run_with(|number| (number == 2).then_some(Fault::ErrorInStream)).await;
-    assert_eq!(
-        outcome.summary.counts,
-        Counts { sent: 6, ok: 5, failed: 1, cancelled: 0, dropped: 0 }
-    );
+    assert_eq!(outcome.summary.counts, Counts { sent: 6, ok: 5, failed: 1, ..Counts::default() });
     assert_eq!(messages(&records), ["error in the stream: bad luck"]);
 }
 
@@ -266,7 +256,7 @@ async fn a_level_that_fails_as_a_whole_prints_dashes() {
     let (outcome, _) = run_with(|number| (0 < number).then_some(Fault::Refused)).await;
     assert_eq!(
         outcome.summary.counts,
-        Counts { sent: 6, ok: 0, failed: 6, cancelled: 0, dropped: 0 }
+        Counts { sent: 6, failed: 6, refused: 6, ..Counts::default() }
     );
     assert!(
         outcome.report.contains("*   **Total Throughput:** - tokens/s\n"),
