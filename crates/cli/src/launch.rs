@@ -23,7 +23,7 @@ use crate::sizes::parse_bytes;
 use crate::source::Source;
 
 /// Memory of the binary, the tokenizer's tables and the allocator, beside what is counted.
-const PROCESS_BYTES: u64 = 96 << 20;
+pub const PROCESS_BYTES: u64 = 96 << 20;
 
 /// Sequences that run at once unless the command line says otherwise: the seed report's cap.
 const MAX_NUM_SEQS: u32 = 50;
@@ -129,15 +129,22 @@ impl EngineArgs {
         arguments
     }
 
-    fn max_num_seqs(&self) -> u32 {
+    /// Most sequences that run at once.
+    pub fn max_num_seqs(&self) -> u32 {
         self.max_num_seqs.unwrap_or(MAX_NUM_SEQS)
+    }
+
+    /// Most requests that wait.
+    fn queued(&self) -> u32 {
+        self.max_num_queued_reqs.unwrap_or(4 * self.max_num_seqs())
     }
 
     fn threads(&self) -> usize {
         self.threads.map_or_else(machine::cores, usize::from)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Refuses options that do not go with each other or with this machine.
+    pub fn check(&self) -> Result<()> {
         let tile = TILE_TOKENS as u32;
         ensure!(
             self.block_size.is_multiple_of(tile),
@@ -208,34 +215,64 @@ pub fn launch(
     Ok(Launched { handle, worker, tokenizer, template, info })
 }
 
-fn plan(args: &EngineArgs, file: &ModelFile, served_name: String) -> Result<Plan> {
-    Weights::check(&file.config)?;
-    let memory = machine::memory()?;
-    let context = u32::try_from(file.config.context_length).unwrap_or(u32::MAX);
-    if let Some(asked) = args.max_model_len {
-        ensure!(
-            asked <= context,
-            "--max-model-len is {asked}, more than the model's context of {context} tokens"
-        );
+/// What a model and its options ask of this machine's memory, before any weight is read.
+pub struct Requirements {
+    /// What is asked for. The length is the model's where none is given.
+    pub demand: Demand,
+    /// What there is.
+    pub memory: Memory,
+    /// What the demand was computed for; the number of blocks is not known yet.
+    pub sizes: TransformerSizes,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Requests that run or wait, at most.
+    pub requests: u32,
+}
+
+impl Requirements {
+    /// Of the model in `file` with these options, which were checked. Refuses what the kernels do not compute and a
+    /// length that the model does not have.
+    pub fn new(args: &EngineArgs, file: &ModelFile, machine: MachineMemory) -> Result<Self> {
+        Weights::check(&file.config)?;
+        let context = u32::try_from(file.config.context_length).unwrap_or(u32::MAX);
+        if let Some(asked) = args.max_model_len {
+            ensure!(
+                asked <= context,
+                "--max-model-len is {asked}, more than the model's context of {context} tokens"
+            );
+        }
+        let sizes = TransformerSizes {
+            step_tokens_max: args.max_num_batched_tokens as usize,
+            logits_rows_max: args.max_num_seqs() as usize,
+            positions_max: args.max_model_len.unwrap_or(context) as usize,
+            block_size: args.block_size as usize,
+            block_count: 0,
+            kv_type: args.kv_cache_dtype,
+        };
+        let threads = args.threads();
+        let requests = args.max_num_seqs() + args.queued();
+        let demand = Demand {
+            weights_bytes: Weights::bytes_of(file),
+            activation_bytes: Transformer::activation_bytes(&file.config, &sizes, threads)
+                + CpuDevice::thread_bytes(threads, &file.config, sizes.positions_max),
+            buffer_bytes: buffer_bytes(requests),
+            block_bytes: Transformer::block_bytes(&file.config, &sizes),
+            block_size: args.block_size,
+            max_model_len: args.max_model_len.unwrap_or(context),
+        };
+        let memory = Memory {
+            total_bytes: machine.total_bytes,
+            available_bytes: machine.available_bytes,
+            utilization: args.memory_utilization,
+            kv_cache_bytes: args.kv_cache_memory_bytes,
+        };
+        Ok(Requirements { demand, memory, sizes, threads, requests })
     }
-    let queued = args.max_num_queued_reqs.unwrap_or(4 * args.max_num_seqs());
-    let mut sizes = TransformerSizes {
-        step_tokens_max: args.max_num_batched_tokens as usize,
-        logits_rows_max: args.max_num_seqs() as usize,
-        positions_max: args.max_model_len.unwrap_or(context) as usize,
-        block_size: args.block_size as usize,
-        block_count: 0,
-        kv_type: args.kv_cache_dtype,
-    };
-    let demand = Demand {
-        weights_bytes: Weights::bytes_of(file),
-        activation_bytes: Transformer::activation_bytes(&file.config, &sizes, args.threads())
-            + CpuDevice::thread_bytes(args.threads(), &file.config, sizes.positions_max),
-        buffer_bytes: buffer_bytes(args.max_num_seqs() + queued),
-        block_bytes: Transformer::block_bytes(&file.config, &sizes),
-        block_size: args.block_size,
-        max_model_len: args.max_model_len.unwrap_or(context),
-    };
+}
+
+fn plan(args: &EngineArgs, file: &ModelFile, served_name: String) -> Result<Plan> {
+    let machine = machine::memory()?;
+    let Requirements { demand, memory, mut sizes, .. } = Requirements::new(args, file, machine)?;
     let budget = divide(args, demand, memory)?;
     sizes.block_count = budget.block_count as usize;
     sizes.positions_max = budget.demand.max_model_len as usize;
@@ -245,22 +282,16 @@ fn plan(args: &EngineArgs, file: &ModelFile, served_name: String) -> Result<Plan
         max_model_len: budget.demand.max_model_len,
         max_num_seqs: args.max_num_seqs(),
         max_num_batched_tokens: args.max_num_batched_tokens,
-        max_num_queued_reqs: queued,
+        max_num_queued_reqs: args.queued(),
         prefix_cache: args.enable_prefix_caching,
     };
-    let info = info(args, served_name, &budget, memory);
+    let info = info(args, served_name, &budget, machine);
     Ok(Plan { budget, sizes, config, info })
 }
 
 /// Divides the memory. Without `--max-model-len` a context that does not fit is cut, and that is
 /// said.
-fn divide(args: &EngineArgs, demand: Demand, machine: MachineMemory) -> Result<Budget> {
-    let memory = Memory {
-        total_bytes: machine.total_bytes,
-        available_bytes: machine.available_bytes,
-        utilization: args.memory_utilization,
-        kv_cache_bytes: args.kv_cache_memory_bytes,
-    };
+fn divide(args: &EngineArgs, demand: Demand, memory: Memory) -> Result<Budget> {
     match Budget::new(demand, memory) {
         Err(BudgetError::ModelLenTooLong { .. }) if args.max_model_len.is_none() => {
             let fits = feasible_model_len(&demand, &memory)?;

@@ -17,6 +17,7 @@ mod generate;
 mod pull;
 mod check;
 mod roofline;
+mod plan;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,14 @@ enum Command {
     /// theirs. The report is Markdown on stdout, to be pasted as it is; progress is on stderr. It
     /// takes about twenty seconds: keep the machine free meanwhile.
     Roofline(roofline::RooflineArgs),
+    /// Say what a model needs of a device: does it fit, how many at once, what binds first.
+    ///
+    /// Memory is divided by the formula that `millrace serve` divides it by, and every term is
+    /// printed. On a processor, with a model that Millrace serves, the numbers are those that
+    /// `serve` would log. Everything else is estimated as vLLM finds it in the profile run at its
+    /// start. Nothing is loaded but a file's header.
+    #[command(after_help = plan::EXAMPLES)]
+    Plan(plan::PlanArgs),
 }
 
 /// No command at all is answered with the help page.
@@ -74,6 +83,7 @@ fn main() -> ExitCode {
         Command::Pull(args) => pull::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Roofline(args) => roofline::run(&args),
+        Command::Plan(args) => plan::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("millrace: {}", errors::line(&error));

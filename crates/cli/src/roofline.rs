@@ -5,7 +5,9 @@ mod machine_peaks;
 mod steps;
 mod tables;
 
+use std::fs::File;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +16,7 @@ use kernels::isa::Isa;
 use kernels::probe::Measured;
 use model::file::ModelFile;
 use model::weights::Weights;
+use plan::hardware::{Flops, Hardware, HardwareKind};
 
 use crate::machine;
 use crate::source::Source;
@@ -51,6 +54,10 @@ pub struct RooflineArgs {
     /// Instructions to use: avx512, avx2 or scalar [default: the best this machine has].
     #[arg(long, value_name = "TIER")]
     isa: Option<Isa>,
+
+    /// Also write what the machine can do to this file, for `millrace plan --device FILE`.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 /// What the report is made of.
@@ -81,6 +88,8 @@ pub fn run(args: &RooflineArgs) -> Result<ExitCode> {
         needed >> 20,
         memory.available_bytes >> 20
     );
+    // Before anything is measured: a file that cannot be written is said at once.
+    let json = args.json.as_ref().map(|path| create(path)).transpose()?;
     say("measuring what the machine can do");
     let peaks = machine_peaks::measure(threads, isa);
     say("loading the model");
@@ -95,11 +104,45 @@ pub fn run(args: &RooflineArgs) -> Result<ExitCode> {
         })
         .collect();
     let machine = machine::description(memory);
+    if let (Some(mut file), Some(path)) = (json, &args.json) {
+        let hardware = hardware(&machine, memory.total_bytes, (threads, isa), peaks.rates);
+        file.write_all(hardware.to_json().as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let findings =
         Findings { machine, model: args.model.clone(), threads, isa, peaks, demand, steps };
     let report = tables::report(&findings);
     write!(std::io::stdout(), "{report}").context("cannot write the report")?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The machine as `millrace plan` takes it.
+fn hardware(
+    name: &str,
+    memory_bytes: u64,
+    (threads, isa): (usize, Isa),
+    rates: ceiling::Rates,
+) -> Hardware {
+    // Per nanosecond, and a multiply-add is two operations.
+    let per_second = |multiply_adds: f64| Some(2e9 * multiply_adds);
+    let flops = rates.arithmetic.map_or_else(Flops::default, |[int8, bf16, f32]| Flops {
+        fp16: per_second(bf16),
+        int8: per_second(int8),
+        fp32: per_second(f32),
+    });
+    let version = env!("CARGO_PKG_VERSION");
+    Hardware {
+        name: name.to_string(),
+        kind: HardwareKind::Cpu,
+        memory_bytes,
+        bandwidth: 1e9 * rates.memory,
+        flops,
+        source: format!("measured by millrace roofline {version}, {threads} threads, {isa}"),
+    }
 }
 
 fn sizes(args: &RooflineArgs, file: &ModelFile) -> Result<StepsSizes> {

@@ -247,8 +247,9 @@ fn limit_bytes(memory: &Memory) -> Result<u64, BudgetError> {
     Ok((memory.total_bytes as f64 * value).ceil() as u64)
 }
 
-/// A size for people: `1.50 GiB`.
-struct Bytes(u64);
+/// A size in bytes, for people: `1.50 GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

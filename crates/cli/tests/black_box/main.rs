@@ -13,3 +13,4 @@ mod answers;
 mod endings;
 mod load_test;
 mod roofline;
+mod plan;

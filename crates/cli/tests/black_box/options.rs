@@ -23,7 +23,8 @@ fn every_option_has_a_help_text() {
         ("generate", ["--max-tokens", "--temperature", "--threads"]),
         ("pull", ["--help", "--version", "[NAME]"]),
         ("check", ["--help", "--version", "[MODEL]"]),
-        ("roofline", ["--model", "--context", "--threads"]),
+        ("roofline", ["--model", "--context", "--json"]),
+        ("plan", ["--device", "--length", "millrace plan --preset seed"]),
     ] {
         let ended = millrace([command, "--help"]);
         let page = ended.output();

@@ -25,7 +25,7 @@ fn models_that_are_not_there_are_refused_by_name() {
         ("no/such.gguf", ["no/such.gguf", "No such file"]),
         ("dummy:nonsense", ["`nonsense`", "tiny"]),
     ] {
-        for command in ["serve", "bench", "roofline"] {
+        for command in ["serve", "bench", "roofline", "plan"] {
             assert_refused(&[command, "--model", model], &parts);
         }
         assert_refused(&["generate", "hello", "--model", model], &parts);
@@ -125,7 +125,7 @@ fn measurements_that_cannot_be_made_are_refused() {
 fn no_command_at_all_is_answered_with_the_commands_there_are() {
     let ended = millrace([]);
     assert_eq!(ended.code(), Some(2));
-    for command in ["serve", "bench", "generate", "pull", "check", "roofline"] {
+    for command in ["serve", "bench", "generate", "pull", "check", "roofline", "plan"] {
         assert!(ended.stderr.contains(&format!("\n  {command} ")), "{}", ended.stderr);
     }
 }
@@ -137,6 +137,7 @@ fn output_that_cannot_be_written_is_said() {
         [&["bench"], TINY, &load_test].concat(),
         [&["generate", "hello", "--max-tokens", "5"], TINY].concat(),
         vec!["check", "dummy:tiny"],
+        vec!["plan", "--preset", "seed"],
         vec!["pull"],
     ] {
         let ended = Process::start_without_room(arguments.iter().copied()).end();
