@@ -9,6 +9,7 @@
 mod header;
 mod kind;
 mod metadata;
+mod outline;
 mod tensor;
 mod writer;
 
@@ -20,6 +21,7 @@ use std::{
 pub use header::HEADER_BYTES_MAX;
 pub use kind::{ValueKind, tensor_kind_id, tensor_kind_name};
 pub use metadata::{Metadata, Value};
+pub use outline::{Outline, TensorOutline};
 pub use tensor::TensorInfo;
 pub use writer::{Entry, GgufWriter};
 
@@ -53,16 +55,9 @@ pub struct Gguf<R> {
 impl<R: Read + Seek> Gguf<R> {
     /// Reads and checks everything but the tensors' bytes. `source` may be at any position.
     pub fn parse(mut source: R) -> Result<Self, LoadError> {
-        let file_bytes = seek(&mut source, SeekFrom::End(0), "the length of the file")?;
-        seek(&mut source, SeekFrom::Start(0), "the start of the file")?;
+        let file_bytes = measure(&mut source)?;
         let mut reader = HeaderReader::new(&mut source, file_bytes);
-        let version = read_version(&mut reader)?;
-        reader.place = "the number of tensors".to_string();
-        let tensor_count = read_count(&mut reader, TENSORS_MAX, TENSOR_BYTES_MIN)?;
-        reader.place = "the number of metadata entries".to_string();
-        let entry_count = read_count(&mut reader, ENTRIES_MAX, ENTRY_BYTES_MIN)?;
-        let metadata = Metadata::read(&mut reader, entry_count)?;
-        let alignment = alignment(&metadata)?;
+        let Front { version, tensor_count, metadata, alignment } = read_front(&mut reader)?;
         let (tensors, index) = read_tensor_list(&mut reader, tensor_count)?;
         // At most HEADER_BYTES_MAX + ALIGNMENT_MAX: no overflow.
         let data_start = reader.position().next_multiple_of(alignment);
@@ -115,6 +110,32 @@ impl<R: Read + Seek> Gguf<R> {
         }
         Ok(())
     }
+}
+
+/// What stands before the tensor list.
+struct Front {
+    version: u32,
+    tensor_count: u64,
+    metadata: Metadata,
+    alignment: u64,
+}
+
+fn read_front<R: Read>(reader: &mut HeaderReader<R>) -> Result<Front, LoadError> {
+    let version = read_version(reader)?;
+    reader.place = "the number of tensors".to_string();
+    let tensor_count = read_count(reader, TENSORS_MAX, TENSOR_BYTES_MIN)?;
+    reader.place = "the number of metadata entries".to_string();
+    let entry_count = read_count(reader, ENTRIES_MAX, ENTRY_BYTES_MIN)?;
+    let metadata = Metadata::read(reader, entry_count)?;
+    let alignment = alignment(&metadata)?;
+    Ok(Front { version, tensor_count, metadata, alignment })
+}
+
+/// The length of a file, which then stands at its start.
+fn measure<R: Seek>(source: &mut R) -> Result<u64, LoadError> {
+    let file_bytes = seek(source, SeekFrom::End(0), "the length of the file")?;
+    seek(source, SeekFrom::Start(0), "the start of the file")?;
+    Ok(file_bytes)
 }
 
 fn seek<R: Seek>(source: &mut R, to: SeekFrom, place: &str) -> Result<u64, LoadError> {

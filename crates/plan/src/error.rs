@@ -1,6 +1,7 @@
 //! Why nothing can be planned.
 
 use engine::budget::BudgetError;
+use model::error::LoadError;
 use thiserror::Error;
 
 /// Why nothing can be planned.
@@ -57,6 +58,9 @@ pub enum PlanError {
         /// All names.
         known: String,
     },
+    /// A header cannot be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// The memory cannot be divided.
     #[error(transparent)]
     Budget(#[from] BudgetError),

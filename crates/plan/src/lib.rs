@@ -16,6 +16,7 @@ pub mod error;
 pub mod dtype;
 pub mod shape;
 pub mod config_json;
+pub mod gguf;
 pub mod hardware;
 pub mod memory;
 pub mod balance;

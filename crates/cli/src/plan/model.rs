@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use clap::Args;
 use model::file::ModelFile;
+use model::gguf::Outline;
 use plan::config_json;
 use plan::dtype::WeightsDtype;
 use plan::shape::{Shape, ShapeSizes, Style, Weights};
 
+use crate::errors;
 use crate::source::Source;
 
 /// The model if nothing is said of one, as of `serve`.
@@ -24,7 +26,7 @@ const SHAPE_OPTIONS: &str = "--layers, --width, --heads, --ffn, --vocab and --ma
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelOptions {
-    /// The model: a name of the catalogue, a path to a .gguf file, dummy:SHAPE, or a config.json
+    /// The model: a name of the catalogue, a path to any .gguf file, dummy:SHAPE, or a config.json
     /// of the Hugging Face hub (or the folder that it is in) [default: smollm2-135m].
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
@@ -134,7 +136,11 @@ impl ModelOptions {
             return Ok(Model::of(shape));
         }
         let source = Source::parse(name);
-        let file = source.open()?;
+        let file = match (source.open(), &source) {
+            (Ok(file), _) => file,
+            (Err(error), Source::File(path)) => return outlined(path, error),
+            (Err(error), _) => return Err(error),
+        };
         let shape = Shape { name: source.served_name(), ..Shape::of_file(&file) };
         Ok(Model { ours: Some((name.to_string(), file)), ..Model::of(shape) })
     }
@@ -178,6 +184,21 @@ impl ShapeOptions {
             notes: Vec::new(),
         })
     }
+}
+
+/// The model in a file that this engine does not load for the reason of `refusal`, if its header
+/// can be read all the same.
+fn outlined(path: &Path, refusal: Error) -> Result<Model> {
+    let outline = File::open(path).map_err(drop).and_then(|file| Outline::read(file).map_err(drop));
+    let Ok(outline) = outline else { return Err(refusal) };
+    let name = Source::File(path.to_path_buf()).served_name();
+    let mut shape = plan::gguf::shape(&name, &outline)
+        .with_context(|| format!("cannot plan for {}", path.display()))?;
+    shape.notes.push(format!(
+        "Millrace does not serve this file ({}); another engine may.",
+        errors::line(&refusal)
+    ));
+    Ok(Model::of(shape))
 }
 
 fn style(name: &str) -> Result<Style, String> {

@@ -151,6 +151,24 @@ fn a_file_of_ours_on_a_card_is_estimated_from_its_header() {
 }
 
 #[test]
+fn a_file_that_millrace_does_not_serve_is_planned_for_from_its_header() {
+    let mut bytes = model::dummy::DummyShape::tiny().gguf(0);
+    // The value stands behind its key, type and length: `llama` becomes another architecture, and
+    // its keys with it.
+    let at: Vec<usize> =
+        (0..bytes.len() - 5).filter(|&at| bytes[at..].starts_with(b"llama")).collect();
+    at.into_iter().for_each(|at| bytes[at..at + 5].copy_from_slice(b"lhama"));
+    let folder = tempfile::tempdir().expect("temporary folders can be made");
+    let path = folder.path().join("other.gguf");
+    fs::write(&path, bytes).expect("the folder is ours");
+    let plan = plan(&["--model", path.to_str().expect("text")]);
+    let tiny = json!(131_392);
+    assert_eq!((&plan["model"]["parameters"], &plan["is_estimate"]), (&tiny, &json!(true)));
+    let note = plan["notes"][0].as_str().unwrap_or_default();
+    assert!(note.contains("does not serve") && note.contains("`lhama`"), "{plan}");
+}
+
+#[test]
 fn a_measured_machine_is_planned_for_with_its_speed() {
     let folder = tempfile::tempdir().expect("temporary folders can be made");
     let path = folder.path().join("here.json");

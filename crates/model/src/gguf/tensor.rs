@@ -48,6 +48,31 @@ impl TensorInfo {
 
     /// Reads one entry of the tensor list.
     pub(crate) fn read<R: Read>(reader: &mut HeaderReader<R>) -> Result<Self, LoadError> {
+        let ListEntry { name, shape, kind_id, offset } = ListEntry::read(reader)?;
+        let kind = tensor_kind(kind_id).ok_or_else(|| LoadError::UnsupportedTensorKind {
+            name: name.clone(),
+            kind: ggml_type_name(kind_id),
+        })?;
+        match tensor_bytes(kind, &shape) {
+            Ok(size) => Ok(Self { name, kind, shape: Shape(shape), offset, size }),
+            Err(why) => Err(LoadError::TensorShape { name, shape: Shape(shape), why }),
+        }
+    }
+}
+
+/// An entry of the tensor list as it stands there, whatever its kind.
+pub(crate) struct ListEntry {
+    pub(crate) name: String,
+    /// Outermost dimension first.
+    pub(crate) shape: Vec<u64>,
+    /// Number of ggml's type.
+    pub(crate) kind_id: u32,
+    pub(crate) offset: u64,
+}
+
+impl ListEntry {
+    /// Reads one; the name is text of bounded length, and there are 1 to 4 dimensions.
+    pub(crate) fn read<R: Read>(reader: &mut HeaderReader<R>) -> Result<Self, LoadError> {
         let len = reader.u64()?;
         if !(1..=NAME_BYTES_MAX).contains(&len) {
             let place = reader.place.clone();
@@ -65,16 +90,8 @@ impl TensorInfo {
             shape.push(reader.u64()?);
         }
         shape.reverse();
-        let id = reader.u32()?;
-        let kind = tensor_kind(id).ok_or_else(|| LoadError::UnsupportedTensorKind {
-            name: name.clone(),
-            kind: ggml_type_name(id),
-        })?;
-        let offset = reader.u64()?;
-        match tensor_bytes(kind, &shape) {
-            Ok(size) => Ok(Self { name, kind, shape: Shape(shape), offset, size }),
-            Err(why) => Err(LoadError::TensorShape { name, shape: Shape(shape), why }),
-        }
+        let kind_id = reader.u32()?;
+        Ok(ListEntry { name, shape, kind_id, offset: reader.u64()? })
     }
 }
 
