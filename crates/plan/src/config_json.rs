@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::dtype::WeightsDtype;
 use crate::error::{PlanError, bad};
-use crate::shape::{Shape, ShapeSizes, Style, Weights, bounds};
+use crate::shape::{Experts, Shape, ShapeSizes, Style, Weights, bounds};
 
 /// What is read, as messages call it.
 const WHAT: &str = "config.json";
@@ -30,6 +30,14 @@ const POSITIONS: Keys = (
     "the longest sequence",
 );
 
+const EXPERTS: Keys = (&["num_local_experts", "num_experts"], "the number of experts");
+const EXPERTS_USED: Keys = (&["num_experts_per_tok"], "the number of experts of a token");
+const EXPERT_FFN: Keys = (&["moe_intermediate_size"], "the width of an expert");
+const SHARED_FFN: Keys =
+    (&["shared_expert_intermediate_size"], "the width of the expert that all tokens take");
+/// Families whose experts are in every layer and as the keys above say.
+const WITH_EXPERTS: [&str; 3] = ["mixtral", "qwen2_moe", "qwen3_moe"];
+
 /// A family of models whose layers are known.
 struct Family {
     /// Its `model_type`.
@@ -40,7 +48,7 @@ struct Family {
 }
 
 /// Source: the configuration and modelling files of each in the transformers library.
-const FAMILIES: [Family; 10] = [
+const FAMILIES: [Family; 13] = [
     family("llama", Style::LLAMA, false),
     family("mistral", Style::LLAMA, false),
     family("phi3", Style::LLAMA, false),
@@ -51,6 +59,9 @@ const FAMILIES: [Family; 10] = [
     family("gemma3_text", Style::GEMMA3, true),
     family("gemma3", Style::GEMMA3, true),
     family("gpt2", Style::GPT2, true),
+    family("mixtral", Style::LLAMA, false),
+    family("qwen2_moe", Style::QWEN2, false),
+    family("qwen3_moe", Style::QWEN3, false),
 ];
 
 const fn family(model_type: &'static str, style: Style, tied_head: bool) -> Family {
@@ -58,11 +69,9 @@ const fn family(model_type: &'static str, style: Style, tied_head: bool) -> Fami
 }
 
 /// What changes the sums and is not modelled: keys, with what they stand for.
-const NOT_MODELLED: [(&str, &str); 9] = [
-    ("num_local_experts", "mixtures of experts are"),
-    ("num_experts", "mixtures of experts are"),
-    ("n_routed_experts", "mixtures of experts are"),
-    ("moe_num_experts", "mixtures of experts are"),
+const NOT_MODELLED: [(&str, &str); 7] = [
+    ("n_routed_experts", "experts of this sort are"),
+    ("moe_num_experts", "experts of this sort are"),
     ("kv_lora_rank", "latent attention is"),
     ("state_size", "state-space layers are"),
     ("mamba_d_state", "state-space layers are"),
@@ -86,7 +95,8 @@ pub fn shape(name: &str, text: &str) -> Result<Shape, PlanError> {
         config = inner;
     }
     refuse_what_is_not_modelled(config)?;
-    let sizes = sizes(config)?;
+    let experts = experts(config)?;
+    let sizes = sizes(config, experts)?;
     let family = family_of(config, &mut notes)?;
     let tied_head = flag(config, "tie_word_embeddings")?.unwrap_or(family.tied_head);
     let style = Style {
@@ -97,10 +107,39 @@ pub fn shape(name: &str, text: &str) -> Result<Shape, PlanError> {
     };
     note_windows(config, &sizes, &mut notes);
     let weights = Weights::Typed(weights_dtype(outer, config, &mut notes)?);
-    Ok(Shape { name: name.to_string(), sizes, style, tied_head, weights, notes })
+    Ok(Shape { name: name.to_string(), sizes, style, experts, tied_head, weights, notes })
 }
 
-fn sizes(config: &Map<String, Value>) -> Result<ShapeSizes, PlanError> {
+/// The experts of each layer. Refused are those of families whose layers differ in more than
+/// that, and files in which some layers have none.
+fn experts(config: &Map<String, Value>) -> Result<Experts, PlanError> {
+    let count = number(config, EXPERTS, 0..=*bounds::EXPERTS.end())?.unwrap_or(0);
+    if count <= 1 {
+        return Ok(Experts::DENSE);
+    }
+    let model_type = text(config, "model_type")?.unwrap_or("none");
+    let sparse_step = config.get("decoder_sparse_step").and_then(Value::as_u64).unwrap_or(1);
+    let dense_layers = config.get("mlp_only_layers").and_then(Value::as_array);
+    let everywhere = sparse_step == 1 && dense_layers.is_none_or(Vec::is_empty);
+    if !WITH_EXPERTS.contains(&model_type) || !everywhere {
+        let (key, _) = find(config, EXPERTS).expect("it was counted");
+        return Err(PlanError::NotModelled {
+            key: key.to_string(),
+            value: count.to_string(),
+            what: "experts but those in every layer of mixtral, qwen2_moe and qwen3_moe are",
+            instead: "give one of these, or a dense model",
+        });
+    }
+    let experts = Experts {
+        count,
+        used: required(config, EXPERTS_USED, bounds::EXPERTS)?,
+        shared_ffn: number(config, SHARED_FFN, 0..=*bounds::WIDTH.end())?.unwrap_or(0),
+    };
+    experts.check()?;
+    Ok(experts)
+}
+
+fn sizes(config: &Map<String, Value>, experts: Experts) -> Result<ShapeSizes, PlanError> {
     let width = required(config, WIDTH, bounds::WIDTH)?;
     let heads = required(config, HEADS, bounds::HEADS)?;
     let head_dim = match number(config, HEAD_DIM, bounds::HEAD_DIM)? {
@@ -111,7 +150,9 @@ fn sizes(config: &Map<String, Value>) -> Result<ShapeSizes, PlanError> {
             return Err(bad(HEADS.0[0], heads, limit));
         }
     };
-    let ffn = match number(config, FFN, bounds::WIDTH)? {
+    let ffn_keys =
+        if 1 < experts.count && find(config, EXPERT_FFN).is_some() { EXPERT_FFN } else { FFN };
+    let ffn = match number(config, ffn_keys, bounds::WIDTH)? {
         // GPT-2's files leave it out.
         None if config.contains_key("n_embd") => 4 * width,
         ffn => ffn.ok_or_else(|| missing(FFN))?,

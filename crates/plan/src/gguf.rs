@@ -5,14 +5,13 @@ use std::ops::RangeInclusive;
 use model::gguf::Outline;
 
 use crate::error::{PlanError, bad};
-use crate::shape::{Shape, ShapeSizes, Style, Weights, bounds};
+use crate::shape::{Experts, Shape, ShapeSizes, Style, Weights, bounds};
 
 /// What is read, as messages call it.
 const WHAT: &str = "the GGUF file";
 
 /// Keys of an architecture that change the sums and are not modelled.
-const NOT_MODELLED: [(&str, &str); 4] = [
-    ("expert_count", "mixtures of experts are"),
+const NOT_MODELLED: [(&str, &str); 3] = [
     ("attention.kv_lora_rank", "latent attention is"),
     ("ssm.state_size", "state-space layers are"),
     ("wkv.head_size", "recurrent layers are"),
@@ -35,11 +34,12 @@ pub fn shape(name: &str, outline: &Outline) -> Result<Shape, PlanError> {
     refuse_what_is_not_modelled(outline, architecture)?;
     let embedding = outline.tensor("token_embd.weight");
     let embedding = embedding.ok_or_else(|| missing("token_embd.weight".to_string()))?;
-    let sizes = sizes(outline, architecture, embedding.shape.0[0])?;
+    let (sizes, experts) = sizes(outline, architecture, embedding.shape.0[0])?;
     let shape = Shape {
         name: name.to_string(),
         sizes,
         style: style(outline, sizes.ffn),
+        experts,
         tied_head: outline.tensor("output.weight").is_none(),
         weights: Weights::Exact {
             bytes: outline.tensors.iter().map(|tensor| tensor.bytes).sum(),
@@ -65,7 +65,11 @@ fn refuse_what_is_not_modelled(outline: &Outline, architecture: &str) -> Result<
     Ok(())
 }
 
-fn sizes(outline: &Outline, architecture: &str, vocabulary: u64) -> Result<ShapeSizes, PlanError> {
+fn sizes(
+    outline: &Outline,
+    architecture: &str,
+    vocabulary: u64,
+) -> Result<(ShapeSizes, Experts), PlanError> {
     let number = |part: &str, range: RangeInclusive<u64>| -> Result<Option<u64>, PlanError> {
         let key = format!("{architecture}.{part}");
         match outline.metadata.u32(&key)?.map(u64::from) {
@@ -88,18 +92,30 @@ fn sizes(outline: &Outline, architecture: &str, vocabulary: u64) -> Result<Shape
             return Err(bad(&key, heads, format!("a divisor of the width, {width}")));
         }
     };
+    let expert_ffn = number("expert_feed_forward_length", bounds::WIDTH)?;
+    let ffn = expert_ffn.map_or_else(|| need("feed_forward_length", bounds::WIDTH), Ok)?;
+    let any = 0..=*bounds::WIDTH.end();
+    let experts = match number("expert_count", any.clone())?.unwrap_or(0) {
+        0 => Experts::DENSE,
+        count => Experts {
+            count,
+            used: need("expert_used_count", bounds::EXPERTS)?,
+            shared_ffn: number("expert_shared_feed_forward_length", any)?.unwrap_or(0),
+        },
+    };
+    experts.check()?;
     let sizes = ShapeSizes {
         layers: need("block_count", bounds::LAYERS)?,
         width,
         heads,
         kv_heads: number("attention.head_count_kv", bounds::HEADS)?.unwrap_or(heads),
         head_dim,
-        ffn: need("feed_forward_length", bounds::WIDTH)?,
+        ffn,
         vocabulary,
         positions: need("context_length", bounds::POSITIONS)?,
     };
     sizes.check()?;
-    Ok(sizes)
+    Ok((sizes, experts))
 }
 
 /// What the first layer is made of, by its tensors' names.
@@ -116,7 +132,7 @@ fn style(outline: &Outline, ffn: u64) -> Style {
             && !part.starts_with("attn_k_")
     });
     Style {
-        gated: has("ffn_gate.weight") || fused,
+        gated: has("ffn_gate.weight") || has("ffn_gate_exps.weight") || fused,
         qkv_bias: has("attn_q.bias") || has("attn_qkv.bias"),
         output_bias: has("attn_output.bias"),
         ffn_bias: has("ffn_up.bias"),
@@ -221,11 +237,25 @@ mod tests {
     }
 
     #[test]
+    fn experts_are_counted() {
+        let keys = [
+            ("gpt2.expert_count", 4),
+            ("gpt2.expert_used_count", 2),
+            ("gpt2.expert_feed_forward_length", 3),
+        ];
+        let mixture = small(&keys, &[]).unwrap();
+        assert_eq!(mixture.experts, Experts { count: 4, used: 2, shared_ffn: 0 });
+        assert_eq!(mixture.layer_elements() - mixture.layer_matrices(), 2 * 2 * 2 * 8 * 3);
+        // The tensors of the file are still those of a dense model.
+        assert_eq!(mixture.notes.len(), 1);
+    }
+
+    #[test]
     fn what_is_not_known_is_noted_and_what_is_not_modelled_refused() {
         let more = small(&[], &[("adapter.weight", &[64, 64])]).unwrap();
         assert!(more.notes[0].contains("`gpt2` has parts"), "{:?}", more.notes);
         for (entries, parts) in [
-            ([("gpt2.expert_count", 8)], ["gpt2.expert_count is 8", "experts"]),
+            ([("gpt2.expert_count", 8)], ["gpt2.expert_used_count", "shape"]),
             ([("gpt2.ssm.state_size", 16)], ["gpt2.ssm.state_size is 16", "state-space"]),
             ([("split.count", 3)], ["split.count is 3", "config.json"]),
             ([("gpt2.block_count", 0)], ["gpt2.block_count is 0", "1 to 1024"]),

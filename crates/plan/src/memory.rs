@@ -91,7 +91,8 @@ impl Estimate {
 /// Elements of a token at the widest moment of a layer.
 pub fn widest(shape: &Shape) -> u64 {
     let attention = 2 * shape.sizes.query_width() + 2 * shape.sizes.kv_width();
-    let feed_forward = (2 + u64::from(shape.style.gated)) * shape.sizes.ffn;
+    let parts = shape.experts.used * shape.sizes.ffn + shape.experts.shared_ffn;
+    let feed_forward = (2 + u64::from(shape.style.gated)) * parts;
     attention.max(feed_forward)
 }
 

@@ -16,11 +16,13 @@ pub mod bounds {
     /// Transformer blocks.
     pub const LAYERS: RangeInclusive<u64> = 1..=1024;
     /// Width of the residual stream, and of the feed-forward part.
-    pub const WIDTH: RangeInclusive<u64> = 1..=1 << 20;
+    pub const WIDTH: RangeInclusive<u64> = 1..=1 << 18;
     /// Heads of a layer.
     pub const HEADS: RangeInclusive<u64> = 1..=4096;
     /// Elements of a head.
     pub const HEAD_DIM: RangeInclusive<u64> = 1..=1024;
+    /// Feed-forward parts of a layer.
+    pub const EXPERTS: RangeInclusive<u64> = 1..=1024;
     /// Token ids.
     pub const VOCABULARY: RangeInclusive<u64> = 1..=1 << 24;
     /// Longest sequence.
@@ -36,6 +38,8 @@ pub struct Shape {
     pub sizes: ShapeSizes,
     /// What its layers are made of.
     pub style: Style,
+    /// The feed-forward parts of each layer.
+    pub experts: Experts,
     /// True if the embedding serves as the output head too.
     pub tied_head: bool,
     /// What the weights take.
@@ -57,7 +61,7 @@ pub struct ShapeSizes {
     pub kv_heads: u64,
     /// Elements of a head.
     pub head_dim: u64,
-    /// Width inside the feed-forward part.
+    /// Width inside the feed-forward part; inside one of them where there are several.
     pub ffn: u64,
     /// Token ids.
     pub vocabulary: u64,
@@ -117,6 +121,37 @@ impl Style {
         head_norms: false,
         learned_positions: true,
     };
+}
+
+/// The feed-forward parts of a layer: one, or several of which a token takes some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Experts {
+    /// How many there are.
+    pub count: u64,
+    /// How many a token takes.
+    pub used: u64,
+    /// Width inside the part that every token takes beside them; 0 if there is none.
+    pub shared_ffn: u64,
+}
+
+impl Experts {
+    /// A single part that every token takes.
+    pub const DENSE: Experts = Experts { count: 1, used: 1, shared_ffn: 0 };
+
+    /// Refuses numbers that do not go with each other.
+    pub fn check(&self) -> Result<(), PlanError> {
+        let Experts { count, used, shared_ffn } = *self;
+        if !bounds::EXPERTS.contains(&count) {
+            return Err(bad("the number of experts", count, "1 to 1024"));
+        }
+        if !(1..=count).contains(&used) {
+            return Err(bad("the number of experts of a token", used, format!("1 to {count}")));
+        }
+        if *bounds::WIDTH.end() < shared_ffn {
+            return Err(bad("the width of the shared expert", shared_ffn, bounds::WIDTH.end()));
+        }
+        Ok(())
+    }
 }
 
 /// What the weights take.
@@ -188,6 +223,7 @@ impl Shape {
                 positions: 1818,
             },
             style: Style::GPT2,
+            experts: Experts::DENSE,
             tied_head: true,
             weights: Weights::Typed(WeightsDtype::F16),
             notes: Vec::new(),
@@ -222,6 +258,7 @@ impl Shape {
                 positions: context_length as u64,
             },
             style: Style::LLAMA,
+            experts: Experts::DENSE,
             tied_head,
             weights: Weights::Exact {
                 bytes: model::weights::Weights::bytes_of(file),
@@ -231,13 +268,26 @@ impl Shape {
         }
     }
 
-    /// Elements of the matrices of all layers: multiply-adds of a token, but for attention and
-    /// head.
+    /// Multiply-adds of a token with the matrices of all layers: elements of those that it takes.
     pub fn layer_matrices(&self) -> u64 {
+        self.matrices_with(self.experts.used)
+    }
+
+    /// Elements of the matrices of all layers, those of all experts included.
+    pub fn layer_elements(&self) -> u64 {
+        self.matrices_with(self.experts.count)
+    }
+
+    /// Elements of all layers with so many experts each, and with what chooses them.
+    fn matrices_with(&self, experts: u64) -> u64 {
         let ShapeSizes { layers, width, ffn, .. } = self.sizes;
+        let Experts { count, shared_ffn, .. } = self.experts;
         let attention = 2 * width * (self.sizes.query_width() + self.sizes.kv_width());
-        let feed_forward = (2 + u64::from(self.style.gated)) * width * ffn;
-        layers * (attention + feed_forward)
+        let parts = experts * ffn + shared_ffn;
+        let feed_forward = (2 + u64::from(self.style.gated)) * width * parts;
+        let router = if 1 < count { width * count } else { 0 };
+        let shared_gate = if 0 < shared_ffn { width } else { 0 };
+        layers * (attention + feed_forward + router + shared_gate)
     }
 
     /// Elements of the embedding of tokens, and of the output head.
@@ -254,7 +304,7 @@ impl Shape {
         let norm = width * (1 + u64::from(self.style.norm_bias));
         let layer = if_true(qkv_bias, query + 2 * kv)
             + if_true(output_bias, width)
-            + if_true(ffn_bias, (1 + u64::from(gated)) * ffn + width)
+            + if_true(ffn_bias, self.experts.count * ((1 + u64::from(gated)) * ffn + width))
             + self.style.layer_norms * norm
             + if_true(self.style.head_norms, 2 * head_dim);
         layers * layer + norm + if_true(self.style.learned_positions, positions * width)
@@ -263,7 +313,7 @@ impl Shape {
     /// All parameters.
     pub fn parameters(&self) -> u64 {
         let embeddings = self.embedding() * (2 - u64::from(self.tied_head));
-        self.layer_matrices() + self.vectors() + embeddings
+        self.layer_elements() + self.vectors() + embeddings
     }
 
     /// Bytes of the weights.
@@ -271,8 +321,8 @@ impl Shape {
         match self.weights {
             Weights::Exact { bytes, .. } => bytes,
             Weights::Typed(dtype) => {
-                let matrices = self.layer_matrices();
-                // Both factors are bounded: 2^54 elements at most, and 2^12.
+                let matrices = self.layer_elements();
+                // Both factors are bounded: 2^60 elements at most, and 2^12.
                 let bits = u128::from(matrices) * u128::from(dtype.matrix_bits_128());
                 let matrix_bytes = (bits / (128 * 8)) as u64;
                 matrix_bytes + (self.parameters() - matrices) * dtype.other_bytes()
@@ -281,7 +331,7 @@ impl Shape {
     }
 
     /// Bytes of weights that each step reads: all but an embedding that is not the head, of which
-    /// a token reads one row, and learned positions.
+    /// a token reads one row, and learned positions. Of experts all, as steps of many sequences do.
     pub fn step_weight_bytes(&self) -> u64 {
         let (untied, positions) = (!self.tied_head, self.style.learned_positions);
         let (embedding_bytes, other_bytes) = match self.weights {
@@ -372,7 +422,9 @@ mod tests {
         };
         assert!(sizes.check().is_ok());
         let weights = Weights::Typed(WeightsDtype::F32);
-        let shape = Shape { sizes, weights, tied_head: false, ..Shape::seed() };
+        let experts = Experts { count: 1024, used: 1024, shared_ffn: *bounds::WIDTH.end() };
+        assert!(experts.check().is_ok());
+        let shape = Shape { sizes, weights, experts, tied_head: false, ..Shape::seed() };
         assert!(shape.step_weight_bytes() < shape.weight_bytes());
         assert!(0 < shape.kv_bytes(KvDtype::F32));
     }

@@ -47,6 +47,13 @@ impl Findings {
     ) -> Result<Findings> {
         let mut shape = model.shape;
         let mut notes = std::mem::take(&mut shape.notes);
+        if 1 < shape.experts.count {
+            notes.push(
+                "A step is taken to read all experts, as one of many sequences does; one of few \
+                 reads less."
+                    .to_string(),
+            );
+        }
         let users = args.users.unwrap_or(engine.max_num_seqs);
         let ask = |demand: Demand| {
             let length = args.length.unwrap_or(demand.max_model_len);

@@ -10,7 +10,7 @@ use model::file::ModelFile;
 use model::gguf::Outline;
 use plan::config_json;
 use plan::dtype::WeightsDtype;
-use plan::shape::{Shape, ShapeSizes, Style, Weights};
+use plan::shape::{Experts, Shape, ShapeSizes, Style, Weights};
 
 use crate::errors;
 use crate::source::Source;
@@ -179,6 +179,7 @@ impl ShapeOptions {
             name: "by its numbers".to_string(),
             sizes,
             style: self.style.unwrap_or(Style::LLAMA),
+            experts: Experts::DENSE,
             tied_head: self.tied_head.unwrap_or(true),
             weights: Weights::Typed(WeightsDtype::F16),
             notes: Vec::new(),

@@ -3,7 +3,7 @@
 use engine::budget::{Budget, Bytes, Demand, thousands};
 use plan::balance::{Balance, Limit, Turn};
 use plan::memory::{EngineSizes, Estimate, widest};
-use plan::shape::{Shape, Weights};
+use plan::shape::{Experts, Shape, Weights};
 use server::limits;
 
 use super::engine::Origin;
@@ -36,6 +36,12 @@ pub(super) fn text(findings: &Findings) -> String {
 fn facts(findings: &Findings) -> String {
     let Findings { shape, device, engine, .. } = findings;
     let sizes = &shape.sizes;
+    let feed_forward = match shape.experts {
+        Experts { count: 1, .. } => n(sizes.ffn),
+        Experts { count, used, .. } => {
+            format!("{} in each of {count} experts, of which a token takes {used}", n(sizes.ffn))
+        }
+    };
     let model = format!(
         "{}: {} layers, width {}, {} heads of {} ({} for keys and values), feed-forward {}, \
          vocabulary {}; {} parameters",
@@ -45,7 +51,7 @@ fn facts(findings: &Findings) -> String {
         sizes.heads,
         sizes.head_dim,
         sizes.kv_heads,
-        n(sizes.ffn),
+        feed_forward,
         n(sizes.vocabulary),
         n(shape.parameters())
     );

@@ -210,8 +210,8 @@ fn what_cannot_be_planned_is_refused_with_value_and_limit() {
     let huge = file("huge.json", &huge);
     let large = file("large.json", &json!(" ".repeat(1 << 20)));
     let cases: &[(&str, &[&str])] = &[
-        (&format!("--model {experts}"), &["experts.json", "num_local_experts is 8", "dense"]),
-        (&format!("--model {huge}"), &["hidden_size is 18446744073709551615", "1 to 1048576"]),
+        (&format!("--model {experts}"), &["experts.json", "num_local_experts is 8", "mixtral"]),
+        (&format!("--model {huge}"), &["hidden_size is 18446744073709551615", "1 to 262144"]),
         (&format!("--model {large}"), &["large.json", "1048576 bytes"]),
         ("--model no/such.json", &["no/such.json", "No such file"]),
         ("--preset sprout", &["--preset", "sprout", "seed"]),

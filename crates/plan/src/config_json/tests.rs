@@ -46,6 +46,17 @@ fn gpt2() -> String {
     config("gpt2", &numbers, &[("n_inner", Value::Null)])
 }
 
+/// Fails unless each configuration has the parameters that were published.
+#[track_caller]
+fn check_published(models: &[(&str, String, u64)]) {
+    for (name, text, published) in models {
+        let shape = shape(name, text).unwrap();
+        assert_eq!(shape.parameters(), *published, "{name}");
+        assert_eq!(shape.weight_bytes(), 2 * published, "{name}");
+        assert_eq!(shape.notes, [""; 0], "{name}");
+    }
+}
+
 /// Each model's own config.json gives the numbers; the counts are those in the metadata of its
 /// safetensors files, as its page on the Hugging Face hub shows them (gpt2's without the buffers
 /// for masks that its file holds).
@@ -108,12 +119,55 @@ fn parameters_are_those_that_were_published() {
             999_885_952,
         ),
     ];
-    for (name, text, published) in models {
-        let shape = shape(name, &text).unwrap();
-        assert_eq!(shape.parameters(), published, "{name}");
-        assert_eq!(shape.weight_bytes(), 2 * published, "{name}");
-        assert_eq!(shape.notes, [""; 0], "{name}");
-    }
+    check_published(&models);
+}
+
+/// As above, for mixtures of experts.
+#[test]
+fn parameters_of_all_experts_are_counted() {
+    let head = |size: u64| ("head_dim", Value::from(size));
+    let models = [
+        (
+            "Mixtral-8x7B-v0.1",
+            llama_like(
+                "mixtral",
+                [4096, 14_336, 32, 32, 8, 32_000, 32_768],
+                &[("num_local_experts", 8.into()), ("num_experts_per_tok", 2.into())],
+            ),
+            46_702_792_704,
+        ),
+        (
+            "Qwen3-30B-A3B",
+            llama_like(
+                "qwen3_moe",
+                [2048, 6144, 48, 32, 4, 151_936, 40_960],
+                &[
+                    ("num_experts", 128.into()),
+                    ("num_experts_per_tok", 8.into()),
+                    ("moe_intermediate_size", 768.into()),
+                    ("mlp_only_layers", Value::from([0_u8; 0].as_slice())),
+                    ("decoder_sparse_step", 1.into()),
+                    head(128),
+                ],
+            ),
+            30_532_122_624,
+        ),
+        (
+            "Qwen1.5-MoE-A2.7B",
+            llama_like(
+                "qwen2_moe",
+                [2048, 5632, 24, 16, 16, 151_936, 8192],
+                &[
+                    ("num_experts", 60.into()),
+                    ("num_experts_per_tok", 4.into()),
+                    ("moe_intermediate_size", 1408.into()),
+                    ("shared_expert_intermediate_size", 5632.into()),
+                ],
+            ),
+            14_315_784_192,
+        ),
+    ];
+    check_published(&models);
 }
 
 /// Fails unless the configuration is refused with all `parts`.
@@ -128,8 +182,8 @@ fn assert_refused(text: &str, parts: &[&str]) {
 #[test]
 fn hostile_numbers_are_refused_by_name() {
     for (key, value, limit) in [
-        ("hidden_size", Value::from(0), "1 to 1048576"),
-        ("hidden_size", Value::from(u64::MAX), "1 to 1048576"),
+        ("hidden_size", Value::from(0), "1 to 262144"),
+        ("hidden_size", Value::from(u64::MAX), "1 to 262144"),
         ("num_hidden_layers", Value::from(-1), "1 to 1024"),
         ("num_hidden_layers", Value::from(1e30), "1 to 1024"),
         ("intermediate_size", Value::from(14336.5), "whole number"),
@@ -155,13 +209,14 @@ fn hostile_numbers_are_refused_by_name() {
 #[test]
 fn what_would_change_the_sums_is_refused_and_what_is_switched_off_is_not() {
     for (key, value, part) in [
-        ("num_local_experts", Value::from(8), "experts"),
+        ("num_local_experts", Value::from(8), "experts but those"),
+        ("n_routed_experts", Value::from(64), "experts of this sort"),
         ("kv_lora_rank", Value::from(512), "latent attention"),
         ("is_encoder_decoder", Value::from(true), "encoder"),
         ("layer_types", Value::from(["full_attention", "mamba"].as_slice()), "without attention"),
     ] {
         let value_text = if key == "layer_types" { "mamba".into() } else { value.to_string() };
-        assert_refused(&llama_8b(&[(key, value)]), &[key, part, &value_text, "give a dense"]);
+        assert_refused(&llama_8b(&[(key, value)]), &[key, part, &value_text, "give", "dense"]);
     }
     let off = [
         ("num_local_experts", Value::from(0)),
@@ -169,6 +224,29 @@ fn what_would_change_the_sums_is_refused_and_what_is_switched_off_is_not() {
         ("is_encoder_decoder", Value::from(false)),
     ];
     assert_eq!(shape("x", &llama_8b(&off)).unwrap().notes, [""; 0]);
+}
+
+#[test]
+fn a_token_is_multiplied_with_the_experts_that_it_takes() {
+    let numbers = [4096, 14_336, 32, 32, 8, 32_000, 32_768];
+    let with = |count: u64, used: u64| {
+        let others = [("num_local_experts", count.into()), ("num_experts_per_tok", used.into())];
+        shape("x", &llama_like("mixtral", numbers, &others))
+    };
+    let mixture = with(8, 2).unwrap();
+    let expert = 32 * 3 * 4096 * 14_336;
+    assert_eq!(mixture.layer_elements() - mixture.layer_matrices(), 6 * expert);
+    assert_eq!(with(1, 1).unwrap().parameters(), 7_241_732_096);
+    for (count, used, part) in [(8, 9, "1 to 8"), (8, 0, "1 to 1024"), (1 << 20, 2, "0 to 1024")] {
+        let error = with(count, used).expect_err("no such mixture").to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    let some_dense = [
+        ("num_experts", Value::from(8)),
+        ("num_experts_per_tok", Value::from(2)),
+        ("mlp_only_layers", Value::from([0].as_slice())),
+    ];
+    assert_refused(&llama_like("qwen3_moe", numbers, &some_dense), &["num_experts is 8", "every"]);
 }
 
 #[test]
