@@ -56,11 +56,11 @@ fn value(findings: &Findings) -> Value {
         "users": question.users,
         "utilization_for_users": answers.utilization_for_users,
         "bytes_for_users": answers.bytes_for_users,
-        "binds_first": match findings.first_limit() {
+        "binds_first": budget.ok().map(|_| match findings.first_limit() {
             Limit::Cap => "max_num_seqs",
             Limit::KvCache => "kv_cache",
             Limit::Compute => "compute",
-        },
+        }),
         "step": balance.map(|balance| json!({
             "weights_s": balance.weights_s,
             "kv_per_sequence_s": balance.kv_s,

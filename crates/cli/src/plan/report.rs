@@ -23,8 +23,7 @@ pub(super) fn text(findings: &Findings) -> String {
         text += &format!("\n{}\n", budget.log_line(findings.device.kind.word()));
     }
     text += "\n## Answers\n\n";
-    let answers = [fits(findings), how_many(findings), for_users(findings), what_binds(findings)];
-    text.extend(answers.map(|answer| format!("- {answer}\n")));
+    text.extend(answers(findings).into_iter().map(|answer| format!("- {answer}\n")));
     if !findings.notes.is_empty() {
         text += "\n## Notes\n\n";
         text.extend(findings.notes.iter().map(|note| format!("- {note}\n")));
@@ -170,21 +169,26 @@ fn budget_rows(findings: &Findings) -> Vec<Row> {
 
 fn block_rows(budget: &Budget) -> [Row; 3] {
     let Demand { block_bytes, block_size, max_model_len, .. } = budget.demand;
-    let each = max_model_len.div_ceil(block_size);
+    let each = n(u64::from(max_model_len.div_ceil(block_size)));
     let (count, len) = (n(u64::from(budget.block_count)), n(u64::from(max_model_len)));
     [
         ("blocks", format!("KV cache / {} bytes", n(block_bytes)), count.clone()),
-        (
-            "blocks of a request",
-            format!("{len} tokens / {block_size}, rounded up"),
-            each.to_string(),
-        ),
+        ("blocks of a request", format!("{len} tokens / {block_size}, rounded up"), each.clone()),
         (
             "maximum concurrency",
             format!("{count} / {each}"),
             format!("{:.2}x", budget.max_concurrency()),
         ),
     ]
+}
+
+/// The answers in sentences; of what does not fit only those that say what would.
+fn answers(findings: &Findings) -> Vec<String> {
+    let (fits, for_users) = (fits(findings), for_users(findings));
+    match findings.answers.budget {
+        Ok(_) => vec![fits, how_many(findings), for_users, what_binds(findings)],
+        Err(_) => vec![fits, for_users],
+    }
 }
 
 fn fits(findings: &Findings) -> String {

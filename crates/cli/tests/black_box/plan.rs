@@ -121,7 +121,9 @@ fn a_model_that_does_not_fit_is_told_what_would() {
     let ended = millrace(["plan"].into_iter().chain(options));
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(1), ""), "{ended:#?}");
     assert!(ended.stdout.contains("**Does it fit?** No"), "{}", ended.stdout);
+    assert!(!ended.stdout.contains("binds first"), "{}", ended.stdout);
     let long = plan(&options);
+    assert_eq!(long["binds_first"], Value::Null);
     assert_eq!((&long["fits"], &long["block_count"]), (&json!(false), &Value::Null));
     // What is said to fit fits, and a token more does not.
     let fits = long["max_model_len_that_fits"].as_u64().expect("some length fits");
