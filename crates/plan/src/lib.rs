@@ -20,3 +20,6 @@ pub mod gguf;
 pub mod hardware;
 pub mod memory;
 pub mod balance;
+pub mod cost;
+pub mod device;
+pub mod simulate;

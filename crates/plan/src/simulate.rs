@@ -1,0 +1,305 @@
+//! A load test that takes no time: the real engine under a fake clock, asked by modelled users.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use engine::{
+    Clock, Engine, EngineConfig, Event, FakeClock, FinishReason, Nanos, Request, RequestId,
+    RequestTimes, Snapshot, SubmitError, TokenId,
+};
+use workload::gauges::GaugeSample;
+use workload::lengths::Lengths;
+use workload::load::{Arrivals, LevelPlan, Load};
+use workload::random::RequestKey;
+use workload::record::{RequestRecord, ServerTimings, Status, TokenChunk, milliseconds};
+use workload::summary::LevelSummary;
+
+use crate::cost::StepCost;
+use crate::device::{ModelledDevice, TOKEN};
+
+/// A server that exists in numbers only.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ModelledServer {
+    /// The engine's sizes, as a real server would have them.
+    pub engine: EngineConfig,
+    /// What its device and its host take.
+    pub cost: StepCost,
+}
+
+/// What a level left behind: the same that a load test of a real server leaves.
+#[derive(Clone, Debug)]
+pub struct LevelRun {
+    /// What was asked.
+    pub plan: LevelPlan,
+    /// One for each request, in the order in which they were sent.
+    pub records: Vec<RequestRecord>,
+    /// The server's gauges, at regular times.
+    pub samples: Vec<GaugeSample>,
+}
+
+impl LevelRun {
+    /// The level in numbers.
+    pub fn summary(&self) -> LevelSummary {
+        LevelSummary::of(self.plan.clone(), self.records.len(), &self.records, &self.samples)
+    }
+}
+
+/// Time between two readings of the gauges, as the load test has it.
+const GAUGES_PERIOD_NS: u64 = 75_000_000;
+
+/// What is asked, level after level.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sweep {
+    /// The levels, in the order in which they run.
+    pub levels: Vec<LevelPlan>,
+    /// Decides what is left to chance, as in a load test with the same seed.
+    pub seed: u64,
+}
+
+/// Why a level cannot be simulated.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SimulateError {
+    /// The engine would never take requests of this length.
+    #[error("the server would refuse every request: {0}")]
+    Refused(#[from] SubmitError),
+    /// The times of a trace are not known here.
+    #[error("a recorded trace cannot be simulated; give a rate or a number of users")]
+    Trace,
+}
+
+impl ModelledServer {
+    /// Runs the levels one after another, each on an engine that has just started.
+    ///
+    /// # Errors
+    /// A load that cannot be simulated.
+    pub fn run(&self, sweep: &Sweep) -> Result<Vec<LevelRun>, SimulateError> {
+        let clock = FakeClock::new();
+        let numbered = (1..).zip(&sweep.levels);
+        numbered.map(|(level, plan)| self.level(plan, sweep.seed, level, &clock)).collect()
+    }
+
+    /// Runs one level, the `level`th of its run from 1, from the present moment of `clock` on.
+    ///
+    /// # Errors
+    /// A load that cannot be simulated.
+    pub fn level(
+        &self,
+        plan: &LevelPlan,
+        seed: u64,
+        level: u32,
+        clock: &FakeClock,
+    ) -> Result<LevelRun, SimulateError> {
+        check(&self.engine, plan)?;
+        let key = RequestKey { seed, level, user: 0, request: 0 };
+        let mut simulation = Simulation::new(self, plan, key, clock);
+        simulation.begin();
+        while simulation.advance() {}
+        let Simulation { records, samples, .. } = simulation;
+        Ok(LevelRun { plan: plan.clone(), records, samples })
+    }
+}
+
+/// Refuses what cannot be simulated.
+///
+/// # Errors
+/// Requests of one length, which `engine` would never take; a trace.
+pub fn check(engine: &EngineConfig, plan: &LevelPlan) -> Result<(), SimulateError> {
+    if let Some(lengths) = plan.lengths.constant() {
+        engine.limits().check(&request(lengths, TokenId(1)))?;
+    }
+    match plan.load {
+        Load::Open { arrivals: Arrivals::Trace { .. }, .. } => Err(SimulateError::Trace),
+        Load::Open { .. } | Load::Closed { .. } => Ok(()),
+    }
+}
+
+/// A prompt of one token over and over: no two requests share a block.
+fn request(lengths: Lengths, token: TokenId) -> Request<()> {
+    assert_ne!(token, TOKEN, "what is generated is in no prompt");
+    Request {
+        prompt: vec![token; lengths.prompt_tokens as usize],
+        max_tokens: lengths.output_tokens,
+        min_tokens: 0,
+        stop_tokens: Vec::new(),
+        params: (),
+    }
+}
+
+/// One level under way.
+struct Simulation<'a> {
+    plan: &'a LevelPlan,
+    /// The key of the level's first request.
+    key: RequestKey,
+    request_ns: u64,
+    clock: FakeClock,
+    engine: Engine<ModelledDevice>,
+    /// Requests on their way to the engine: when they arrive, and their place in `records`.
+    arrivals: BinaryHeap<Reverse<(u64, usize)>>,
+    records: Vec<RequestRecord>,
+    samples: Vec<GaugeSample>,
+    next_sample_ns: u64,
+}
+
+impl<'a> Simulation<'a> {
+    fn new(
+        server: &ModelledServer,
+        plan: &'a LevelPlan,
+        key: RequestKey,
+        clock: &FakeClock,
+    ) -> Simulation<'a> {
+        let device = ModelledDevice::new(server.cost, clock.clone());
+        Simulation {
+            plan,
+            key,
+            request_ns: server.cost.request().as_nanos() as u64,
+            clock: clock.clone(),
+            engine: Engine::new(server.engine, device),
+            arrivals: BinaryHeap::new(),
+            records: Vec::with_capacity(plan.requests()),
+            samples: Vec::new(),
+            next_sample_ns: clock.now().0,
+        }
+    }
+
+    /// Sends what does not wait for an answer: the first request of each user, or the schedule.
+    fn begin(&mut self) {
+        let now = self.clock.now().0;
+        match self.plan.load {
+            Load::Closed { users, .. } => (0..users).for_each(|user| self.send(user, 0, now)),
+            Load::Open { arrivals, requests } => {
+                let RequestKey { seed, level, .. } = self.key;
+                let schedule = arrivals.schedule_ns(requests, seed, level);
+                let schedule = schedule.expect("a trace was refused");
+                (0..).zip(schedule).for_each(|(user, due)| self.send(user, 0, now + due));
+            }
+        }
+    }
+
+    /// A user sends its request number `index` as soon as it is due.
+    fn send(&mut self, user: u32, index: u32, due_ns: u64) {
+        let lengths = self.plan.lengths.draw(RequestKey { user, request: index, ..self.key });
+        self.arrivals.push(Reverse((due_ns + self.request_ns, self.records.len())));
+        self.records.push(RequestRecord {
+            level: self.key.level,
+            user,
+            index,
+            due_ns,
+            sent_ns: due_ns,
+            first_token_ns: None,
+            last_token_ns: None,
+            done_ns: due_ns,
+            prompt_tokens: None,
+            completion_tokens: None,
+            asked_tokens: lengths.output_tokens,
+            asked_prompt_tokens: Some(lengths.prompt_tokens),
+            chunks: Vec::with_capacity(lengths.output_tokens as usize),
+            finish_reason: None,
+            status: Status::Cancelled,
+            timings: None,
+            client_delay_ns: 0,
+        });
+    }
+
+    /// Goes on by a step, or to the next arrival if there is nothing to compute. False when nobody
+    /// sends any more and everything is answered.
+    fn advance(&mut self) -> bool {
+        self.deliver();
+        if self.engine.is_idle() {
+            let Some(&Reverse((at_ns, _))) = self.arrivals.peek() else { return false };
+            self.clock.advance(Nanos(at_ns).since(self.clock.now()));
+            return true;
+        }
+        let before = self.engine.snapshot();
+        self.engine.step(&self.clock).expect("the modelled device does not fail");
+        self.sample(&before);
+        for event in self.engine.drain_events() {
+            self.take(event);
+        }
+        true
+    }
+
+    /// Submits what has arrived by now.
+    fn deliver(&mut self) {
+        let now = self.clock.now();
+        while let Some(&Reverse((at_ns, place))) = self.arrivals.peek()
+            && at_ns <= now.0
+        {
+            self.arrivals.pop();
+            let token = TokenId(u32::try_from(place + 1).expect("fewer requests than token ids"));
+            let request = request(self.lengths(place), token);
+            if let Err(refusal) = self.engine.submit(RequestId(place as u64), request, now) {
+                self.end(place, now.0, Status::Failed(refusal.to_string()));
+            }
+        }
+    }
+
+    fn lengths(&self, place: usize) -> Lengths {
+        let RequestRecord { user, index, .. } = self.records[place];
+        self.plan.lengths.draw(RequestKey { user, request: index, ..self.key })
+    }
+
+    /// Reads the gauges at the times that have passed in a step; they stood as before it.
+    fn sample(&mut self, state: &Snapshot) {
+        let now = self.clock.now().0;
+        while self.next_sample_ns < now {
+            self.samples.push(GaugeSample {
+                at_ns: self.next_sample_ns,
+                running: state.running,
+                waiting: state.waiting,
+                kv_usage: Some(state.kv_usage()),
+                preemptions: Some(state.preemptions_total),
+            });
+            self.next_sample_ns += GAUGES_PERIOD_NS;
+        }
+    }
+
+    fn take(&mut self, event: Event<()>) {
+        let place = event.id().0 as usize;
+        let now = self.clock.now().0;
+        let record = &mut self.records[place];
+        match event {
+            Event::Token { .. } => {
+                record.first_token_ns.get_or_insert(now);
+                record.last_token_ns = Some(now);
+                record.chunks.push(TokenChunk { at_ns: now, tokens: Some(1) });
+            }
+            Event::Finished { reason, times, .. } => {
+                assert_eq!(reason, FinishReason::Length, "only the length ends a request");
+                record.prompt_tokens = Some(times.prompt_tokens);
+                record.completion_tokens = Some(times.generated_tokens);
+                record.finish_reason = Some("length".to_owned());
+                record.timings = Some(timings(&times));
+                self.end(place, now, Status::Ok);
+            }
+            Event::Failed { message, .. } => self.end(place, now, Status::Failed(message)),
+        }
+    }
+
+    /// Ends a request; its user sends the next one, if any is left.
+    fn end(&mut self, place: usize, now: u64, status: Status) {
+        let record = &mut self.records[place];
+        record.done_ns = now;
+        record.status = status;
+        let (user, next) = (record.user, record.index + 1);
+        if let Load::Closed { requests_per_user, .. } = self.plan.load
+            && next < requests_per_user
+        {
+            let key = RequestKey { user, request: next, ..self.key };
+            self.send(user, next, now + self.plan.load.think_time_ns(key));
+        }
+    }
+}
+
+/// The times as a server tells them.
+fn timings(times: &RequestTimes) -> ServerTimings {
+    let stage = |from: Option<Nanos>, to: Option<Nanos>| Some(milliseconds(from?.0, to?.0));
+    ServerTimings {
+        queue_ms: stage(Some(times.arrived), times.scheduled),
+        prefill_ms: stage(times.scheduled, times.first_token),
+        decode_ms: stage(times.first_token, Some(times.finished)),
+        cached_prompt_tokens: Some(times.cached_prompt_tokens),
+    }
+}
+
+#[cfg(test)]
+mod tests;
