@@ -23,3 +23,8 @@ pub mod balance;
 pub mod cost;
 pub mod device;
 pub mod simulate;
+pub mod figures;
+pub mod observed;
+mod least_squares;
+pub mod calibrate;
+pub mod preset;
