@@ -60,7 +60,7 @@ impl Balance {
 ///
 /// Weights of 4 bits are made floats before they are multiplied; files of ours are multiplied as
 /// 8-bit integers on processors and as floats elsewhere.
-fn rates(shape: &Shape, hardware: &Hardware) -> Option<[f64; 2]> {
+pub(crate) fn rates(shape: &Shape, hardware: &Hardware) -> Option<[f64; 2]> {
     let Flops { fp16, int8, fp32 } = hardware.flops;
     let half = fp16.or(fp32);
     let matrices = match (shape.weights, hardware.kind) {

@@ -41,10 +41,6 @@ pub struct StepCost {
 /// How many parameters there are.
 pub const PARAMETERS: usize = 6;
 
-/// Their names, in the order in which they are declared.
-pub const PARAMETER_NAMES: [&str; PARAMETERS] =
-    ["host_us", "step_us", "token_us", "row_us", "kv_token_us", "request_us"];
-
 /// The work of a step, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepWork {
@@ -70,7 +66,11 @@ impl StepWork {
 }
 
 impl StepCost {
-    /// The parameters, in the order of [`PARAMETER_NAMES`].
+    /// The parameters' names, in the order in which they are declared.
+    pub const NAMES: [&str; PARAMETERS] =
+        ["host_us", "step_us", "token_us", "row_us", "kv_token_us", "request_us"];
+
+    /// The parameters, in the order of [`StepCost::NAMES`].
     pub fn values(&self) -> [f64; PARAMETERS] {
         let StepCost { host_us, step_us, token_us, row_us, kv_token_us, request_us } = *self;
         [host_us, step_us, token_us, row_us, kv_token_us, request_us]

@@ -8,6 +8,11 @@
 //! name or a file a [`hardware::Hardware`]. [`memory`] makes the engine's demand of both, divides
 //! the memory and answers what people ask; [`balance`] says what a step waits for.
 //!
+//! For time, a [`cost::StepCost`] says what a step takes: [`calibrate`] fits it to a load test that
+//! [`observed`] reads, or [`ideal`] carries one over from another device. [`device`] spends it on a
+//! fake clock, [`simulate`] lets modelled users ask the engine, and [`prediction`] reports what they
+//! saw as a load test does. [`search`] asks again and again.
+//!
 //! This crate does not know HTTP, weights or kernels: of a model it reads the configuration or the
 //! file's header, and of a machine a few figures.
 #![forbid(unsafe_code)]
@@ -21,6 +26,8 @@ pub mod hardware;
 pub mod memory;
 pub mod balance;
 pub mod cost;
+pub mod ideal;
+pub mod device_model;
 pub mod device;
 pub mod simulate;
 pub mod figures;
@@ -28,3 +35,5 @@ pub mod observed;
 mod least_squares;
 pub mod calibrate;
 pub mod preset;
+pub mod prediction;
+pub mod search;

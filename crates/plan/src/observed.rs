@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use engine::EngineConfig;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use workload::lengths::Lengths;
 use workload::load::LevelPlan;
 use workload::record::RequestRecord;
@@ -38,7 +38,7 @@ pub struct Observed {
 }
 
 /// The sizes of a server's engine, as far as it said them at `/server_info`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerSizes {
     /// Its cap on sequences that run at once.
     pub max_num_seqs: Option<u32>,
@@ -55,6 +55,18 @@ pub struct ServerSizes {
 }
 
 impl ServerSizes {
+    /// All sizes of an engine.
+    pub fn of(engine: &EngineConfig) -> ServerSizes {
+        ServerSizes {
+            max_num_seqs: Some(engine.max_num_seqs),
+            max_num_batched_tokens: Some(engine.max_num_batched_tokens),
+            max_model_len: Some(engine.max_model_len),
+            block_size: Some(engine.block_size),
+            block_count: Some(engine.block_count),
+            prefix_caching: Some(engine.prefix_cache),
+        }
+    }
+
     /// The engine with these sizes, and those of `otherwise` where nothing is known.
     pub fn engine(&self, otherwise: EngineConfig) -> EngineConfig {
         EngineConfig {

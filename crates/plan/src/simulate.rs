@@ -302,4 +302,4 @@ fn timings(times: &RequestTimes) -> ServerTimings {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

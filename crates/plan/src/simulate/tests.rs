@@ -12,7 +12,7 @@ const COST: StepCost = StepCost {
     request_us: 500.0,
 };
 
-const ENGINE: EngineConfig = EngineConfig {
+pub(crate) const ENGINE: EngineConfig = EngineConfig {
     block_size: 16,
     block_count: 1000,
     max_model_len: 256,
