@@ -22,6 +22,14 @@ pub struct ServerInfo {
     pub max_num_seqs: Option<u32>,
     /// Its limit of prompt and output together, in tokens.
     pub max_model_len: Option<u32>,
+    /// Most positions it computes in a step.
+    pub max_num_batched_tokens: Option<u32>,
+    /// Positions in a block of its KV cache.
+    pub block_size: Option<u32>,
+    /// Blocks of its KV cache.
+    pub block_count: Option<u32>,
+    /// Whether it keeps blocks for later requests with the same beginning.
+    pub prefix_caching: Option<bool>,
     /// Its own log line about the size of the KV cache.
     pub concurrency_line: Option<String>,
 }
@@ -146,6 +154,21 @@ mod tests {
     fn a_budget_in_bytes_is_printed_as_one() {
         let info = r#"{"device":"d","memory_utilization":null,"kv_cache_memory_bytes":1024}"#;
         assert_eq!(facts(Some(info)).basics(), ["d", "kv_cache_memory_bytes = 1024"]);
+    }
+
+    #[test]
+    fn sizes_that_a_plan_needs_are_kept() {
+        let info = r#"{"max_num_batched_tokens":256,"block_size":32,"block_count":9,
+            "prefix_caching":false,"threads":2}"#;
+        let kept = serde_json::to_value(facts(Some(info))).expect("plain data");
+        for (name, value) in [
+            ("max_num_batched_tokens", 256.into()),
+            ("block_size", 32.into()),
+            ("block_count", 9.into()),
+            ("prefix_caching", serde_json::Value::Bool(false)),
+        ] {
+            assert_eq!(kept["info"][name], value, "{name}");
+        }
     }
 
     #[test]
