@@ -6,7 +6,9 @@ use workload::language::Language;
 use workload::lengths::{Lengths, Sampling};
 use workload::load::{LevelPlan, Load};
 
+use crate::assertion::Assertion;
 use crate::error::BenchError;
+use crate::table::level_name;
 
 /// What is to be tested, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,8 +29,12 @@ pub struct BenchConfig {
     pub seed: u64,
     /// Language of the report.
     pub language: Language,
-    /// Folder for report.md, summary.json and requests.jsonl; made if it does not exist.
+    /// Folder for the results; made if it does not exist.
     pub out: Option<PathBuf>,
+    /// What must hold for the run to be a success.
+    pub assertions: Vec<Assertion>,
+    /// Whether the run may be a success though requests failed.
+    pub failures_allowed: bool,
     /// Key sent as `Authorization: Bearer …`.
     pub api_key: Option<String>,
 }
@@ -57,7 +63,20 @@ impl BenchConfig {
                 need: "name at least one number of users, each from 1 to 16384",
             });
         }
-        Ok(())
+        self.check_assertions()
+    }
+
+    /// Refuses assertions about levels that will not run.
+    fn check_assertions(&self) -> Result<(), BenchError> {
+        let name = |users: &u32| level_name(&self.plan(*users).load);
+        let names: Vec<String> = self.levels.iter().map(name).collect();
+        match self.assertions.iter().find(|assertion| !assertion.is_about_one_of(&names)) {
+            Some(assertion) => Err(BenchError::AssertedLevel {
+                assertion: assertion.text().to_owned(),
+                levels: names.join(", "),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The level of so many `users`.

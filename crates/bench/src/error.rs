@@ -30,6 +30,14 @@ pub enum BenchError {
         /// What it must be.
         need: &'static str,
     },
+    /// An assertion is about a level that is not to run.
+    #[error("`--assert {assertion}` is about a level that does not run; there are {levels}")]
+    AssertedLevel {
+        /// The assertion.
+        assertion: String,
+        /// Names of those that run.
+        levels: String,
+    },
     /// The server does not answer.
     #[error("no server answers at {url}: {reason}; is it running and is the port right?")]
     Unreachable {

@@ -16,6 +16,9 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod metric;
+mod table;
+mod assertion;
 mod cancel;
 mod config;
 mod clock;
@@ -34,6 +37,7 @@ mod progress;
 mod output;
 mod run;
 
+pub use assertion::{Assertion, AssertionError, AssertionResult, Checked};
 pub use cancel::Cancel;
 pub use config::BenchConfig;
 pub use error::BenchError;

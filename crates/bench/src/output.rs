@@ -1,4 +1,4 @@
-//! What is left when the test is over: report.md, summary.json, requests.jsonl.
+//! What is left when the test is over: report.md, summary.json, summary.csv, requests.jsonl.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,8 +10,10 @@ use workload::lengths::Sampling;
 use workload::record::RequestRecord;
 use workload::summary::{Counts, LevelSummary};
 
+use crate::assertion::AssertionResult;
 use crate::error::BenchError;
 use crate::probe::ServerFacts;
+use crate::table;
 
 /// A whole run in numbers: the contents of summary.json.
 #[derive(Clone, Debug, Serialize)]
@@ -38,9 +40,14 @@ pub struct RunSummary {
     pub seed: u64,
     /// Whether the run was stopped before its end.
     pub interrupted: bool,
+    /// Whether the run may be a success though requests failed.
+    pub failures_allowed: bool,
+    /// What was asserted, and whether it held.
+    pub assertions: Vec<AssertionResult>,
     /// How all requests ended.
     pub counts: Counts,
-    /// The levels that ran.
+    /// The levels that ran; written with their metrics under vLLM's names.
+    #[serde(serialize_with = "table::with_metrics")]
     pub levels: Vec<LevelSummary>,
     /// What was found, as data.
     pub findings: Vec<Finding>,
@@ -101,7 +108,7 @@ impl OutputFolder {
     pub(crate) fn create(folder: &Path) -> Result<OutputFolder, BenchError> {
         let failed = |path: &Path, source| BenchError::Output { path: path.to_owned(), source };
         fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
-        for stale in ["report.md", "summary.json"] {
+        for stale in ["report.md", "summary.json", "summary.csv"] {
             let path = folder.join(stale);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -122,7 +129,7 @@ impl OutputFolder {
         self.requests.write_all(&line).map_err(|source| self.failed("requests.jsonl", source))
     }
 
-    /// Writes report.md and summary.json.
+    /// Writes report.md, summary.json and summary.csv.
     pub(crate) fn finish(&self, report: &str, summary: &RunSummary) -> Result<(), BenchError> {
         let mut json = serde_json::to_vec_pretty(summary).expect("plain data with text keys");
         json.push(b'\n');
@@ -130,6 +137,7 @@ impl OutputFolder {
             fs::write(self.folder.join(name), bytes).map_err(|source| self.failed(name, source))
         };
         write("report.md", format!("{report}\n").as_bytes())?;
+        write("summary.csv", &table::to_csv(&summary.levels))?;
         write("summary.json", &json)
     }
 

@@ -38,12 +38,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether every request was sent, accounted for and answered, and every result written: what
-    /// the exit code should say. A run that was stopped is not a success.
+    /// Whether every request was sent, accounted for and answered (unless failures are allowed),
+    /// every assertion held and every result was written: what the exit code should say. A run
+    /// that was stopped is not a success.
     pub fn is_success(&self) -> bool {
-        let counts = self.summary.counts;
+        let RunSummary { counts, failures_allowed, .. } = self.summary;
         counts.balance()
-            && counts.failed == 0
+            && (counts.failed == 0 || failures_allowed)
+            && self.summary.assertions.iter().all(|result| result.passed)
             && !self.summary.interrupted
             && self.output_error.is_none()
     }
@@ -275,6 +277,7 @@ impl Run {
 
     fn summary(self, findings: Vec<Finding>, analysis: Vec<String>) -> RunSummary {
         let counts = self.levels.iter().map(|level| level.counts);
+        let assertions = self.config.assertions.iter();
         let is_interruption = |finding: &Finding| matches!(finding, Finding::Interrupted { .. });
         RunSummary {
             tool: "millrace bench",
@@ -288,6 +291,8 @@ impl Run {
             sampling: self.config.sampling,
             seed: self.config.seed,
             interrupted: findings.iter().any(is_interruption),
+            failures_allowed: self.config.failures_allowed,
+            assertions: assertions.map(|assertion| assertion.check(&self.levels)).collect(),
             counts: counts.fold(Counts::default(), Counts::plus),
             levels: self.levels,
             findings,

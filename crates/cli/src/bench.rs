@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use bench::{BenchConfig, Cancel, Language, Lengths, Outcome, Preset, Sampling};
+use bench::{Assertion, BenchConfig, Cancel, Language, Lengths, Outcome, Preset, Sampling};
 use clap::Args;
 
 use crate::launch::EngineArgs;
@@ -55,9 +55,18 @@ pub struct BenchArgs {
     #[arg(long, default_value = "en", value_name = "LANGUAGE")]
     language: Language,
 
-    /// Folder for report.md, summary.json and requests.jsonl.
+    /// Folder for report.md, summary.json, summary.csv and requests.jsonl.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+
+    /// What must hold for the exit code to be 0, like 'p95_ttft<500ms', 'throughput>1000' or
+    /// 'failed==0@64' (at 64 users alone; elsewhere at each level). May be given several times.
+    #[arg(long = "assert", value_name = "EXPRESSION")]
+    assertions: Vec<Assertion>,
+
+    /// Exit with 0 though requests failed.
+    #[arg(long)]
+    allow_failures: bool,
 
     /// Key to send as "Authorization: Bearer KEY" (with --url).
     #[arg(long, requires = "url", value_name = "KEY")]
@@ -100,6 +109,9 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
 
 fn finish(outcome: Outcome) -> Result<ExitCode> {
     writeln!(std::io::stdout(), "{}", outcome.report).context("cannot write the report")?;
+    for result in &outcome.summary.assertions {
+        eprintln!("millrace: {result}");
+    }
     let success = outcome.is_success();
     if let Some(error) = outcome.output_error {
         bail!(error);
@@ -131,6 +143,8 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> BenchConfig {
         seed,
         language: args.language,
         out: args.out.clone(),
+        assertions: args.assertions.clone(),
+        failures_allowed: args.allow_failures,
         api_key: args.api_key.clone(),
     }
 }

@@ -57,6 +57,8 @@ fn row(users: u32) -> Result<String, Box<dyn Error>> {
         seed: 0,
         language: Language::English,
         out: Some(folder.path().to_owned()),
+        assertions: Vec::new(),
+        failures_allowed: false,
         api_key: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use bench::{BenchConfig, BenchError, Cancel, Counts, Language, Outcome, Preset, Sampling};
+use bench::{
+    Assertion, BenchConfig, BenchError, Cancel, Counts, Language, Outcome, Preset, Sampling,
+};
 use serde_json::Value;
 use workload::analysis::Finding;
 use workload::record::RequestRecord;
@@ -22,6 +24,8 @@ fn config(url: String, levels: &[u32], requests_per_user: u32) -> BenchConfig {
         seed: 7,
         language: Language::English,
         out: None,
+        assertions: Vec::new(),
+        failures_allowed: false,
         api_key: None,
     }
 }
@@ -118,6 +122,15 @@ async fn results_are_written_and_agree_with_each_other() {
     assert_eq!(summary["counts"]["ok"], 8);
     assert_eq!(summary["levels"][1]["plan"]["load"]["users"], 3);
     assert!(summary["definitions"]["ttft"].as_str().is_some());
+    let level = &summary["levels"][1];
+    assert_eq!(level["mean_ttft_ms"], level["ttft_ms"]["mean"]);
+    assert_eq!((&level["total_output_tokens"], &level["completed"]), (&36.0.into(), &6.0.into()));
+    let table = read("summary.csv");
+    let columns: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
+    let place =
+        columns[0].iter().position(|name| *name == "output_throughput").expect("it is there");
+    let written: f64 = columns[2][place].parse().expect("a number");
+    assert_eq!(Some(written), outcome.summary.levels[1].tokens_per_second);
     let requests = read("requests.jsonl");
     let records: Vec<RequestRecord> =
         requests.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
@@ -235,6 +248,37 @@ async fn refused_requests_are_counted_and_the_run_is_no_success() {
     assert!(outcome.report.contains("*   **Total Requests:** 6\n"));
     assert!(outcome.report.contains("2 of 6 requests failed"), "{}", outcome.report);
     assert!(outcome.report.contains(message));
+}
+
+#[tokio::test]
+async fn failures_that_are_allowed_leave_a_success() {
+    let fault = |number| (number == 2).then_some(Fault::Refused);
+    let server = MockServer::start(Behaviour { fault, ..Behaviour::default() }).await;
+    let config = BenchConfig { failures_allowed: true, ..config(server.url(), &[2], 3) };
+    let outcome = run(config).await;
+    assert_eq!(outcome.summary.counts.failed, 1);
+    assert!(outcome.is_success());
+}
+
+#[tokio::test]
+async fn a_run_is_a_success_only_if_its_assertions_hold() {
+    let assertion = |text: &str| text.parse::<Assertion>().expect(text);
+    let asserting = async |texts: [&str; 2]| {
+        let server = MockServer::start(Behaviour::default()).await;
+        let assertions = texts.map(assertion).to_vec();
+        run(BenchConfig { assertions, ..config(server.url(), &[1, 3], 2) }).await
+    };
+    let outcome = asserting(["throughput>0", "completed==6@3"]).await;
+    assert!(outcome.is_success(), "{:?}", outcome.summary.assertions);
+    let outcome = asserting(["throughput>0", "completed==6"]).await;
+    assert!(!outcome.is_success());
+    let passed: Vec<bool> = outcome.summary.assertions.iter().map(|r| r.passed).collect();
+    assert_eq!(passed, [true, false], "{:?}", outcome.summary.assertions);
+    let server = MockServer::start(Behaviour::default()).await;
+    let assertions = vec![assertion("failed==0@8")];
+    let config = BenchConfig { assertions, ..config(server.url(), &[1, 3], 2) };
+    let error = try_run(config).await.expect_err("level 8 will not run").to_string();
+    assert!(error.contains("failed==0@8") && error.contains("there are 1, 3"), "{error}");
 }
 
 #[tokio::test]

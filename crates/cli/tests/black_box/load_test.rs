@@ -94,7 +94,7 @@ fn a_load_test_of_a_running_server_writes_its_results() {
         let record: Value = serde_json::from_str(line).expect("JSON");
         assert_eq!(record["completion_tokens"], 12, "{record}");
     }
-    assert_eq!(fs::read_dir(&out).expect("it was made").count(), 3);
+    assert_eq!(fs::read_dir(&out).expect("it was made").count(), 4);
     // The warm-up too.
     assert_eq!(server.metric("millrace:requests_accepted_total"), 9.0);
 }
@@ -113,6 +113,32 @@ fn of_64_users_14_wait_for_50_places() {
     ] {
         assert!(analysis.contains(part), "no {part:?} in {analysis}");
     }
+}
+
+#[test]
+fn assertions_decide_the_exit_code_and_are_told() {
+    let levels = ["--levels", "1,2"];
+    let held = ["--assert", "throughput>0", "--assert", "completed==4@2"];
+    let ended = millrace(bench(&[TINY, SHORT, &levels, &held]));
+    assert_eq!(ended.code(), Some(0), "{ended:#?}");
+    assert!(ended.stderr.contains("millrace: passed: completed==4@2 (4.00 at 2)"), "{ended:#?}");
+    let ended = millrace(bench(&[TINY, SHORT, &levels, &["--assert", "completed==4"]]));
+    assert_eq!(ended.code(), Some(1), "{ended:#?}");
+    assert!(ended.stderr.contains("millrace: FAILED: completed==4 (2 at 1)"), "{ended:#?}");
+    assert!(ended.stdout.contains("## Concurrency Level: 2"), "the report is whole: {ended:#?}");
+}
+
+#[test]
+fn failed_requests_decide_the_exit_code_unless_they_are_allowed() {
+    // One request runs, one waits, the third is refused.
+    let crowded = ["--levels", "3", "--max-num-seqs", "1", "--max-num-queued-reqs", "1"];
+    let long = ["--requests-per-user", "1", "--output-tokens", "300"];
+    let ended = millrace(bench(&[TINY, &crowded, &long]));
+    assert_eq!(ended.code(), Some(1), "{ended:#?}");
+    assert!(ended.stderr.contains("1 FAILED"), "{ended:#?}");
+    let ended = millrace(bench(&[TINY, &crowded, &long, &["--allow-failures"]]));
+    assert_eq!(ended.code(), Some(0), "{ended:#?}");
+    assert!(ended.stderr.contains("1 FAILED"), "{ended:#?}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn unexplained(page: &str) -> Vec<&str> {
 fn every_option_has_a_help_text() {
     for (command, options) in [
         ("serve", ["--memory-utilization", "--max-num-seqs", "--shutdown-timeout"]),
-        ("bench", ["--levels", "--preset", "--max-num-batched-tokens"]),
+        ("bench", ["--assert", "--allow-failures", "--max-num-batched-tokens"]),
         ("generate", ["--max-tokens", "--temperature", "--threads"]),
         ("pull", ["--help", "--version", "[NAME]"]),
         ("check", ["--help", "--version", "[MODEL]"]),
