@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use workload::distribution::Distribution;
 use workload::language::Language;
-use workload::lengths::{Lengths, Sampling};
-use workload::load::{LevelPlan, Load};
+use workload::lengths::{LengthLaws, Sampling};
+use workload::load::{Arrivals, LevelPlan, Load};
 
 use crate::assertion::Assertion;
 use crate::error::BenchError;
@@ -15,17 +16,13 @@ use crate::table::level_name;
 pub struct BenchConfig {
     /// Address of the server, like `http://127.0.0.1:8000`; a path before `/v1` is kept.
     pub url: String,
-    /// Numbers of users, one level after another.
-    pub levels: Vec<u32>,
-    /// Requests that each user of a level sends, one after another.
-    pub requests_per_user: u32,
-    /// Tokens of each prompt.
-    pub prompt_tokens: u32,
-    /// Tokens that each answer is asked to have.
-    pub output_tokens: u32,
+    /// How the server is loaded, one level after another.
+    pub loads: Loads,
+    /// Lengths of prompts and answers.
+    pub lengths: LengthLaws,
     /// How the server draws tokens.
     pub sampling: Sampling,
-    /// Decides the prompts: the same seed gives the same ones.
+    /// Decides prompts, lengths and times: the same seed gives the same ones.
     pub seed: u64,
     /// Language of the report.
     pub language: Language,
@@ -39,37 +36,67 @@ pub struct BenchConfig {
     pub api_key: Option<String>,
 }
 
-/// Most users of a level: each needs a connection, and an address has about 28,000 ports to give.
-const USERS_MAX: u32 = 16_384;
+/// The levels of load of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Loads {
+    /// Users who wait for each answer before they send again.
+    Closed {
+        /// Numbers of users, one level after another.
+        levels: Vec<u32>,
+        /// Requests that each user of a level sends.
+        requests_per_user: u32,
+        /// Seconds from the end of an answer to the user's next request.
+        think_time_s: Distribution,
+    },
+    /// Requests that are due by a schedule, whether or not earlier ones have been answered.
+    Open {
+        /// The schedules, one level after another.
+        arrivals: Vec<Arrivals>,
+        /// Where each level ends.
+        extent: Extent,
+        /// Most requests that may be on their way; what is due beyond is dropped and counted.
+        max_connections: u32,
+    },
+}
+
+/// Where a level of an open loop ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Extent {
+    /// After so many requests.
+    Requests(u32),
+    /// With the last request that is due within so many seconds.
+    Seconds(f64),
+}
+
+/// Most users of a level and most connections: an address has about 28,000 ports to give.
+pub const USERS_MAX: u32 = 16_384;
+
+/// Most requests of a level: all of them are written before it begins.
+const REQUESTS_MAX: u32 = 1_000_000;
+
+/// Most requests per second: far beyond what one thread can send.
+const RATE_MAX: f64 = 1e6;
 
 impl BenchConfig {
     /// Refuses what cannot be run.
     pub(crate) fn check(&self) -> Result<(), BenchError> {
-        let at_least_one = |setting: &'static str, value: u32| match value {
-            0 => {
-                let need = "it must be at least 1";
-                Err(BenchError::Setting { setting, value: "0".to_owned(), need })
+        match &self.loads {
+            Loads::Closed { levels, requests_per_user, .. } => {
+                check_users(levels, *requests_per_user)?;
             }
-            _ => Ok(()),
-        };
-        at_least_one("--requests-per-user", self.requests_per_user)?;
-        at_least_one("--prompt-tokens", self.prompt_tokens)?;
-        at_least_one("--output-tokens", self.output_tokens)?;
-        let possible = |users: &u32| (1..=USERS_MAX).contains(users);
-        if self.levels.is_empty() || !self.levels.iter().all(possible) {
-            return Err(BenchError::Setting {
-                setting: "--levels",
-                value: format!("{:?}", self.levels),
-                need: "name at least one number of users, each from 1 to 16384",
-            });
+            Loads::Open { arrivals, extent, max_connections } => {
+                check_schedules(arrivals, *extent, *max_connections)?;
+            }
+        }
+        for (number, load) in (1..).zip(self.loads()) {
+            self.check_size(number, load)?;
         }
         self.check_assertions()
     }
 
     /// Refuses assertions about levels that will not run.
     fn check_assertions(&self) -> Result<(), BenchError> {
-        let name = |users: &u32| level_name(&self.plan(*users).load);
-        let names: Vec<String> = self.levels.iter().map(name).collect();
+        let names: Vec<String> = self.loads().iter().map(level_name).collect();
         match self.assertions.iter().find(|assertion| !assertion.is_about_one_of(&names)) {
             Some(assertion) => Err(BenchError::AssertedLevel {
                 assertion: assertion.text().to_owned(),
@@ -79,11 +106,97 @@ impl BenchConfig {
         }
     }
 
-    /// The level of so many `users`.
-    pub(crate) fn plan(&self, users: u32) -> LevelPlan {
-        let (prompt_tokens, output_tokens) = (self.prompt_tokens, self.output_tokens);
-        let lengths = Lengths { prompt_tokens, output_tokens }.into();
-        let load = Load::closed(users, self.requests_per_user);
-        LevelPlan { load, lengths }
+    fn check_size(&self, number: u32, load: Load) -> Result<(), BenchError> {
+        let requests = self.plan(load).requests();
+        if (1..=REQUESTS_MAX as usize).contains(&requests) {
+            return Ok(());
+        }
+        let value = format!("{requests} requests for level {number}");
+        let need = "a level has at least one request and at most 1000000";
+        Err(setting("the load", value, need))
     }
+
+    /// Every level of the run.
+    pub(crate) fn loads(&self) -> Vec<Load> {
+        match &self.loads {
+            Loads::Closed { levels, requests_per_user, think_time_s } => {
+                let load = |users: &u32| Load::Closed {
+                    users: *users,
+                    requests_per_user: *requests_per_user,
+                    think_time_s: think_time_s.clone(),
+                };
+                levels.iter().map(load).collect()
+            }
+            Loads::Open { arrivals, extent, .. } => {
+                let load = |(number, arrivals): (u32, &Arrivals)| {
+                    let arrivals = *arrivals;
+                    let requests = match *extent {
+                        Extent::Requests(requests) => requests,
+                        Extent::Seconds(time_s) => {
+                            arrivals.requests_within(time_s, self.seed, number).unwrap_or(0)
+                        }
+                    };
+                    Load::Open { arrivals, requests }
+                };
+                (1..).zip(arrivals).map(load).collect()
+            }
+        }
+    }
+
+    /// The level of this `load`.
+    pub(crate) fn plan(&self, load: Load) -> LevelPlan {
+        LevelPlan { load, lengths: self.lengths.clone() }
+    }
+}
+
+fn check_users(levels: &[u32], requests_per_user: u32) -> Result<(), BenchError> {
+    if requests_per_user == 0 {
+        return Err(setting("--requests-per-user", "0".to_owned(), "it must be at least 1"));
+    }
+    let possible = |users: &u32| (1..=USERS_MAX).contains(users);
+    if levels.is_empty() || !levels.iter().all(possible) {
+        let need = "name at least one number of users, each from 1 to 16384";
+        return Err(setting("--levels", format!("{levels:?}"), need));
+    }
+    Ok(())
+}
+
+fn check_schedules(
+    arrivals: &[Arrivals],
+    extent: Extent,
+    max_connections: u32,
+) -> Result<(), BenchError> {
+    for arrivals in arrivals {
+        let (least, most) = match *arrivals {
+            Arrivals::Constant { rate } | Arrivals::Poisson { rate } => (rate, rate),
+            Arrivals::Ramp { from, to } if from + to == 0.0 => (-1.0, 0.0),
+            Arrivals::Ramp { from, to } => (from.min(to), from.max(to)),
+            Arrivals::Trace { speed, .. } => (speed, speed),
+        };
+        let is_ramp = matches!(arrivals, Arrivals::Ramp { .. });
+        if !(0.0..=RATE_MAX).contains(&least) || RATE_MAX < most || (least == 0.0 && !is_ramp) {
+            let need = "requests per second are more than 0 and at most 1000000";
+            return Err(setting("--rate", format!("{least}"), need));
+        }
+    }
+    if arrivals.is_empty() {
+        return Err(setting("--rate", "empty".to_owned(), "name at least one rate"));
+    }
+    let possible = match extent {
+        Extent::Requests(requests) => 0 < requests,
+        Extent::Seconds(time_s) => time_s.is_finite() && 0.0 < time_s,
+    };
+    if !possible {
+        let value = format!("{extent:?}");
+        return Err(setting("--requests or --duration", value, "it must be more than 0"));
+    }
+    if !(1..=USERS_MAX).contains(&max_connections) {
+        let need = "it must be from 1 to 16384";
+        return Err(setting("--max-connections", max_connections.to_string(), need));
+    }
+    Ok(())
+}
+
+fn setting(setting: &'static str, value: String, need: &'static str) -> BenchError {
+    BenchError::Setting { setting, value, need }
 }

@@ -7,27 +7,65 @@ use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Barrier, mpsc};
+use tokio::task::JoinSet;
+use workload::record::Status;
 
+use crate::alarm::Alarm;
 use crate::cancel::Cancel;
 use crate::client::{Call, Client, Connection, RawAnswer};
+use crate::pool::Pool;
 
-/// What a level is to send.
+/// A request that is to be sent.
 #[derive(Debug)]
-pub(crate) struct Load {
-    /// Sends for all users.
+pub(crate) struct Request {
+    /// Its bytes.
+    pub(crate) call: Call,
+    /// What it asks for.
+    pub(crate) asked: Asked,
+    /// In a closed loop, how long after the user's answer before it it is due, nanoseconds.
+    pub(crate) think_time_ns: u64,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// Tokens that its prompt was cut to; a given text has what it has.
+    pub(crate) prompt_tokens: Option<u32>,
+    /// Tokens of its answer.
+    pub(crate) output_tokens: u32,
+}
+
+/// The requests of a level and what decides when each is sent.
+#[derive(Debug)]
+pub(crate) enum Requests {
+    /// Those of each user, who waits for every answer before the next.
+    Closed(Vec<Vec<Request>>),
+    /// Each with the time at which it is due, nanoseconds after the level's beginning, ascending.
+    Open {
+        /// Times and requests.
+        requests: Vec<(u64, Request)>,
+        /// Most that may be on their way; what is due beyond is dropped.
+        max_connections: u32,
+    },
+}
+
+/// What a level is to send, and what everything that sends has in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Sender {
+    /// Makes connections.
     pub(crate) client: Client,
-    /// The requests of each user, in order.
-    pub(crate) users: Vec<Vec<Call>>,
     /// Stops it early.
     pub(crate) cancel: Cancel,
     /// Told while it runs.
     pub(crate) live: Arc<Live>,
+    /// Told of each request as soon as it is over; holds at most the requests of the level.
+    pub(crate) finished: mpsc::UnboundedSender<Finished>,
 }
 
 /// Running totals of a level, for the display and for the books.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    /// Requests begun.
+    /// Requests begun, or due and dropped.
     pub(crate) sent: AtomicUsize,
     /// Pieces of answers that came: about one a token.
     pub(crate) pieces: Arc<AtomicU64>,
@@ -36,86 +74,183 @@ pub(crate) struct Live {
 /// A request that is over.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    /// Whose it was.
+    /// Whose it was; in an open loop its number.
     pub(crate) user: u32,
     /// Which of the user's it was.
     pub(crate) index: u32,
-    /// When the user wanted to send it.
+    /// What it asked for.
+    pub(crate) asked: Asked,
+    /// When it should have been sent.
     pub(crate) due_ns: u64,
     /// What came back.
     pub(crate) answer: RawAnswer,
-    /// Whether it was given up because the run was stopped.
-    pub(crate) cancelled: bool,
+    /// How it ended, if not by its answer: dropped, or cancelled as the run was stopped.
+    pub(crate) ended: Option<Status>,
 }
 
-/// Starts the level; each request is told to `finished` as soon as it is over. The thread ends
-/// when all are.
+/// Starts the level; the thread ends when all its requests are over.
 ///
 /// One thread is enough: at 64 users it handles some thousand chunks a second, and nothing else
 /// runs on it that could delay a time stamp. Answers are read elsewhere.
-pub(crate) fn start(
-    load: Load,
-    finished: mpsc::UnboundedSender<Finished>, // holds at most the requests of the level
-) -> io::Result<JoinHandle<()>> {
+pub(crate) fn start(requests: Requests, sender: Sender) -> io::Result<JoinHandle<()>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let name = "bench-load".to_owned();
-    thread::Builder::new().name(name).spawn(move || send_all(&runtime, load, &finished))
+    let thread = thread::Builder::new().name("bench-load".to_owned());
+    match requests {
+        Requests::Closed(users) => {
+            let context = runtime.enter();
+            let start = Arc::new(Barrier::new(users.len()));
+            let users = (0..).zip(users).map(|(number, requests)| {
+                User::new(number, requests, sender.clone(), Arc::clone(&start))
+            });
+            let users = users.collect::<io::Result<Vec<_>>>()?;
+            drop(context);
+            thread.spawn(move || run_users(&runtime, users))
+        }
+        Requests::Open { requests, max_connections } => {
+            let context = runtime.enter();
+            let alarm = Alarm::new(sender.client.clock())?;
+            drop(context);
+            let pool = Pool::new(sender.client.clone(), &sender.live.pieces, max_connections);
+            thread.spawn(move || runtime.block_on(sender.send_when_due(requests, pool, alarm)))
+        }
+    }
 }
 
-fn send_all(runtime: &Runtime, load: Load, finished: &mpsc::UnboundedSender<Finished>) {
-    let start = Arc::new(Barrier::new(load.users.len()));
+fn run_users(runtime: &Runtime, users: Vec<User>) {
     runtime.block_on(async {
-        let mut users = tokio::task::JoinSet::new();
-        for (number, calls) in (0..).zip(load.users) {
-            let user = User {
-                number,
-                connection: Connection::new(load.client.clone(), Arc::clone(&load.live.pieces)),
-                client: load.client.clone(),
-                cancel: load.cancel.clone(),
-                live: Arc::clone(&load.live),
-                finished: finished.clone(),
-            };
-            users.spawn(user.run(calls, Arc::clone(&start)));
+        let mut running = JoinSet::new();
+        for user in users {
+            running.spawn(user.run());
         }
-        users.join_all().await;
+        running.join_all().await;
     });
 }
 
-/// One user: sends, waits for the whole answer, sends the next.
+/// One user: sends, waits for the whole answer, thinks, sends the next.
 struct User {
     number: u32,
+    requests: Vec<Request>,
     connection: Connection,
-    client: Client,
-    cancel: Cancel,
-    live: Arc<Live>,
-    finished: mpsc::UnboundedSender<Finished>,
+    /// Only for users who think.
+    alarm: Option<Alarm>,
+    sender: Sender,
+    /// Where all users wait until each has its connection.
+    start: Arc<Barrier>,
 }
 
 impl User {
-    async fn run(mut self, calls: Vec<Call>, start: Arc<Barrier>) {
+    fn new(
+        number: u32,
+        requests: Vec<Request>,
+        sender: Sender,
+        start: Arc<Barrier>,
+    ) -> io::Result<User> {
+        let connection = Connection::new(sender.client.clone(), Arc::clone(&sender.live.pieces));
+        let thinks = requests.iter().any(|request| 0 < request.think_time_ns);
+        let alarm = thinks.then(|| Alarm::new(sender.client.clock())).transpose()?;
+        Ok(User { number, requests, connection, alarm, sender, start })
+    }
+
+    async fn run(mut self) {
+        let cancel = self.sender.cancel.clone();
         tokio::select! {
             () = self.connection.open() => {}
-            () = self.cancel.cancelled() => {}
+            () = cancel.cancelled() => {}
         }
-        start.wait().await;
-        let clock = self.client.clock();
-        for (index, call) in (0..).zip(&calls) {
-            if self.cancel.is_cancelled() {
+        self.start.wait().await;
+        let mut due_ns = self.sender.client.clock().now_ns();
+        for (index, request) in (0..).zip(std::mem::take(&mut self.requests)) {
+            due_ns += request.think_time_ns;
+            if let Some(alarm) = &self.alarm {
+                tokio::select! {
+                    () = alarm.wait_until(due_ns) => {}
+                    () = cancel.cancelled() => {}
+                }
+            }
+            if cancel.is_cancelled() {
                 return;
             }
-            let due_ns = clock.now_ns();
-            self.live.sent.fetch_add(1, Relaxed);
-            let mut answer = RawAnswer { sent_ns: due_ns, ..RawAnswer::default() };
-            let cancelled = tokio::select! {
-                () = self.connection.exchange(call, &mut answer) => false,
-                () = self.cancel.cancelled() => true,
-            };
-            if cancelled {
-                answer.done_ns = clock.now_ns();
-            }
-            let user = self.number;
-            // A closed channel means that the run itself is gone: nobody is left to tell.
-            drop(self.finished.send(Finished { user, index, due_ns, answer, cancelled }));
+            let number = self.number;
+            let finished =
+                self.sender.send(&mut self.connection, request, due_ns, (number, index)).await;
+            due_ns = finished.answer.done_ns;
+            self.sender.tell(finished);
         }
+    }
+}
+
+impl Sender {
+    /// Sends each request when it is due, whatever has become of those before.
+    async fn send_when_due(self, requests: Vec<(u64, Request)>, pool: Pool, alarm: Alarm) {
+        tokio::select! {
+            () = pool.open_spares() => {}
+            () = self.cancel.cancelled() => return,
+        }
+        let clock = self.client.clock();
+        let start_ns = clock.now_ns();
+        let mut on_their_way = JoinSet::new();
+        for (number, (after_ns, request)) in (0..).zip(requests) {
+            let due_ns = start_ns + after_ns;
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => break,
+                () = alarm.wait_until(due_ns) => {}
+            }
+            while on_their_way.try_join_next().is_some() {}
+            match pool.take() {
+                Some(connection) => {
+                    let (sender, pool) = (self.clone(), pool.clone());
+                    on_their_way.spawn(sender.send_one(pool, connection, request, due_ns, number));
+                }
+                None => self.drop_request(&request, due_ns, number),
+            }
+        }
+        on_their_way.join_all().await;
+    }
+
+    async fn send_one(
+        self,
+        pool: Pool,
+        mut connection: Connection,
+        request: Request,
+        due_ns: u64,
+        number: u32,
+    ) {
+        let finished = self.send(&mut connection, request, due_ns, (number, 0)).await;
+        pool.give_back(connection);
+        self.tell(finished);
+    }
+
+    /// Sends one request and waits for its answer; `name` is its user and its index.
+    async fn send(
+        &self,
+        connection: &mut Connection,
+        request: Request,
+        due_ns: u64,
+        (user, index): (u32, u32),
+    ) -> Finished {
+        self.live.sent.fetch_add(1, Relaxed);
+        let mut answer = RawAnswer { sent_ns: self.client.clock().now_ns(), ..Default::default() };
+        let ended = tokio::select! {
+            () = connection.exchange(&request.call, &mut answer) => None,
+            () = self.cancel.cancelled() => Some(Status::Cancelled),
+        };
+        if ended.is_some() {
+            answer.done_ns = self.client.clock().now_ns();
+        }
+        Finished { user, index, asked: request.asked, due_ns, answer, ended }
+    }
+
+    fn drop_request(&self, request: &Request, due_ns: u64, user: u32) {
+        self.live.sent.fetch_add(1, Relaxed);
+        let now_ns = self.client.clock().now_ns();
+        let answer = RawAnswer { sent_ns: now_ns, done_ns: now_ns, ..Default::default() };
+        let (asked, ended) = (request.asked, Some(Status::Dropped));
+        self.tell(Finished { user, index: 0, asked, due_ns, answer, ended });
+    }
+
+    fn tell(&self, finished: Finished) {
+        // A closed channel means that the run itself is gone: nobody is left to tell.
+        drop(self.finished.send(finished));
     }
 }

@@ -1,16 +1,18 @@
 //! The load test: asks any OpenAI-compatible server over real HTTP and reports how it answered.
 //!
 //! Closed loop: at each level so many users send their requests one after another, all beginning
-//! together. What is asked and how the answers are summed up comes from `workload`; this crate
-//! sends, stamps, reads and prints.
+//! together. Open loop: requests are sent when a schedule says, whatever has become of those before.
+//! What is asked and how the answers are summed up comes from `workload`; this crate sends, stamps,
+//! reads and prints.
 //!
 //! This crate does not know our engine, server or models. It learns about a server what the server
 //! says over HTTP, and what it does not say stays unknown.
 //!
 //! How data passes through: `run` asks the server who it is (`probe`), cuts the prompts to length
-//! (`prompts`) and hands the bytes of a whole level to a thread of its own (`drive`), whose users
-//! write them and stamp what comes back (`client`) without looking into it; the stamps are those of
-//! the kernel (`arrival`), so that a busy client does not count as a slow server. The calling side
+//! (`prompts`) and hands the bytes of a whole level to a thread of its own (`drive`), which writes
+//! each at its time (`alarm`, `pool`) and stamps what comes back (`client`) without looking into it;
+//! the stamps are those of the kernel (`arrival`), so that a busy client does not count as a slow
+//! server. The calling side
 //! meanwhile samples the server's gauges (`gauges`), reads finished answers (`sse`, `answer`) into
 //! records, writes them down (`output`) and shows the progress.
 #![forbid(unsafe_code)]
@@ -26,6 +28,8 @@ mod endpoint;
 pub mod arrival;
 mod stamped;
 mod client;
+mod alarm;
+mod pool;
 mod sse;
 mod answer;
 mod completion;
@@ -39,11 +43,13 @@ mod run;
 
 pub use assertion::{Assertion, AssertionError, AssertionResult, Checked};
 pub use cancel::Cancel;
-pub use config::BenchConfig;
+pub use config::{BenchConfig, Extent, Loads, USERS_MAX};
 pub use error::BenchError;
 pub use output::{Definitions, RunSummary};
 pub use probe::{ServerFacts, ServerInfo};
 pub use run::{Outcome, run};
+pub use workload::distribution::Distribution;
 pub use workload::language::Language;
-pub use workload::lengths::{Lengths, Preset, Sampling};
+pub use workload::lengths::{LengthLaws, Lengths, Preset, Sampling};
+pub use workload::load::Arrivals;
 pub use workload::summary::Counts;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use workload::analysis::Finding;
-use workload::lengths::Sampling;
+use workload::lengths::{LengthLaws, Sampling};
+use workload::load::Load;
 use workload::record::RequestRecord;
 use workload::summary::{Counts, LevelSummary};
 
@@ -24,14 +25,10 @@ pub struct RunSummary {
     pub version: &'static str,
     /// What was measured.
     pub server: ServerFacts,
-    /// Numbers of users asked for.
-    pub levels_asked: Vec<u32>,
-    /// Requests of each user.
-    pub requests_per_user: u32,
-    /// Tokens of a prompt, as asked for.
-    pub prompt_tokens: u32,
-    /// Tokens of an answer, as asked for.
-    pub output_tokens: u32,
+    /// The levels asked for.
+    pub levels_asked: Vec<Load>,
+    /// Lengths of prompts and answers, as asked for.
+    pub lengths: LengthLaws,
     /// Whether prompts were cut to length with the server's own tokenizer.
     pub exact_prompts: bool,
     /// How tokens were drawn.

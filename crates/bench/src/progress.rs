@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use workload::gauges::GaugeSample;
+use workload::load::{Arrivals, Load};
 use workload::summary::LevelSummary;
 
 /// How often the display is brought up to date.
@@ -131,6 +132,19 @@ impl Progress {
     }
 }
 
+/// What a level is called: `8 users`, `10 requests/s`.
+pub(crate) fn name(load: &Load) -> String {
+    match load {
+        Load::Closed { users, .. } => format!("{users} users"),
+        Load::Open { arrivals, .. } => match arrivals {
+            Arrivals::Constant { rate } => format!("{rate} requests/s"),
+            Arrivals::Poisson { rate } => format!("{rate} requests/s (Poisson)"),
+            Arrivals::Ramp { from, to } => format!("{from} to {to} requests/s"),
+            Arrivals::Trace { span_s, speed } => format!("trace of {span_s:.0} s at speed {speed}"),
+        },
+    }
+}
+
 fn live_text(per_second: f64, gauges: Option<GaugeSample>) -> String {
     let load = gauges.map(|g| format!(", {} running, {} waiting", g.running, g.waiting));
     format!("{per_second:.0} tokens/s{}", load.unwrap_or_default())
@@ -141,13 +155,17 @@ fn result_text(level: &LevelSummary) -> String {
         0 => String::new(),
         failed => format!(", {failed} FAILED"),
     };
+    let dropped = match level.counts.dropped {
+        0 => String::new(),
+        dropped => format!(", {dropped} DROPPED"),
+    };
     let figures = match (level.total_time_s, level.tokens_per_second, level.ttft_ms) {
         (Some(time), Some(rate), Some(ttft)) => {
             format!("{time:.1} s, {rate:.1} tokens/s, TTFT P50 {:.0} ms", ttft.p50)
         }
         _ => "no request succeeded".to_owned(),
     };
-    format!("{} requests: {figures}{failed}", level.counts.sent)
+    format!("{} requests: {figures}{failed}{dropped}", level.counts.sent)
 }
 
 #[cfg(test)]

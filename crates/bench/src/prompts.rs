@@ -33,32 +33,29 @@ struct Tokenized {
     tokens: Option<Vec<serde::de::IgnoredAny>>,
 }
 
-/// Writes prompts of a fixed number of tokens.
+/// Writes prompts of given numbers of tokens.
 #[derive(Debug)]
 pub(crate) struct PromptWriter {
     client: Client,
     model: String,
-    target: u32,
     /// How the server counts tokens; `None` if it does not.
     form: Option<TokenizeForm>,
-    /// Words that the next prompt will probably need.
-    words: usize,
+    /// Words that make up a token, as far as is known.
+    words_per_token: f64,
 }
 
 impl PromptWriter {
-    /// A writer of prompts of `target` tokens for `model`; asks the server how it counts.
+    /// A writer of prompts for `model`; asks the server how it counts.
     pub(crate) async fn new(
         client: &Client,
         connection: &mut Connection,
         model: &str,
-        target: u32,
     ) -> PromptWriter {
         let mut writer = PromptWriter {
             client: client.clone(),
             model: model.to_owned(),
-            target,
             form: None,
-            words: target as usize,
+            words_per_token: 1.0,
         };
         for form in [TokenizeForm::Prompt, TokenizeForm::Content] {
             let counted = writer.count(connection, form, "river stone market").await;
@@ -75,27 +72,37 @@ impl PromptWriter {
         self.form.is_some()
     }
 
-    /// Without a tokenizer: takes the number of words from a prompt that is known to have had so
-    /// many `tokens`.
-    pub(crate) fn learn(&mut self, tokens: u32) {
+    /// Without a tokenizer: learns the number of words from a prompt of `target` tokens that was
+    /// found to have so many `tokens`.
+    pub(crate) fn learn(&mut self, target: u32, tokens: u32) {
         if !self.is_exact() && 0 < tokens {
-            let words = self.words as f64 * f64::from(self.target) / f64::from(tokens);
-            self.words = (words.round() as usize).max(1);
+            self.words_per_token *= f64::from(target) / f64::from(tokens);
         }
     }
 
-    /// The prompt of `key`. If the server stops counting, the rest of the prompts is approximate.
-    pub(crate) async fn write(&mut self, connection: &mut Connection, key: RequestKey) -> String {
+    /// The prompt of `key` with `target` tokens. If the server stops counting, the rest of the
+    /// prompts is approximate.
+    pub(crate) async fn write(
+        &mut self,
+        connection: &mut Connection,
+        key: RequestKey,
+        target: u32,
+    ) -> String {
         if let Some(form) = self.form {
-            match self.fit(connection, form, key).await {
+            match self.fit(connection, form, key, target).await {
                 Some(prompt) => {
-                    self.words = prompt.words;
+                    self.words_per_token = prompt.words as f64 / f64::from(prompt.tokens.max(1));
                     return prompt.text;
                 }
                 None => self.form = None,
             }
         }
-        prompt_text(key, self.words)
+        prompt_text(key, self.words(target))
+    }
+
+    /// Words that a prompt of `target` tokens will probably need.
+    fn words(&self, target: u32) -> usize {
+        ((f64::from(target) * self.words_per_token).round() as usize).max(1)
     }
 
     async fn fit(
@@ -103,8 +110,9 @@ impl PromptWriter {
         connection: &mut Connection,
         form: TokenizeForm,
         key: RequestKey,
+        target: u32,
     ) -> Option<FittedPrompt> {
-        let mut fit = PromptFit::new(key, self.target, self.words);
+        let mut fit = PromptFit::new(key, target, self.words(target));
         loop {
             let tokens = self.count(connection, form, &fit.text()).await?;
             if let Some(prompt) = fit.answer(tokens) {

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use workload::analysis::{Evidence, Finding, analyse};
+use workload::lengths::Lengths;
+use workload::load::{LevelPlan, Load};
 use workload::random::RequestKey;
 use workload::record::{RequestRecord, Status};
 use workload::report::Report;
@@ -16,8 +18,8 @@ use crate::cancel::Cancel;
 use crate::client::{Call, Client, Connection, RawAnswer};
 use crate::clock::Clock;
 use crate::completion;
-use crate::config::BenchConfig;
-use crate::drive::{self, Finished, Live, Load};
+use crate::config::{BenchConfig, Loads};
+use crate::drive::{self, Asked, Finished, Live, Request, Requests, Sender};
 use crate::endpoint::Endpoint;
 use crate::error::BenchError;
 use crate::gauges::Sampler;
@@ -45,6 +47,7 @@ impl Outcome {
         let RunSummary { counts, failures_allowed, .. } = self.summary;
         counts.balance()
             && (counts.failed == 0 || failures_allowed)
+            && counts.dropped == 0
             && self.summary.assertions.iter().all(|result| result.passed)
             && !self.summary.interrupted
             && self.output_error.is_none()
@@ -67,8 +70,7 @@ pub async fn run(config: BenchConfig, cancel: Cancel) -> Result<Outcome, BenchEr
     let mut connection = Connection::new(client.clone(), Arc::default());
     let learn = async {
         let server = probe(&client, &mut connection).await?;
-        let target = config.prompt_tokens;
-        let prompts = PromptWriter::new(&client, &mut connection, &server.model, target).await;
+        let prompts = PromptWriter::new(&client, &mut connection, &server.model).await;
         Ok((server, prompts))
     };
     let (server, prompts) = tokio::select! {
@@ -114,8 +116,10 @@ impl Run {
         self.progress.begin("warm-up".to_owned(), 1, self.client.clock().now_ns());
         let cancel = self.cancel.clone();
         let mut answer = RawAnswer::default();
+        let key = RequestKey { seed: self.config.seed, level: 0, user: 0, request: 0 };
+        let asked = self.config.lengths.draw(key);
         let ask = async {
-            let call = self.completion(0, 0, 0).await;
+            let call = self.completion(key, asked).await;
             self.connection.exchange(&call, &mut answer).await;
         };
         let cancelled = tokio::select! {
@@ -131,54 +135,81 @@ impl Run {
                 Err(BenchError::WarmUp { reason })
             }
             (reading, _) => {
-                self.prompts.learn(reading.prompt_tokens.unwrap_or(0));
+                self.prompts.learn(asked.prompt_tokens, reading.prompt_tokens.unwrap_or(0));
                 Ok(())
             }
         }
     }
 
     async fn all_levels(&mut self) -> Result<(), BenchError> {
-        for (number, users) in (1..).zip(self.config.levels.clone()) {
-            let Some(calls) = self.prepare(number, users).await else { return Ok(()) };
-            let level = self.level(number, users, calls).await?;
+        for (number, load) in (1..).zip(self.config.loads()) {
+            let plan = self.config.plan(load);
+            let Some(requests) = self.prepare(number, &plan).await else { return Ok(()) };
+            let level = self.level(number, plan, requests).await?;
             self.progress.end_level(&level);
             self.levels.push(level);
         }
         Ok(())
     }
 
-    /// The requests of each user of a level. `None` if the run is stopped meanwhile.
-    async fn prepare(&mut self, number: u32, users: u32) -> Option<Vec<Vec<Call>>> {
-        let total = self.config.plan(users).requests();
-        let name = format!("prompts for {users}");
-        self.progress.begin(name, total, self.client.clock().now_ns());
+    /// The requests of a level. `None` if the run is stopped meanwhile.
+    async fn prepare(&mut self, number: u32, plan: &LevelPlan) -> Option<Requests> {
+        let name = format!("prompts for {}", progress::name(&plan.load));
+        self.progress.begin(name, plan.requests(), self.client.clock().now_ns());
         let cancel = self.cancel.clone();
-        let calls = tokio::select! {
+        let requests = tokio::select! {
             biased;
             () = cancel.cancelled() => None,
-            calls = self.write_requests(number, users) => Some(calls),
+            requests = self.write_requests(number, plan) => Some(requests),
         };
         self.progress.clear();
-        calls
+        requests
     }
 
-    async fn write_requests(&mut self, number: u32, users: u32) -> Vec<Vec<Call>> {
-        let mut calls = Vec::new();
-        for user in 0..users {
-            let mut of_user = Vec::new();
-            for request in 0..self.config.requests_per_user {
-                of_user.push(self.completion(number, user, request).await);
+    async fn write_requests(&mut self, level: u32, plan: &LevelPlan) -> Requests {
+        let seed = self.config.seed;
+        let key = |user, request| RequestKey { seed, level, user, request };
+        match (&plan.load, &self.config.loads) {
+            (&Load::Open { arrivals, requests }, &Loads::Open { max_connections, .. }) => {
+                let times = arrivals.schedule_ns(requests, seed, level).unwrap_or_default();
+                let mut written = Vec::new();
+                for (number, due_ns) in (0..).zip(times) {
+                    written.push((due_ns, self.request(key(number, 0), plan).await));
+                    self.progress.step(written.len());
+                }
+                Requests::Open { requests: written, max_connections }
             }
-            calls.push(of_user);
-            self.progress.step(calls.len() * self.config.requests_per_user as usize);
+            _ => {
+                let users = plan.users().unwrap_or(0);
+                let of_each = plan.requests() as u32 / users.max(1);
+                let mut written = Vec::new();
+                for user in 0..users {
+                    let mut of_user = Vec::new();
+                    for request in 0..of_each {
+                        of_user.push(self.request(key(user, request), plan).await);
+                    }
+                    written.push(of_user);
+                    self.progress.step(written.len() * of_each as usize);
+                }
+                Requests::Closed(written)
+            }
         }
-        calls
     }
 
-    async fn completion(&mut self, level: u32, user: u32, request: u32) -> Call {
-        let key = RequestKey { seed: self.config.seed, level, user, request };
-        let prompt = self.prompts.write(&mut self.connection, key).await;
-        let BenchConfig { output_tokens, sampling, .. } = self.config;
+    async fn request(&mut self, key: RequestKey, plan: &LevelPlan) -> Request {
+        let lengths = plan.lengths.draw(key);
+        let asked = Asked {
+            prompt_tokens: Some(lengths.prompt_tokens),
+            output_tokens: lengths.output_tokens,
+        };
+        let call = self.completion(key, lengths).await;
+        Request { call, asked, think_time_ns: plan.load.think_time_ns(key) }
+    }
+
+    async fn completion(&mut self, key: RequestKey, lengths: Lengths) -> Call {
+        let Lengths { prompt_tokens, output_tokens } = lengths;
+        let prompt = self.prompts.write(&mut self.connection, key, prompt_tokens).await;
+        let sampling = self.config.sampling;
         let body = completion::body(&self.server.model, &prompt, output_tokens, sampling);
         self.client.post("/v1/completions", body)
     }
@@ -186,22 +217,22 @@ impl Run {
     async fn level(
         &mut self,
         number: u32,
-        users: u32,
-        calls: Vec<Vec<Call>>,
+        plan: LevelPlan,
+        requests: Requests,
     ) -> Result<LevelSummary, BenchError> {
-        let plan = self.config.plan(users);
-        let name = format!("{users} users");
+        let name = progress::name(&plan.load);
         self.progress.begin(name, plan.requests(), self.client.clock().now_ns());
         let sampler = self.server.has_gauges.then(|| Sampler::start(self.client.clone()));
         let live = Arc::new(Live::default());
-        let load = Load {
+        let (sender, finished) = mpsc::unbounded_channel();
+        let sender = Sender {
             client: self.client.clone(),
-            users: calls,
             cancel: self.cancel.clone(),
             live: Arc::clone(&live),
+            finished: sender,
         };
-        let (sender, finished) = mpsc::unbounded_channel();
-        let thread = drive::start(load, sender).map_err(|source| BenchError::Thread { source })?;
+        let thread =
+            drive::start(requests, sender).map_err(|source| BenchError::Thread { source })?;
         let records = self.collect(number, finished, &live, sampler.as_ref()).await;
         if let Err(panic) = thread.join() {
             std::panic::resume_unwind(panic);
@@ -242,7 +273,7 @@ impl Run {
 
     /// Makes a record of a finished request and writes it down.
     fn keep(&mut self, level: u32, finished: Finished) -> RequestRecord {
-        let record = record(level, &self.config, &finished);
+        let record = record(level, finished);
         if let Some(folder) = &mut self.folder
             && let Err(error) = folder.record(&record)
         {
@@ -252,10 +283,12 @@ impl Run {
     }
 
     fn finish(mut self) -> Outcome {
-        let levels_not_run = &self.config.levels[self.levels.len()..];
+        let not_run = self.config.loads().split_off(self.levels.len());
+        let users_not_run: Vec<u32> =
+            not_run.into_iter().filter_map(|load| self.config.plan(load).users()).collect();
         let findings = analyse(&Evidence {
             levels: &self.levels,
-            levels_not_run,
+            levels_not_run: &users_not_run,
             max_num_seqs: self.server.info.as_ref().and_then(|info| info.max_num_seqs),
             has_gauges: self.server.has_gauges,
             exact_prompts: self.prompts.is_exact(),
@@ -278,19 +311,19 @@ impl Run {
     fn summary(self, findings: Vec<Finding>, analysis: Vec<String>) -> RunSummary {
         let counts = self.levels.iter().map(|level| level.counts);
         let assertions = self.config.assertions.iter();
-        let is_interruption = |finding: &Finding| matches!(finding, Finding::Interrupted { .. });
+        let levels_asked = self.config.loads();
+        let is_whole = self.levels.len() == levels_asked.len()
+            && self.levels.iter().all(LevelSummary::is_complete);
         RunSummary {
             tool: "millrace bench",
             version: env!("CARGO_PKG_VERSION"),
             server: self.server,
-            levels_asked: self.config.levels,
-            requests_per_user: self.config.requests_per_user,
-            prompt_tokens: self.config.prompt_tokens,
-            output_tokens: self.config.output_tokens,
+            levels_asked,
+            lengths: self.config.lengths,
             exact_prompts: self.prompts.is_exact(),
             sampling: self.config.sampling,
             seed: self.config.seed,
-            interrupted: findings.iter().any(is_interruption),
+            interrupted: !is_whole,
             failures_allowed: self.config.failures_allowed,
             assertions: assertions.map(|assertion| assertion.check(&self.levels)).collect(),
             counts: counts.fold(Counts::default(), Counts::plus),
@@ -302,26 +335,26 @@ impl Run {
     }
 }
 
-fn record(level: u32, config: &BenchConfig, finished: &Finished) -> RequestRecord {
-    let (reading, status) = answer::read(&finished.answer);
-    let status = if finished.cancelled { Status::Cancelled } else { status };
+fn record(level: u32, finished: Finished) -> RequestRecord {
+    let Finished { user, index, asked, due_ns, answer, ended } = finished;
+    let (reading, status) = answer::read(&answer);
     RequestRecord {
         level,
-        user: finished.user,
-        index: finished.index,
-        due_ns: finished.due_ns,
-        sent_ns: finished.answer.sent_ns,
+        user,
+        index,
+        due_ns,
+        sent_ns: answer.sent_ns,
         first_token_ns: reading.first_token_ns,
         last_token_ns: reading.last_token_ns,
-        client_delay_ns: finished.answer.delay_ns,
-        done_ns: finished.answer.done_ns,
+        client_delay_ns: answer.delay_ns,
+        done_ns: answer.done_ns,
         prompt_tokens: reading.prompt_tokens,
         completion_tokens: reading.completion_tokens,
-        asked_tokens: config.output_tokens,
-        asked_prompt_tokens: Some(config.prompt_tokens),
+        asked_tokens: asked.output_tokens,
+        asked_prompt_tokens: asked.prompt_tokens,
         chunks: reading.chunks,
         finish_reason: reading.finish_reason,
-        status,
+        status: ended.unwrap_or(status),
         timings: reading.timings,
     }
 }

@@ -6,10 +6,13 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use bench::{Assertion, BenchConfig, Cancel, Language, Lengths, Outcome, Preset, Sampling};
+use bench::{
+    Assertion, BenchConfig, Cancel, Language, LengthLaws, Lengths, Outcome, Preset, Sampling,
+};
 use clap::Args;
 
 use crate::launch::EngineArgs;
+use crate::load::LoadArgs;
 use crate::server_process::ServerProcess;
 use crate::source::{self, Source};
 
@@ -20,18 +23,9 @@ pub struct BenchArgs {
     #[arg(long, value_name = "URL", conflicts_with = "EngineArgs")]
     url: Option<String>,
 
-    /// Numbers of users, one level after another.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_values_t = [1, 4, 8, 16, 32, 64],
-        value_name = "N,N,…"
-    )]
-    levels: Vec<u32>,
-
-    /// Requests that each user sends, one after another.
-    #[arg(long, default_value_t = 5, value_name = "N")]
-    requests_per_user: u32,
+    /// How the server is loaded.
+    #[command(flatten, next_help_heading = "Load")]
+    load: LoadArgs,
 
     /// Tokens of each prompt [default: 100].
     #[arg(long, value_name = "N")]
@@ -82,7 +76,7 @@ const LENGTHS: Lengths = Lengths { prompt_tokens: 100, output_tokens: 128 };
 /// Runs the load test and prints its report.
 pub fn run(args: BenchArgs) -> Result<ExitCode> {
     let preset = args.preset.as_deref().map(preset).transpose()?;
-    let config = config(&args, preset);
+    let config = config(&args, preset)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut server = None;
     let url = match &args.url {
@@ -129,16 +123,18 @@ fn preset(name: &str) -> Result<Preset> {
     }
 }
 
-fn config(args: &BenchArgs, preset: Option<Preset>) -> BenchConfig {
+fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
     let lengths = preset.map_or(LENGTHS, |preset| preset.lengths);
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let seed = args.seed.unwrap_or_else(|| if args.url.is_some() { clock() } else { 0 });
-    BenchConfig {
-        url: String::new(),
-        levels: args.levels.clone(),
-        requests_per_user: args.requests_per_user,
+    let lengths = Lengths {
         prompt_tokens: args.prompt_tokens.unwrap_or(lengths.prompt_tokens),
         output_tokens: args.output_tokens.unwrap_or(lengths.output_tokens),
+    };
+    Ok(BenchConfig {
+        url: String::new(),
+        loads: args.load.loads()?,
+        lengths: LengthLaws::from(lengths),
         sampling: preset.map_or(Sampling::GREEDY, |preset| preset.sampling),
         seed,
         language: args.language,
@@ -146,7 +142,7 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> BenchConfig {
         assertions: args.assertions.clone(),
         failures_allowed: args.allow_failures,
         api_key: args.api_key.clone(),
-    }
+    })
 }
 
 /// Fetches the model where its progress can be seen, then starts the server.

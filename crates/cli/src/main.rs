@@ -12,6 +12,7 @@ mod source;
 mod launch;
 mod serve;
 mod server_process;
+mod load;
 mod bench;
 mod generate;
 mod pull;

@@ -4,22 +4,26 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bench::{
-    Assertion, BenchConfig, BenchError, Cancel, Counts, Language, Outcome, Preset, Sampling,
+    Assertion, BenchConfig, BenchError, Cancel, Counts, Distribution, Language, Lengths, Loads,
+    Outcome, Preset, Sampling,
 };
 use serde_json::Value;
 use workload::analysis::Finding;
 use workload::record::RequestRecord;
 
 mod mock_server;
+mod open_loop;
 use mock_server::{Behaviour, Close, Fault, MockServer};
 
 fn config(url: String, levels: &[u32], requests_per_user: u32) -> BenchConfig {
     BenchConfig {
         url,
-        levels: levels.to_vec(),
-        requests_per_user,
-        prompt_tokens: 12,
-        output_tokens: 6,
+        loads: Loads::Closed {
+            levels: levels.to_vec(),
+            requests_per_user,
+            think_time_s: Distribution::fixed(0.0),
+        },
+        lengths: Lengths { prompt_tokens: 12, output_tokens: 6 }.into(),
         sampling: Sampling::GREEDY,
         seed: 7,
         language: Language::English,
@@ -83,8 +87,7 @@ async fn requests_carry_the_preset() {
     let server = MockServer::start(Behaviour::default()).await;
     let preset = Preset::SEED;
     let config = BenchConfig {
-        prompt_tokens: preset.lengths.prompt_tokens,
-        output_tokens: preset.lengths.output_tokens,
+        lengths: preset.lengths.into(),
         sampling: preset.sampling,
         ..config(server.url(), &[1], 1)
     };

@@ -151,6 +151,21 @@ fn limits_given_beside_a_preset_hold() {
 }
 
 #[test]
+fn a_rate_loads_the_server_by_a_schedule() {
+    let lengths = ["--prompt-tokens", "20", "--output-tokens", "12"];
+    let load = ["--rate", "50,80", "--arrivals", "constant", "--duration", "0.1"];
+    let ended = millrace(bench(&[TINY, &lengths, &load]));
+    let report = ended.output();
+    for (rate, requests) in [(50, 5), (80, 8)] {
+        let head = format!(
+            "## Constant Rate: {rate}.00 requests/s\n\n*   **Total Requests:** {requests}\n"
+        );
+        assert!(report.contains(&head), "{report}");
+    }
+    assert!(ended.stderr.contains("80 requests/s: 8 requests"), "progress: {}", ended.stderr);
+}
+
+#[test]
 fn ctrl_c_prints_what_is_complete() {
     let levels = ["--levels", "1,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2"];
     let process = Process::start(bench(&[TINY, &levels, &["--output-tokens", "300"]]), "");

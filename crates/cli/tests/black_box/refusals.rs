@@ -104,6 +104,13 @@ fn load_tests_that_cannot_begin_are_refused() {
             &["--model", "dummy:tiny", "--levels", "1,2", "--assert", "failed==0@4"],
             &["--assert failed==0@4", "there are 1, 2"],
         ),
+        (&["--rate", "fast"], &["--rate", "fast", "1..10"]),
+        (&["--rate", "5", "--levels", "2"], &["--rate", "--levels"]),
+        (&["--rate", "5", "--requests", "2", "--duration", "3"], &["--requests", "--duration"]),
+        (&["--duration", "3"], &["--rate"]),
+        (&["--rate", "5", "--arrivals", "ramp"], &["--arrivals ramp", "FROM..TO"]),
+        (&["--rate", "5..6"], &["--rate 5..6", "--arrivals ramp"]),
+        (&["--rate", "0"], &["--rate", "more than 0"]),
         // The server refuses the warm-up: the model has room for 512 tokens.
         (
             &["--model", "dummy:tiny", "--prompt-tokens", "500", "--output-tokens", "13"],

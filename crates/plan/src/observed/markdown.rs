@@ -69,8 +69,8 @@ fn level<'a>(
     let figures = Figures {
         total_time_s: Some(time),
         tokens_per_second: throughput,
-        ttft_ms: Some(ttft),
-        latency_ms: Some(latency),
+        ttft_ms: Some(Spread { count: requests as usize, ..ttft }),
+        latency_ms: Some(Spread { count: requests as usize, ..latency }),
         tokens_mean: tokens.map(|tokens: Spread| tokens.mean),
         concurrency: Some(latency.mean / 1e3 * f64::from(requests) / time),
         ..Figures::default()
@@ -78,11 +78,14 @@ fn level<'a>(
     Ok((LevelPlan { load, lengths: lengths.into() }, figures))
 }
 
+/// The six cells of a row, which do not say how many values they sum up.
 fn spread(line: usize, cells: &str) -> Result<Spread, Wrong> {
     let cells: Result<Vec<f64>, Wrong> =
         cells.split('|').filter(|cell| !cell.trim().is_empty()).map(|c| number(line, c)).collect();
     match cells?[..] {
-        [min, max, mean, p50, p95, p99] => Ok(Spread { min, max, mean, p50, p95, p99 }),
+        [min, max, mean, p50, p95, p99] => {
+            Ok(Spread { count: 0, min, max, mean, p50, p95, p99, std: None })
+        }
         ref other => Err((line, format!("{} numbers in place of 6", other.len()))),
     }
 }
