@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["kernels", "engine", "text", "sampling"]),
     ("server", &["engine", "text", "sampling"]),
     ("bench", &["workload"]),
+    ("page", &["workload"]),
     ("plan", &["engine", "workload", "model"]),
     (
         ASSEMBLER,
@@ -28,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "model",
             "server",
             "bench",
+            "page",
             "plan",
         ],
     ),

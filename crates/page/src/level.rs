@@ -1,0 +1,156 @@
+//! A level as the charts look at it.
+
+use workload::analysis::Finding;
+use workload::gauges::GaugeSample;
+use workload::percentile::percentile;
+use workload::record::RequestRecord;
+use workload::streams::Window;
+use workload::summary::{LONG_WAIT, LevelSummary};
+
+use crate::number::counted;
+
+/// A level: its summary, what is known of its requests, and what the findings say about it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LevelView<'a> {
+    /// Its place in the run, from 1.
+    pub(crate) number: usize,
+    /// Its figures.
+    pub(crate) summary: &'a LevelSummary,
+    /// Its requests.
+    pub(crate) records: &'a [RequestRecord],
+    /// The server's gauges meanwhile.
+    pub(crate) samples: &'a [GaugeSample],
+    /// Sequences that the server runs at once, as it says or as was found.
+    pub(crate) cap: Option<u32>,
+    /// Whether that cap was found to have bound here.
+    pub(crate) is_capped: bool,
+}
+
+impl<'a> LevelView<'a> {
+    /// `64 users`; a level of an open loop is known by its place.
+    pub(crate) fn name(&self) -> String {
+        match self.summary.plan.users() {
+            Some(users) => counted(u64::from(users), "user", "users"),
+            None => format!("load {}", self.number),
+        }
+    }
+
+    /// `64`, for a place where there is no more room.
+    pub(crate) fn short_name(&self) -> String {
+        self.summary.plan.users().map_or_else(|| self.name(), |users| users.to_string())
+    }
+
+    /// Class of its colour and pattern in charts of all levels.
+    pub(crate) fn class(&self) -> String {
+        format!("c{}", (self.number - 1) % 8)
+    }
+
+    /// Name of its section in the page.
+    pub(crate) fn id(&self) -> String {
+        format!("level-{}", self.number)
+    }
+
+    /// When its first request was sent. 0 without requests.
+    pub(crate) fn start_ns(&self) -> u64 {
+        self.records.iter().map(|record| record.sent_ns).min().unwrap_or(0)
+    }
+
+    /// Seconds from its first request to `at_ns`; 0 for what came before.
+    pub(crate) fn seconds(&self, at_ns: u64) -> f64 {
+        at_ns.saturating_sub(self.start_ns()) as f64 / 1e9
+    }
+
+    /// Seconds from its first request to the end of its last answer.
+    pub(crate) fn duration_s(&self) -> f64 {
+        self.seconds(self.records.iter().map(|record| record.done_ns).max().unwrap_or(0))
+    }
+
+    /// The time in which every user had a request on its way.
+    pub(crate) fn window(&self) -> Option<Window> {
+        self.summary.plan.users()?;
+        Window::all_users_active(self.records)
+    }
+
+    /// Whether all its answers are equally long.
+    pub(crate) fn has_one_length(&self) -> bool {
+        self.summary.tokens.is_some_and(|tokens| tokens.min == tokens.max)
+    }
+
+    /// Who waited for a place, and for how long. `None` without a successful request.
+    pub(crate) fn waits(&self) -> Option<Waits> {
+        Waits::of(self.records)
+    }
+}
+
+/// The successful requests of a level, divided into those that got a place and those that waited.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Waits {
+    /// Whether the wait is the server's own queue time; else it is the time to first token.
+    pub(crate) is_queue_time: bool,
+    /// Median time that a request takes besides its wait, milliseconds.
+    pub(crate) service_ms: f64,
+    /// Requests that hardly waited: for less than [`LONG_WAIT`] of the service time.
+    pub(crate) prompt: usize,
+    /// Their median time to first token, milliseconds.
+    pub(crate) prompt_ttft_ms: Option<f64>,
+    /// Requests that waited longer.
+    pub(crate) waited: usize,
+    /// Their mean wait, milliseconds.
+    pub(crate) wait_ms: Option<f64>,
+}
+
+impl Waits {
+    fn of(records: &[RequestRecord]) -> Option<Waits> {
+        let ok: Vec<&RequestRecord> = records.iter().filter(|record| record.is_ok()).collect();
+        let is_queue_time = ok.iter().any(|record| record.queue_ms().is_some());
+        let wait = |record: &RequestRecord| {
+            if is_queue_time { record.queue_ms() } else { record.ttft_ms() }
+        };
+        let timed = ok.iter().filter_map(|record| {
+            let wait_ms = wait(record)?;
+            Some((wait_ms, record.latency_ms()? - wait_ms, record.ttft_ms()?))
+        });
+        let timed: Vec<(f64, f64, f64)> = timed.collect();
+        let service_ms = median(timed.iter().map(|(_, service_ms, _)| *service_ms).collect())?;
+        let long_ms = LONG_WAIT * service_ms;
+        let (waited, prompt): (Vec<_>, Vec<_>) =
+            timed.into_iter().partition(|(wait_ms, ..)| long_ms < *wait_ms);
+        let total_ms: f64 = waited.iter().map(|(wait_ms, ..)| wait_ms).sum();
+        Some(Waits {
+            is_queue_time,
+            service_ms,
+            prompt: prompt.len(),
+            prompt_ttft_ms: median(prompt.iter().map(|(.., ttft_ms)| *ttft_ms).collect()),
+            waited: waited.len(),
+            wait_ms: (!waited.is_empty()).then(|| total_ms / waited.len() as f64),
+        })
+    }
+}
+
+/// Median of values in any order; `None` if there are none.
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    percentile(&values, 0.5)
+}
+
+/// The cap on sequences: what the server says, or else what was found.
+pub(crate) fn cap(known: Option<u32>, findings: &[Finding]) -> Option<u32> {
+    let found = findings.iter().find_map(|finding| match finding {
+        Finding::SequenceCap { cap, .. } => Some(*cap),
+        _ => None,
+    });
+    known.or(found)
+}
+
+/// Whether the cap on sequences was found to have bound at so many users.
+pub(crate) fn is_capped(users: Option<u32>, findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| {
+        matches!(finding, Finding::SequenceCap { users: bound, .. } if Some(*bound) == users)
+    })
+}
+
+/// The level that explains most: the largest that met a cap, else the last one.
+pub(crate) fn focus<'a, 'b>(levels: &'b [LevelView<'a>]) -> Option<&'b LevelView<'a>> {
+    let users = |level: &&LevelView<'_>| level.summary.plan.users();
+    levels.iter().filter(|level| level.is_capped).max_by_key(users).or(levels.last())
+}

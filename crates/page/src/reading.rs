@@ -1,0 +1,240 @@
+//! What each chart shows, in a sentence or two with the numbers.
+
+use workload::load::LevelPlan;
+use workload::percentile::{Spread, percentile};
+
+use crate::level::{LevelView, Waits};
+use crate::number::{counted, duration, percent};
+
+/// Below this gain in tokens per second for twice the users, more users bring next to nothing.
+pub(crate) const KNEE_GAIN: f64 = 0.05;
+/// A mean wait between these multiples of the service time is called a whole one.
+const WHOLE: std::ops::Range<f64> = 0.8..1.25;
+
+/// Why the time to first token of a level is what it is.
+pub(crate) fn why(level: &LevelView<'_>) -> Option<String> {
+    let waits = level.waits()?;
+    let ttft = level.summary.ttft_ms?;
+    let name = level.name();
+    let total = waits.prompt + waits.waited;
+    let (Some(wait_ms), 1..) = (waits.wait_ms, waits.waited) else {
+        return Some(format!(
+            "At {name} no request waited long for a place: TTFT is the time to read the prompt, \
+             {} in the median and {} at P95.",
+            duration(ttft.p50),
+            duration(ttft.p95)
+        ));
+    };
+    let mut text = format!("At {name} ");
+    if let (Some(cap), Some(users), true) = (level.cap, level.summary.plan.users(), level.is_capped)
+    {
+        let rest = users.saturating_sub(cap);
+        text += &format!(
+            "the server ran at most {cap} requests at a time, so {rest} of {users} users were \
+             always waiting for a place. "
+        );
+    }
+    text += &format!("Of {total} requests, {} soon had a place", waits.prompt);
+    if let Some(ttft_ms) = waits.prompt_ttft_ms {
+        text += &format!(": half of these had their first token within {}", duration(ttft_ms));
+    }
+    text += &format!(
+        ". The other {} waited {} on average, {}. ",
+        waits.waited,
+        duration(wait_ms),
+        in_service_times(wait_ms, &waits)
+    );
+    if level.is_capped && level.has_one_length() {
+        text += "All answers are equally long, so places become free together, a whole batch at a \
+                 time; who just misses them waits until that batch has been answered. ";
+    }
+    text += &two_sided(&ttft, &waits);
+    Some(text)
+}
+
+fn in_service_times(wait_ms: f64, waits: &Waits) -> String {
+    let ratio = wait_ms / waits.service_ms;
+    let service = duration(waits.service_ms);
+    if WHOLE.contains(&ratio) {
+        format!("about one whole service time (a request that runs takes {service})")
+    } else {
+        format!("{ratio:.1} times the {service} that a request takes once it runs")
+    }
+}
+
+/// What the two groups make of the percentiles.
+fn two_sided(ttft: &Spread, waits: &Waits) -> String {
+    let share = percent(waits.waited as f64 / (waits.prompt + waits.waited) as f64);
+    let (p50, p95) = (duration(ttft.p50), duration(ttft.p95));
+    let is_long = |ms: f64| 0.5 * waits.wait_ms.unwrap_or(0.0) < ms;
+    match (is_long(ttft.p50), is_long(ttft.p95)) {
+        (false, true) => format!(
+            "So the median request is one that did not wait (TTFT P50 {p50}), and P95 falls among \
+             the {share} that did (TTFT P95 {p95})."
+        ),
+        (true, _) => {
+            format!("{share} waited, so even the median shows it: TTFT P50 {p50}, P95 {p95}.")
+        }
+        (false, false) => {
+            format!("Few did, so the percentiles hardly show it: TTFT P50 {p50}, P95 {p95}.")
+        }
+    }
+}
+
+/// The level from which on more users bring next to nothing: the first whose successor gains less
+/// than [`KNEE_GAIN`] per doubling of users. `None` if each step still gained more.
+pub(crate) fn knee<'a, 'b>(levels: &'b [LevelView<'a>]) -> Option<&'b LevelView<'a>> {
+    levels.windows(2).find_map(|pair| {
+        let [before, after] = pair else { return None };
+        let users = |level: &LevelView<'_>| level.summary.plan.users().map(f64::from);
+        let doublings = (users(after)? / users(before)?).log2();
+        let gain = after.summary.tokens_per_second? / before.summary.tokens_per_second?;
+        (0.0 < doublings && gain.log2() < doublings * (1.0 + KNEE_GAIN).log2()).then_some(before)
+    })
+}
+
+/// What throughput costs in latency.
+pub(crate) fn throughput(levels: &[LevelView<'_>]) -> String {
+    let (Some(first), Some(last)) = (levels.first(), levels.last()) else { return String::new() };
+    let rate = |level: &LevelView<'_>| level.summary.tokens_per_second.unwrap_or(0.0);
+    let p95 = |level: &LevelView<'_>| {
+        level.summary.ttft_ms.map_or("unknown".to_owned(), |ttft| duration(ttft.p95))
+    };
+    let mut text = match levels.len() {
+        1 => format!("{}: {:.2} tokens/s, TTFT P95 {}.", first.name(), rate(first), p95(first)),
+        _ => format!(
+            "From {} to {} throughput goes from {:.2} to {:.2} tokens/s, and TTFT P95 from {} to {}.",
+            first.name(),
+            last.name(),
+            rate(first),
+            rate(last),
+            p95(first),
+            p95(last)
+        ),
+    };
+    match knee(levels) {
+        Some(knee) => {
+            text += &format!(
+                " The knee is at {}: beyond it, twice the users bring less than {} more.",
+                knee.name(),
+                percent(KNEE_GAIN)
+            );
+        }
+        None if 1 < levels.len() => {
+            text += &format!(
+                " There is no knee: each doubling of users still brought more than {}.",
+                percent(KNEE_GAIN)
+            );
+        }
+        None => {}
+    }
+    if let Some((cap, level)) = first_beyond_cap(levels) {
+        text += &format!(
+            " {} are more than the {cap} sequences that run at once: what is beyond the cap waits.",
+            level.name()
+        );
+    }
+    text
+}
+
+/// The cap and the first level with more users than it lets run.
+pub(crate) fn first_beyond_cap<'a, 'b>(
+    levels: &'b [LevelView<'a>],
+) -> Option<(u32, &'b LevelView<'a>)> {
+    levels.iter().find_map(|level| {
+        let cap = level.cap?;
+        (cap < level.summary.plan.users()?).then_some((cap, level))
+    })
+}
+
+/// How throughput grows with users.
+pub(crate) fn scaling(first: (u32, f64), last: (u32, f64)) -> String {
+    let (factor, ideal) = (last.1 / first.1, f64::from(last.0) / f64::from(first.0));
+    format!(
+        "{} get {factor:.1} times the tokens/s of {}: {} of what perfect scaling ({ideal:.1} times) \
+         would bring.",
+        counted(u64::from(last.0), "user", "users"),
+        counted(u64::from(first.0), "user", "users"),
+        percent(factor / ideal)
+    )
+}
+
+/// How the values of the level in focus are spread.
+pub(crate) fn distribution(level: &LevelView<'_>, what: &str, spread: Option<Spread>) -> String {
+    let Some(Spread { min, p50, p95, max, .. }) = spread else {
+        return format!("At {} no request succeeded.", level.name());
+    };
+    let mut text = format!(
+        "At {} half of all requests have a {what} of at most {}, {} of at most {}.",
+        level.name(),
+        duration(p50),
+        percent(0.95),
+        duration(p95)
+    );
+    if 10.0 * p50.max(min) < p95 {
+        text += &format!(
+            " The flat stretch of its line is a gap: hardly any request lies between the quick \
+             ones and the slow ones, which reach {}.",
+            duration(max)
+        );
+    }
+    text
+}
+
+/// What the gaps between tokens are; `gaps` ascending, in milliseconds.
+pub(crate) fn gaps(level: &LevelView<'_>, gaps: &[f64]) -> String {
+    let at = |q: f64| percentile(gaps, q).map_or("-".to_owned(), duration);
+    format!(
+        "At {} half of all gaps between tokens are at most {}, {} at most {}; the longest is {}.",
+        level.name(),
+        at(0.5),
+        percent(0.99),
+        at(0.99),
+        at(1.0)
+    )
+}
+
+/// What the picture of all requests shows.
+pub(crate) fn requests(level: &LevelView<'_>) -> String {
+    let Some(waits) = level.waits() else {
+        return format!("At {} no request succeeded.", level.name());
+    };
+    match waits.wait_ms {
+        Some(wait_ms) => format!(
+            "{} of {} requests stood in the queue before they ran, {} on average; the others began \
+             soon.",
+            waits.waited,
+            waits.waited + waits.prompt,
+            duration(wait_ms)
+        ),
+        None => format!(
+            "All {} requests began without a long wait and took {} in the median.",
+            waits.prompt,
+            duration(waits.service_ms)
+        ),
+    }
+}
+
+/// What the server's gauges show below it.
+pub(crate) fn gauges(level: &LevelView<'_>) -> Option<String> {
+    let gauges = level.summary.gauges?;
+    if gauges.samples_at_top == 0 {
+        return Some(" No reading of the server's gauges shows a long queue.".to_owned());
+    }
+    Some(format!(
+        " While requests were waiting, {} ran in {} of {} readings of the server's gauges, with {} \
+         in the queue.",
+        gauges.running_top, gauges.samples_at_top, gauges.samples_waiting, gauges.waiting_at_top
+    ))
+}
+
+/// What was asked of the server at a level.
+pub(crate) fn load(plan: &LevelPlan) -> String {
+    let lengths = plan.lengths;
+    format!(
+        "{} of {} prompt and {} generated tokens each",
+        counted(plan.requests() as u64, "request", "requests"),
+        lengths.prompt_tokens,
+        lengths.output_tokens
+    )
+}

@@ -1,0 +1,303 @@
+//! Every request of a level as a bar, above what the server did meanwhile.
+
+use std::collections::BTreeMap;
+
+use workload::gauges::GaugeSample;
+use workload::record::{RequestRecord, Status};
+
+use crate::figure::{Figure, Key, Layout, Look};
+use crate::level::LevelView;
+use crate::number::{duration, percent, tick};
+use crate::plot::Plot;
+use crate::reading;
+use crate::scale::Scale;
+
+/// Most rows of bars: one less and its bars would be thinner than two pixels.
+const ROWS: usize = 160;
+/// Most readings or changes drawn of a line.
+const POINTS: usize = 400;
+/// Spans of time over which tokens per second are counted.
+const RATES: usize = 120;
+
+/// The requests of a level and the timeline below. `None` without any request.
+pub(crate) fn chart(level: &LevelView<'_>) -> Option<Figure> {
+    if level.records.is_empty() {
+        return None;
+    }
+    let rows = Rows::of(level);
+    let mut plots = vec![(format!("Requests of {}", level.name()), gantt(level, &rows))];
+    let mut legend = bar_keys(level);
+    if level.samples.is_empty() {
+        plots.push(("Requests in flight".to_owned(), in_flight(level)));
+        legend.push(Key::new("run", Look::Filled, "receiving tokens, as the client sees it"));
+        legend.push(Key::new("wait", Look::Line, "sent, and without a first token"));
+    } else {
+        plots.push(("Running and waiting requests".to_owned(), running(level)));
+        legend.push(Key::new("run", Look::Filled, "running"));
+        legend.push(Key::new("wait", Look::Line, "waiting in the queue"));
+        plots.extend(kv_usage(level).map(|plot| ("KV cache".to_owned(), plot)));
+    }
+    if level.window().is_some() {
+        legend.push(Key::new("window", Look::Filled, "every user has a request on its way"));
+    }
+    let mut rates = token_rates(level);
+    rates.x_axis("seconds since the first request of this level", tick);
+    plots.push(("Generated tokens per second".to_owned(), rates));
+    let gauges = if level.samples.is_empty() { None } else { reading::gauges(level) };
+    Some(Figure {
+        id: format!("requests-{}", level.number),
+        heading: format!("Every request of {}, and what the server did meanwhile", level.name()),
+        reading: reading::requests(level) + &gauges.unwrap_or_default(),
+        legend,
+        plots,
+        note: rows.note(level),
+        layout: Layout::Whole,
+    })
+}
+
+/// Which row each request is drawn in.
+struct Rows<'a> {
+    /// The requests of each row that is drawn.
+    drawn: Vec<Vec<&'a RequestRecord>>,
+    /// How many rows there are in all.
+    total: usize,
+    /// Every so many of them is drawn.
+    stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// A row for each user of a closed loop; else as few rows as hold requests one after another.
+    fn of(level: &LevelView<'a>) -> Rows<'a> {
+        let mut ordered: Vec<&RequestRecord> = level.records.iter().collect();
+        ordered.sort_by_key(|record| (record.sent_ns, record.user, record.index));
+        let rows = match level.summary.plan.users() {
+            Some(_) => by_user(&ordered),
+            None => by_time(&ordered),
+        };
+        let total = rows.len();
+        let stride = total.div_ceil(ROWS).max(1);
+        Rows { drawn: rows.into_iter().step_by(stride).collect(), total, stride }
+    }
+
+    fn note(&self, level: &LevelView<'_>) -> Option<String> {
+        let thinned = (1 < self.stride)
+            .then(|| format!("One row in {} of {} is drawn.", self.stride, self.total));
+        let readings = level.samples.len().div_ceil(POINTS);
+        let sampled = (1 < readings)
+            .then(|| format!("One in {readings} of {} readings is drawn.", level.samples.len()));
+        let row = match level.summary.plan.users() {
+            Some(_) => {
+                "Each row is a user, who sends the next request when the last one has been \
+                        answered. Point at a bar for its times."
+            }
+            None => "Each row holds requests one after another. Point at a bar for its times.",
+        };
+        let parts = [Some(row.to_owned()), thinned, sampled];
+        Some(parts.into_iter().flatten().collect::<Vec<_>>().join(" "))
+    }
+}
+
+fn by_user<'a>(ordered: &[&'a RequestRecord]) -> Vec<Vec<&'a RequestRecord>> {
+    let mut rows: BTreeMap<u32, Vec<&RequestRecord>> = BTreeMap::new();
+    for record in ordered {
+        rows.entry(record.user).or_default().push(record);
+    }
+    rows.into_values().collect()
+}
+
+/// Each request goes to the first row that is free when it begins.
+fn by_time<'a>(ordered: &[&'a RequestRecord]) -> Vec<Vec<&'a RequestRecord>> {
+    let mut rows: Vec<Vec<&RequestRecord>> = Vec::new();
+    for record in ordered {
+        let is_free = |row: &&mut Vec<&RequestRecord>| {
+            row.last().is_none_or(|last| last.done_ns <= record.sent_ns)
+        };
+        match rows.iter_mut().find(is_free) {
+            Some(row) => row.push(record),
+            None => rows.push(vec![record]),
+        }
+    }
+    rows
+}
+
+fn time_scale(level: &LevelView<'_>) -> Scale {
+    Scale::linear(0.0, level.duration_s())
+}
+
+fn gantt(level: &LevelView<'_>, rows: &Rows<'_>) -> Plot {
+    let count = rows.drawn.len() as f64;
+    let height = (count * 6.0).clamp(48.0, 400.0);
+    // Rows are counted from the top.
+    let mut plot = Plot::new(time_scale(level), Scale::linear(-count, 0.0), height);
+    plot.x_grid();
+    match level.summary.plan.users() {
+        Some(_) => plot.title("users, one row each"),
+        None => plot.title("requests"),
+    }
+    for (row, requests) in rows.drawn.iter().enumerate() {
+        let top = -(row as f64) - 0.08;
+        for record in requests {
+            plot.open_group("", &tip(record));
+            for (class, start_ns, end_ns) in segments(record) {
+                let x = (level.seconds(start_ns), level.seconds(end_ns));
+                plot.bar(class, x, (top - 0.84, top));
+            }
+            plot.close_group();
+        }
+    }
+    plot
+}
+
+/// The parts of a request's time, each with its class.
+fn segments(record: &RequestRecord) -> Vec<(&'static str, u64, u64)> {
+    let sent = record.sent_ns;
+    let (Some(first), true) = (record.first_token_ns, record.is_ok()) else {
+        return vec![("lost", sent, record.done_ns)];
+    };
+    let last = record.last_token_ns.unwrap_or(first);
+    let decode = ("decode", first, last);
+    match record.queue_ms() {
+        Some(queue_ms) => {
+            let admitted = (sent + (1e6 * queue_ms) as u64).min(first);
+            vec![("queue", sent, admitted), ("prefill", admitted, first), decode]
+        }
+        None => vec![("queue", sent, first), decode],
+    }
+}
+
+fn tip(record: &RequestRecord) -> String {
+    let who = format!("user {}, request {}", record.user + 1, record.index + 1);
+    let ending = match &record.status {
+        Status::Ok => String::new(),
+        Status::Cancelled => ", cancelled".to_owned(),
+        Status::Failed(reason) => format!(", failed: {}", shortened(reason)),
+    };
+    let queue = record.queue_ms().map(|ms| format!(", queue {}", duration(ms)));
+    let ttft = record.ttft_ms().map(|ms| format!(", TTFT {}", duration(ms)));
+    let latency = record.latency_ms().map(|ms| format!(", latency {}", duration(ms)));
+    let times = [queue, ttft, latency].into_iter().flatten().collect::<String>();
+    format!("{who}{times}{ending}")
+}
+
+/// At most so many characters of what a server says.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn bar_keys(level: &LevelView<'_>) -> Vec<Key> {
+    let mut keys = Vec::new();
+    if level.records.iter().any(|record| record.queue_ms().is_some()) {
+        keys.push(Key::new("queue", Look::Filled, "in the server's queue"));
+        keys.push(Key::new("prefill", Look::Filled, "prompt is read, and network"));
+    } else {
+        keys.push(Key::new("queue", Look::Filled, "until the first token"));
+    }
+    keys.push(Key::new("decode", Look::Filled, "tokens are generated"));
+    if level.records.iter().any(|record| !record.is_ok()) {
+        keys.push(Key::new("lost", Look::Filled, "failed or cancelled"));
+    }
+    keys
+}
+
+/// The server's gauges of running and waiting requests, with the cap.
+fn running(level: &LevelView<'_>) -> Plot {
+    let series = |value: fn(&GaugeSample) -> u32| -> Vec<(f64, f64)> {
+        drawn_samples(level).map(|s| (level.seconds(s.at_ns), f64::from(value(s)))).collect()
+    };
+    counts(level, &series(|sample| sample.running), &series(|sample| sample.waiting))
+}
+
+/// The same as the client sees it, of a server without gauges.
+fn in_flight(level: &LevelView<'_>) -> Plot {
+    let mut streams = Vec::new();
+    let mut silent = Vec::new();
+    for record in level.records {
+        let first = record.first_token_ns.unwrap_or(record.done_ns);
+        silent.push((record.sent_ns, first));
+        streams.push((first, record.last_token_ns.unwrap_or(first)));
+    }
+    counts(level, &open_spans(level, &streams), &open_spans(level, &silent))
+}
+
+/// How many of the spans are open at a time, thinned to [`POINTS`] points.
+fn open_spans(level: &LevelView<'_>, spans: &[(u64, u64)]) -> Vec<(f64, f64)> {
+    let opened = spans.iter().map(|span| (span.0, 1_i64));
+    let closed = spans.iter().map(|span| (span.1, -1_i64));
+    let mut changes: Vec<(u64, i64)> = opened.chain(closed).collect();
+    changes.sort_unstable();
+    let mut open = 0;
+    let mut points: Vec<(f64, f64)> = Vec::new();
+    for (at, change) in changes {
+        open += change;
+        points.push((level.seconds(at), open as f64));
+    }
+    let stride = points.len().div_ceil(POINTS).max(1);
+    let last = points.last().copied();
+    points.into_iter().step_by(stride).chain(last).collect()
+}
+
+fn counts(level: &LevelView<'_>, running: &[(f64, f64)], waiting: &[(f64, f64)]) -> Plot {
+    let cap = level.cap.map(f64::from);
+    let all = running.iter().chain(waiting).map(|(_, count)| *count);
+    let top = all.fold(1.0, f64::max);
+    // A cap far above what ever ran would squeeze the rest into nothing.
+    let cap = cap.filter(|cap| *cap <= 3.0 * top);
+    let y = Scale::from_zero([top, cap.unwrap_or(0.0) * 1.15]);
+    let mut plot = Plot::new(time_scale(level), y, 130.0);
+    plot.x_grid();
+    plot.y_axis("requests", tick);
+    shade(&mut plot, level, y.value(1.0));
+    plot.step_area("run", running);
+    plot.steps("wait", waiting);
+    if let Some(cap) = cap {
+        plot.horizontal("cap", cap, &format!("at most {} run at once", tick(cap)));
+    }
+    plot
+}
+
+fn shade(plot: &mut Plot, level: &LevelView<'_>, top: f64) {
+    if let Some(window) = level.window() {
+        let x = (level.seconds(window.start_ns), level.seconds(window.end_ns));
+        plot.bar("window", x, (0.0, top));
+    }
+}
+
+fn drawn_samples<'a>(level: &LevelView<'a>) -> impl Iterator<Item = &'a GaugeSample> {
+    level.samples.iter().step_by(level.samples.len().div_ceil(POINTS).max(1))
+}
+
+fn kv_usage(level: &LevelView<'_>) -> Option<Plot> {
+    let usage = |sample: &GaugeSample| Some((level.seconds(sample.at_ns), sample.kv_usage?));
+    let points: Vec<(f64, f64)> = drawn_samples(level).filter_map(usage).collect();
+    if points.is_empty() {
+        return None;
+    }
+    let mut plot = Plot::new(time_scale(level), Scale::linear(0.0, 1.0), 60.0);
+    plot.x_grid();
+    plot.y_axis("KV cache in use", percent);
+    plot.step_area("kv", &points);
+    Some(plot)
+}
+
+/// Generated tokens per second, counted as their chunks arrived.
+fn token_rates(level: &LevelView<'_>) -> Plot {
+    let duration_s = level.duration_s();
+    let mut tokens = [0_u64; RATES];
+    for chunk in level.records.iter().flat_map(|record| &record.chunks) {
+        let place = (level.seconds(chunk.at_ns) / duration_s * RATES as f64) as usize;
+        tokens[place.min(RATES - 1)] += u64::from(chunk.tokens.unwrap_or(1));
+    }
+    let width = duration_s / RATES as f64;
+    let bins = tokens.iter().enumerate();
+    let mut points: Vec<(f64, f64)> =
+        bins.map(|(n, count)| (n as f64 * width, *count as f64 / width)).collect();
+    points.extend(points.last().map(|(_, rate)| (duration_s, *rate)));
+    let y = Scale::from_zero(points.iter().map(|(_, rate)| *rate));
+    let mut plot = Plot::new(time_scale(level), y, 90.0);
+    plot.y_axis("generated tokens/s", tick);
+    plot.step_area("rate", &points);
+    plot
+}

@@ -1,0 +1,154 @@
+//! The figures of the report as HTML tables, with marks on percentiles that rest on too little.
+
+use workload::percentile::{Spread, sample_size_with_bound};
+use workload::summary::LevelSummary;
+
+use crate::level::LevelView;
+use crate::markup::Markup;
+use crate::reading;
+
+/// Stands behind a percentile that its sample does not bound.
+const UNBOUND: &str = " †";
+
+/// A line per level: what was asked, what came of it.
+pub(crate) fn overview(levels: &[LevelView<'_>]) -> Markup {
+    let mut html = Markup::default();
+    let headings = [
+        "Load",
+        "Tokens/s",
+        "TTFT P50 (ms)",
+        "TTFT P95 (ms)",
+        "Latency P50 (ms)",
+        "Latency P95 (ms)",
+        "Requests",
+        "Not answered",
+        "Time (s)",
+        "In flight (mean)",
+    ];
+    open(&mut html, "All levels", &headings);
+    for level in levels {
+        let LevelSummary { counts, ttft_ms, latency_ms, .. } = level.summary;
+        let p95 = |spread: &Option<Spread>| {
+            let text = figure(spread.map(|spread| spread.p95));
+            if is_bound(counts.ok, 0.95) { text } else { text + UNBOUND }
+        };
+        row(
+            &mut html,
+            &level.name(),
+            &[
+                figure(level.summary.tokens_per_second),
+                figure(ttft_ms.map(|spread| spread.p50)),
+                p95(ttft_ms),
+                figure(latency_ms.map(|spread| spread.p50)),
+                p95(latency_ms),
+                counts.sent.to_string(),
+                (counts.failed + counts.cancelled).to_string(),
+                figure(level.summary.total_time_s),
+                figure(level.summary.delivered_concurrency),
+            ],
+        );
+    }
+    close(&mut html);
+    html
+}
+
+/// The table of one level, as the report has it.
+pub(crate) fn level(level: &LevelView<'_>) -> Markup {
+    let mut html = Markup::default();
+    let LevelSummary { counts, ttft_ms, latency_ms, tokens, tpot_ms, .. } = level.summary;
+    html.element("p", &[("class", "small")], &format!("{}.", reading::load(&level.summary.plan)));
+    let name = format!("Times and tokens of {}", level.name());
+    open(&mut html, &name, &["Metric", "Min", "Max", "Mean", "P50", "P95", "P99"]);
+    row(&mut html, "TTFT (ms)", &spread(*ttft_ms, counts.ok, 2));
+    row(&mut html, "Latency (ms)", &spread(*latency_ms, counts.ok, 2));
+    row(&mut html, "Time per later token (ms)", &spread(*tpot_ms, counts.ok, 2));
+    row(&mut html, "Num Generated Tokens", &spread(*tokens, counts.ok, 0));
+    close(&mut html);
+    html
+}
+
+/// What the mark means, if any level has it.
+pub(crate) fn footnote(levels: &[LevelView<'_>]) -> Option<String> {
+    let marked = |level: &LevelView<'_>| {
+        0 < level.summary.counts.ok && !is_bound(level.summary.counts.ok, 0.99)
+    };
+    levels.iter().any(marked).then(|| {
+        format!(
+            "† Too few requests to bound this percentile with 95 % confidence ({} for P95, {} for \
+             P99): it is an interpolation towards the maximum.",
+            sample_size_with_bound(0.95),
+            sample_size_with_bound(0.99)
+        )
+    })
+}
+
+/// A table of two columns: names and what stands behind them.
+pub(crate) fn facts(rows: &[(String, String)]) -> Markup {
+    let mut html = Markup::default();
+    html.open("dl", &[]);
+    for (name, value) in rows {
+        html.element("dt", &[], name);
+        html.element("dd", &[], value);
+    }
+    html.close("dl");
+    html
+}
+
+fn is_bound(requests: usize, q: f64) -> bool {
+    sample_size_with_bound(q) <= requests
+}
+
+fn figure(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.2}"))
+}
+
+fn spread(spread: Option<Spread>, requests: usize, decimals: usize) -> Vec<String> {
+    let Some(Spread { min, max, mean, p50, p95, p99 }) = spread else {
+        return vec!["-".to_owned(); 6];
+    };
+    let value = |value: f64| format!("{value:.decimals$}");
+    // Equal values need no bound.
+    let marked = |text: f64, q: f64| match min == max || is_bound(requests, q) {
+        true => value(text),
+        false => value(text) + UNBOUND,
+    };
+    vec![
+        value(min),
+        value(max),
+        format!("{mean:.2}"),
+        value(p50),
+        marked(p95, 0.95),
+        marked(p99, 0.99),
+    ]
+}
+
+fn open(html: &mut Markup, name: &str, headings: &[&str]) {
+    html.open(
+        "div",
+        &[("class", "scroll"), ("tabindex", "0"), ("role", "region"), ("aria-label", name)],
+    );
+    html.open("table", &[]);
+    html.open("thead", &[]);
+    html.open("tr", &[]);
+    for heading in headings {
+        html.element("th", &[("scope", "col")], heading);
+    }
+    html.close("tr");
+    html.close("thead");
+    html.open("tbody", &[]);
+}
+
+fn row(html: &mut Markup, name: &str, cells: &[String]) {
+    html.open("tr", &[]);
+    html.element("th", &[("scope", "row")], name);
+    for cell in cells {
+        html.element("td", &[], cell);
+    }
+    html.close("tr");
+}
+
+fn close(html: &mut Markup) {
+    html.close("tbody");
+    html.close("table");
+    html.close("div");
+}
