@@ -90,6 +90,7 @@ impl Page<'_> {
                 number: index + 1,
                 summary,
                 records: run.records,
+                start_ns: run.records.iter().map(|record| record.sent_ns).min().unwrap_or(0),
                 samples: run.samples,
                 cap,
                 is_capped: is_capped(summary.plan.users(), self.findings),

@@ -1,6 +1,6 @@
 //! When tokens came how far apart: a heat map of the gaps between the tokens of a level.
 
-use workload::record::RequestRecord;
+use workload::record::{TokenChunk, milliseconds};
 
 use crate::figure::{Figure, Key, Layout, Look};
 use crate::level::LevelView;
@@ -28,7 +28,7 @@ struct Gap {
 /// The gaps of a level over time. `None` if no answer has two chunks.
 pub(crate) fn chart(level: &LevelView<'_>) -> Option<Figure> {
     let ok = level.records.iter().filter(|record| record.is_ok());
-    let gaps: Vec<Gap> = ok.flat_map(gaps).collect();
+    let gaps: Vec<Gap> = ok.flat_map(|record| gaps(&record.chunks)).collect();
     let mut sorted: Vec<f64> = Vec::new();
     for gap in &gaps {
         sorted.extend(std::iter::repeat_n(gap.ms, gap.tokens as usize));
@@ -58,10 +58,10 @@ pub(crate) fn chart(level: &LevelView<'_>) -> Option<Figure> {
 }
 
 /// The gaps of one answer: before each chunk but the first, shared out among its tokens.
-fn gaps(record: &RequestRecord) -> impl Iterator<Item = Gap> {
-    record.chunks.windows(2).map(|pair| {
+fn gaps(chunks: &[TokenChunk]) -> impl Iterator<Item = Gap> {
+    chunks.windows(2).map(|pair| {
         let tokens = pair[1].tokens.unwrap_or(1).max(1);
-        let ms = workload::record::milliseconds(pair[0].at_ns, pair[1].at_ns);
+        let ms = milliseconds(pair[0].at_ns, pair[1].at_ns);
         Gap { at_ns: pair[1].at_ns, ms: ms / f64::from(tokens), tokens }
     })
 }
@@ -121,7 +121,6 @@ fn keys(densest: u64) -> Vec<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use workload::record::TokenChunk;
 
     #[test]
     fn shades_rise_with_the_logarithm_of_the_count() {
@@ -135,14 +134,8 @@ mod tests {
     #[test]
     fn a_chunk_of_several_tokens_is_as_many_shorter_gaps() {
         let chunk = |ms: u64, tokens| TokenChunk { at_ns: ms * 1_000_000, tokens: Some(tokens) };
-        let line = serde_json::json!({
-            "level": 1, "user": 0, "index": 0, "due_ns": 0, "sent_ns": 0, "first_token_ns": 0,
-            "last_token_ns": 0, "done_ns": 0, "prompt_tokens": 1, "completion_tokens": 4,
-            "asked_tokens": 4, "chunks": [chunk(10, 1), chunk(40, 3)], "finish_reason": null,
-            "status": "ok", "timings": null
-        });
-        let record: RequestRecord = serde_json::from_value(line).expect("a record");
-        let gaps: Vec<(f64, u32)> = gaps(&record).map(|gap| (gap.ms, gap.tokens)).collect();
+        let gaps: Vec<(f64, u32)> =
+            gaps(&[chunk(10, 1), chunk(40, 3)]).map(|gap| (gap.ms, gap.tokens)).collect();
         assert_eq!(gaps, [(10.0, 3)]);
     }
 }

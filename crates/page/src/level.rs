@@ -2,12 +2,13 @@
 
 use workload::analysis::Finding;
 use workload::gauges::GaugeSample;
+use workload::load::Arrivals;
 use workload::percentile::percentile;
 use workload::record::RequestRecord;
 use workload::streams::Window;
 use workload::summary::{LONG_WAIT, LevelSummary};
 
-use crate::number::counted;
+use crate::number::{counted, tick};
 
 /// A level: its summary, what is known of its requests, and what the findings say about it.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct LevelView<'a> {
     pub(crate) summary: &'a LevelSummary,
     /// Its requests.
     pub(crate) records: &'a [RequestRecord],
+    /// When its first request was sent. 0 without requests.
+    pub(crate) start_ns: u64,
     /// The server's gauges meanwhile.
     pub(crate) samples: &'a [GaugeSample],
     /// Sequences that the server runs at once, as it says or as was found.
@@ -27,17 +30,23 @@ pub(crate) struct LevelView<'a> {
 }
 
 impl<'a> LevelView<'a> {
-    /// `64 users`; a level of an open loop is known by its place.
+    /// `64 users`; a level of an open loop is known by its rate.
     pub(crate) fn name(&self) -> String {
-        match self.summary.plan.users() {
-            Some(users) => counted(u64::from(users), "user", "users"),
-            None => format!("load {}", self.number),
+        match (self.summary.plan.users(), self.summary.plan.arrivals()) {
+            (Some(users), _) => counted(u64::from(users), "user", "users"),
+            (None, Some(Arrivals::Trace { .. })) => format!("trace {}", self.number),
+            (None, _) => format!("{} requests/s", self.short_name()),
         }
     }
 
     /// `64`, for a place where there is no more room.
     pub(crate) fn short_name(&self) -> String {
-        self.summary.plan.users().map_or_else(|| self.name(), |users| users.to_string())
+        match (self.summary.plan.users(), self.summary.plan.arrivals()) {
+            (Some(users), _) => users.to_string(),
+            (None, Some(Arrivals::Constant { rate } | Arrivals::Poisson { rate })) => tick(rate),
+            (None, Some(Arrivals::Ramp { from, to })) => format!("{}-{}", tick(from), tick(to)),
+            (None, Some(Arrivals::Trace { .. }) | None) => self.number.to_string(),
+        }
     }
 
     /// Class of its colour and pattern in charts of all levels.
@@ -50,14 +59,9 @@ impl<'a> LevelView<'a> {
         format!("level-{}", self.number)
     }
 
-    /// When its first request was sent. 0 without requests.
-    pub(crate) fn start_ns(&self) -> u64 {
-        self.records.iter().map(|record| record.sent_ns).min().unwrap_or(0)
-    }
-
     /// Seconds from its first request to `at_ns`; 0 for what came before.
     pub(crate) fn seconds(&self, at_ns: u64) -> f64 {
-        at_ns.saturating_sub(self.start_ns()) as f64 / 1e9
+        at_ns.saturating_sub(self.start_ns) as f64 / 1e9
     }
 
     /// Seconds from its first request to the end of its last answer.

@@ -1,5 +1,6 @@
 //! What each chart shows, in a sentence or two with the numbers.
 
+use workload::lengths::Lengths;
 use workload::load::LevelPlan;
 use workload::percentile::{Spread, percentile};
 
@@ -230,11 +231,11 @@ pub(crate) fn gauges(level: &LevelView<'_>) -> Option<String> {
 
 /// What was asked of the server at a level.
 pub(crate) fn load(plan: &LevelPlan) -> String {
-    let lengths = plan.lengths;
-    format!(
-        "{} of {} prompt and {} generated tokens each",
-        counted(plan.requests() as u64, "request", "requests"),
-        lengths.prompt_tokens,
-        lengths.output_tokens
-    )
+    let requests = counted(plan.requests() as u64, "request", "requests");
+    match plan.lengths.constant() {
+        Some(Lengths { prompt_tokens, output_tokens }) => format!(
+            "{requests} of {prompt_tokens} prompt and {output_tokens} generated tokens each."
+        ),
+        None => format!("{requests} of different lengths."),
+    }
 }

@@ -170,6 +170,7 @@ fn tip(record: &RequestRecord) -> String {
     let ending = match &record.status {
         Status::Ok => String::new(),
         Status::Cancelled => ", cancelled".to_owned(),
+        Status::Dropped => ", never sent".to_owned(),
         Status::Failed(reason) => format!(", failed: {}", shortened(reason)),
     };
     let queue = record.queue_ms().map(|ms| format!(", queue {}", duration(ms)));
@@ -197,7 +198,7 @@ fn bar_keys(level: &LevelView<'_>) -> Vec<Key> {
     }
     keys.push(Key::new("decode", Look::Filled, "tokens are generated"));
     if level.records.iter().any(|record| !record.is_ok()) {
-        keys.push(Key::new("lost", Look::Filled, "failed or cancelled"));
+        keys.push(Key::new("lost", Look::Filled, "not answered"));
     }
     keys
 }

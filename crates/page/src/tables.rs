@@ -42,7 +42,7 @@ pub(crate) fn overview(levels: &[LevelView<'_>]) -> Markup {
                 figure(latency_ms.map(|spread| spread.p50)),
                 p95(latency_ms),
                 counts.sent.to_string(),
-                (counts.failed + counts.cancelled).to_string(),
+                (counts.sent - counts.ok.min(counts.sent)).to_string(),
                 figure(level.summary.total_time_s),
                 figure(level.summary.delivered_concurrency),
             ],
@@ -56,7 +56,7 @@ pub(crate) fn overview(levels: &[LevelView<'_>]) -> Markup {
 pub(crate) fn level(level: &LevelView<'_>) -> Markup {
     let mut html = Markup::default();
     let LevelSummary { counts, ttft_ms, latency_ms, tokens, tpot_ms, .. } = level.summary;
-    html.element("p", &[("class", "small")], &format!("{}.", reading::load(&level.summary.plan)));
+    html.element("p", &[("class", "small")], &reading::load(&level.summary.plan));
     let name = format!("Times and tokens of {}", level.name());
     open(&mut html, &name, &["Metric", "Min", "Max", "Mean", "P50", "P95", "P99"]);
     row(&mut html, "TTFT (ms)", &spread(*ttft_ms, counts.ok, 2));
@@ -103,7 +103,7 @@ fn figure(value: Option<f64>) -> String {
 }
 
 fn spread(spread: Option<Spread>, requests: usize, decimals: usize) -> Vec<String> {
-    let Some(Spread { min, max, mean, p50, p95, p99 }) = spread else {
+    let Some(Spread { min, max, mean, p50, p95, p99, .. }) = spread else {
         return vec!["-".to_owned(); 6];
     };
     let value = |value: f64| format!("{value:.decimals$}");

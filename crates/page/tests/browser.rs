@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use chromium::{Chromium, View};
 use serde_json::{Value, json};
-use simulated::{Run, SEED, SMALL, hostile, silent};
+use simulated::{Run, SEED, SMALL, hostile, scheduled, silent};
 
 const VIEWS: [View; 4] = [
     View { width: 1280, theme: "light" },
@@ -95,6 +95,16 @@ fn a_server_that_tells_nothing_is_drawn_from_what_the_client_saw() {
         let marks = marks(browser);
         assert!(marks.iter().all(|(_, count)| 1 <= *count), "{marks:?}");
         assert!(!marks.iter().any(|(id, _)| id == "decomposition"), "{marks:?}");
+    });
+}
+
+#[test]
+fn a_schedule_is_drawn_like_a_closed_loop_but_for_scaling() {
+    in_every_view("scheduled.html", &scheduled().html(), |browser, view| {
+        assert_readable(browser, view);
+        let marks = marks(browser);
+        assert!(marks.iter().all(|(_, count)| 1 <= *count), "{marks:?}");
+        assert_eq!(marks.len(), 8, "all but scaling: {marks:?}");
     });
 }
 

@@ -2,11 +2,12 @@
 
 mod simulated;
 
-use simulated::{Run, SEED, SMALL, hostile, silent};
+use simulated::{Run, SEED, SMALL, hostile, scheduled, silent};
 
 #[test]
-fn the_seeds_protocol_is_explained_in_words() {
+fn the_seeds_protocol_is_explained_in_half_a_megabyte() {
     let html = Run::of(SEED).html();
+    assert!(html.len() < 500_000, "{} bytes", html.len());
     for words in [
         "the server ran at most 50 requests at a time",
         "14 of 64 users were always waiting",
@@ -18,12 +19,6 @@ fn the_seeds_protocol_is_explained_in_words() {
     ] {
         assert!(html.contains(words), "`{words}` is missing");
     }
-}
-
-#[test]
-fn the_seeds_protocol_fits_into_half_a_megabyte() {
-    let bytes = Run::of(SEED).html().len();
-    assert!(bytes < 500_000, "{bytes} bytes");
 }
 
 #[test]
@@ -69,6 +64,13 @@ fn a_server_that_tells_nothing_gets_no_charts_of_what_it_did_not_tell() {
         html.contains("as the client sees it") && html.contains("these are gaps between chunks")
     );
     assert!(!html.contains("id=\"decomposition\"") && !html.contains("KV cache in use"));
+}
+
+#[test]
+fn a_schedule_has_rows_without_users() {
+    let html = scheduled().html();
+    assert!(html.contains("24 requests/s") && html.contains("Each row holds requests one after"));
+    assert!(!html.contains("id=\"scaling\"") && !html.contains("class=\"window\""));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use workload::analysis::{Evidence, Finding, analyse};
 use workload::gauges::GaugeSample;
 use workload::language::Language;
 use workload::lengths::Lengths;
-use workload::load::{LevelPlan, Load};
+use workload::load::{Arrivals, LevelPlan, Load};
 use workload::record::{RequestRecord, ServerTimings, Status, TokenChunk};
 use workload::report::Report;
 use workload::summary::LevelSummary;
@@ -90,9 +90,8 @@ impl Run {
     pub fn sum_up(&mut self, setup: Setup<'_>) {
         let parts = setup.levels.iter().zip(&self.records).zip(&self.samples);
         let summaries = parts.map(|((users, records), samples)| {
-            let requests_per_user = setup.requests_per_user;
-            let load = Load::Closed { users: *users, requests_per_user };
-            let plan = LevelPlan { load, lengths: setup.lengths };
+            let load = Load::closed(*users, setup.requests_per_user);
+            let plan = LevelPlan { load, lengths: setup.lengths.into() };
             LevelSummary::of(plan, records.len(), records, samples)
         });
         self.levels = summaries.collect();
@@ -147,6 +146,23 @@ pub fn silent() -> Run {
         record.chunks.iter_mut().for_each(|chunk| chunk.tokens = None);
     }
     run.sum_up(SMALL);
+    run
+}
+
+/// A run whose requests came by a schedule.
+pub fn scheduled() -> Run {
+    let mut run = Run::of(SMALL);
+    for ((records, samples), level) in run.records.iter_mut().zip(&run.samples).zip(&mut run.levels)
+    {
+        for (user, record) in (0..).zip(records.iter_mut()) {
+            (record.user, record.index) = (user, 0);
+        }
+        let requests = records.len() as u32;
+        let rate = f64::from(2 * requests);
+        let load = Load::Open { arrivals: Arrivals::Poisson { rate }, requests };
+        let plan = LevelPlan { load, ..level.plan.clone() };
+        *level = LevelSummary::of(plan, records.len(), records, samples);
+    }
     run
 }
 
@@ -307,10 +323,12 @@ fn record(level: u32, open: &Open, lengths: Lengths, now_ns: u64) -> RequestReco
         sent_ns: open.sent_ns,
         first_token_ns: open.chunks.first().map(|chunk| chunk.at_ns),
         last_token_ns: last_ns,
+        client_delay_ns: 0,
         done_ns: last_ns.unwrap_or(now_ns),
         prompt_tokens: Some(lengths.prompt_tokens),
         completion_tokens: Some(lengths.output_tokens),
         asked_tokens: lengths.output_tokens,
+        asked_prompt_tokens: Some(lengths.prompt_tokens),
         chunks: open.chunks.clone(),
         finish_reason: Some("length".to_owned()),
         status: Status::Ok,
