@@ -32,6 +32,8 @@ pub struct BenchConfig {
     pub assertions: Vec<Assertion>,
     /// Whether the run may be a success though requests failed.
     pub failures_allowed: bool,
+    /// The command that asks for the test, without secrets, for who reads report.html.
+    pub command: String,
     /// Key sent as `Authorization: Bearer …`.
     pub api_key: Option<String>,
 }

@@ -14,7 +14,7 @@
 //! the stamps are those of the kernel (`arrival`), so that a busy client does not count as a slow
 //! server. The calling side
 //! meanwhile samples the server's gauges (`gauges`), reads finished answers (`sse`, `answer`) into
-//! records, writes them down (`output`) and shows the progress.
+//! records, writes them down (`output`), draws the page of them (`html`) and shows the progress.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -39,6 +39,7 @@ mod prompts;
 mod drive;
 mod progress;
 mod output;
+mod html;
 mod run;
 
 pub use assertion::{Assertion, AssertionError, AssertionResult, Checked};

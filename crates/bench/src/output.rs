@@ -1,4 +1,5 @@
-//! What is left when the test is over: report.md, summary.json, summary.csv, requests.jsonl.
+//! What is left when the test is over: report.md, report.html, summary.json, summary.csv,
+//! requests.jsonl.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -105,7 +106,7 @@ impl OutputFolder {
     pub(crate) fn create(folder: &Path) -> Result<OutputFolder, BenchError> {
         let failed = |path: &Path, source| BenchError::Output { path: path.to_owned(), source };
         fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
-        for stale in ["report.md", "summary.json", "summary.csv"] {
+        for stale in ["report.md", "report.html", "summary.json", "summary.csv"] {
             let path = folder.join(stale);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -126,8 +127,13 @@ impl OutputFolder {
         self.requests.write_all(&line).map_err(|source| self.failed("requests.jsonl", source))
     }
 
-    /// Writes report.md, summary.json and summary.csv.
-    pub(crate) fn finish(&self, report: &str, summary: &RunSummary) -> Result<(), BenchError> {
+    /// Writes report.md, report.html, summary.json and summary.csv.
+    pub(crate) fn finish(
+        &self,
+        report: &str,
+        page: &str,
+        summary: &RunSummary,
+    ) -> Result<(), BenchError> {
         let mut json = serde_json::to_vec_pretty(summary).expect("plain data with text keys");
         json.push(b'\n');
         let write = |name: &str, bytes: &[u8]| {
@@ -135,6 +141,7 @@ impl OutputFolder {
         };
         write("report.md", format!("{report}\n").as_bytes())?;
         write("summary.csv", &table::to_csv(&summary.levels))?;
+        write("report.html", page.as_bytes())?;
         write("summary.json", &json)
     }
 

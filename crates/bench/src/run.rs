@@ -23,6 +23,7 @@ use crate::drive::{self, Asked, Finished, Live, Request, Requests, Sender};
 use crate::endpoint::Endpoint;
 use crate::error::BenchError;
 use crate::gauges::Sampler;
+use crate::html::{self, Measured};
 use crate::output::{Definitions, OutputFolder, RunSummary};
 use crate::probe::{ServerFacts, probe};
 use crate::progress::{self, Progress, View};
@@ -90,6 +91,7 @@ pub async fn run(config: BenchConfig, cancel: Cancel) -> Result<Outcome, BenchEr
         output_error: None,
         progress,
         levels: Vec::new(),
+        measured: Vec::new(),
     };
     run.warm_up().await?;
     run.all_levels().await?;
@@ -108,6 +110,8 @@ struct Run {
     output_error: Option<BenchError>,
     progress: Progress,
     levels: Vec<LevelSummary>,
+    /// What the page draws of each level; empty without a folder for it.
+    measured: Vec<Measured>,
 }
 
 impl Run {
@@ -241,7 +245,11 @@ impl Run {
             Some(sampler) => sampler.stop().await,
             None => Vec::new(),
         };
-        Ok(LevelSummary::of(plan, live.sent.load(Relaxed), &records, &samples))
+        let summary = LevelSummary::of(plan, live.sent.load(Relaxed), &records, &samples);
+        if self.folder.is_some() {
+            self.measured.push(Measured { records, samples });
+        }
+        Ok(summary)
     }
 
     /// Reads answers as they finish, until the level is over.
@@ -301,8 +309,14 @@ impl Run {
         let report = report.to_markdown();
         let folder = self.folder.take();
         let mut output_error = self.output_error.take();
+        let measured = std::mem::take(&mut self.measured);
+        let command = std::mem::take(&mut self.config.command);
         let summary = self.summary(findings, analysis);
-        if let Some(error) = folder.and_then(|folder| folder.finish(&report, &summary).err()) {
+        let write = |folder: OutputFolder| {
+            let page = html::page(&summary, &measured, language, &command);
+            folder.finish(&report, &page, &summary)
+        };
+        if let Some(error) = folder.and_then(|folder| write(folder).err()) {
             output_error.get_or_insert(error);
         }
         Outcome { report, summary, output_error }

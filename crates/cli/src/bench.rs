@@ -11,6 +11,7 @@ use bench::{
 };
 use clap::Args;
 
+use crate::command_line;
 use crate::launch::EngineArgs;
 use crate::load::LoadArgs;
 use crate::server_process::ServerProcess;
@@ -49,7 +50,7 @@ pub struct BenchArgs {
     #[arg(long, default_value = "en", value_name = "LANGUAGE")]
     language: Language,
 
-    /// Folder for report.md, summary.json, summary.csv and requests.jsonl.
+    /// Folder for report.md, report.html, summary.json, summary.csv and requests.jsonl.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -127,6 +128,7 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
     let lengths = preset.map_or(LENGTHS, |preset| preset.lengths);
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let seed = args.seed.unwrap_or_else(|| if args.url.is_some() { clock() } else { 0 });
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let lengths = Lengths {
         prompt_tokens: args.prompt_tokens.unwrap_or(lengths.prompt_tokens),
         output_tokens: args.output_tokens.unwrap_or(lengths.output_tokens),
@@ -141,6 +143,7 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
         out: args.out.clone(),
         assertions: args.assertions.clone(),
         failures_allowed: args.allow_failures,
+        command: command_line::shown(words, &["--api-key"]),
         api_key: args.api_key.clone(),
     })
 }

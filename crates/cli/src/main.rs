@@ -1,11 +1,12 @@
 //! The `millrace` binary: parses the command line and puts the crates together, nothing else.
 //!
 //! One file per command; what several commands share stands before them: `errors` (how they are
-//! said), `machine` (what this computer has), `source` (where a model comes from), `launch` (a
+//! said), `command_line` (how it is shown), `machine` (what this computer has), `source` (where a model comes from), `launch` (a
 //! running engine from options).
 #![forbid(unsafe_code)]
 
 mod errors;
+mod command_line;
 mod sizes;
 mod machine;
 mod source;

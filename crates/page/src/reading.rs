@@ -26,16 +26,15 @@ pub(crate) fn why(level: &LevelView<'_>) -> Option<String> {
             duration(ttft.p95)
         ));
     };
-    let mut text = format!("At {name} ");
-    if let (Some(cap), Some(users), true) = (level.cap, level.summary.plan.users(), level.is_capped)
-    {
-        let rest = users.saturating_sub(cap);
-        text += &format!(
-            "the server ran at most {cap} requests at a time, so {rest} of {users} users were \
-             always waiting for a place. "
-        );
-    }
-    text += &format!("Of {total} requests, {} soon had a place", waits.prompt);
+    let mut text = match (level.cap, level.summary.plan.users()) {
+        (Some(cap), Some(users)) if level.is_capped => format!(
+            "At {name} the server ran at most {cap} requests at a time, so {} of {users} users were \
+             always waiting for a place. Of",
+            users.saturating_sub(cap)
+        ),
+        _ => format!("At {name}, of"),
+    };
+    text += &format!(" {total} requests {} soon had a place", waits.prompt);
     if let Some(ttft_ms) = waits.prompt_ttft_ms {
         text += &format!(": half of these had their first token within {}", duration(ttft_ms));
     }
@@ -200,17 +199,22 @@ pub(crate) fn requests(level: &LevelView<'_>) -> String {
     let Some(waits) = level.waits() else {
         return format!("At {} no request succeeded.", level.name());
     };
+    let total = waits.waited + waits.prompt;
     match waits.wait_ms {
+        Some(wait_ms) if waits.is_queue_time => format!(
+            "{} of {total} requests stood in the queue before they ran, {} on average; the others \
+             began soon.",
+            waits.waited,
+            duration(wait_ms)
+        ),
         Some(wait_ms) => format!(
-            "{} of {} requests stood in the queue before they ran, {} on average; the others began \
+            "{} of {total} requests waited for their first token, {} on average; the others had it \
              soon.",
             waits.waited,
-            waits.waited + waits.prompt,
             duration(wait_ms)
         ),
         None => format!(
-            "All {} requests began without a long wait and took {} in the median.",
-            waits.prompt,
+            "All {total} requests began without a long wait and took {} in the median.",
             duration(waits.service_ms)
         ),
     }

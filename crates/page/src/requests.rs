@@ -16,8 +16,11 @@ use crate::scale::Scale;
 const ROWS: usize = 160;
 /// Most readings or changes drawn of a line.
 const POINTS: usize = 400;
-/// Spans of time over which tokens per second are counted.
+/// Most spans of time over which tokens per second are counted.
 const RATES: usize = 120;
+/// A span is at least so many times the typical distance of two tokens: shorter ones would show
+/// steps of the server, not a rate.
+const TOKENS_OF_RATE: f64 = 5.0;
 
 /// The requests of a level and the timeline below. `None` without any request.
 pub(crate) fn chart(level: &LevelView<'_>) -> Option<Figure> {
@@ -283,15 +286,22 @@ fn kv_usage(level: &LevelView<'_>) -> Option<Plot> {
     Some(plot)
 }
 
+fn rate_spans(level: &LevelView<'_>) -> usize {
+    let token_s = level.summary.tpot_ms.map_or(0.0, |tpot| tpot.p50 / 1000.0);
+    let most = level.duration_s() / (TOKENS_OF_RATE * token_s).max(1e-9);
+    (most as usize).clamp(1, RATES)
+}
+
 /// Generated tokens per second, counted as their chunks arrived.
 fn token_rates(level: &LevelView<'_>) -> Plot {
     let duration_s = level.duration_s();
-    let mut tokens = [0_u64; RATES];
+    let count = rate_spans(level);
+    let mut tokens = vec![0_u64; count];
     for chunk in level.records.iter().flat_map(|record| &record.chunks) {
-        let place = (level.seconds(chunk.at_ns) / duration_s * RATES as f64) as usize;
-        tokens[place.min(RATES - 1)] += u64::from(chunk.tokens.unwrap_or(1));
+        let place = (level.seconds(chunk.at_ns) / duration_s * count as f64) as usize;
+        tokens[place.min(count - 1)] += u64::from(chunk.tokens.unwrap_or(1));
     }
-    let width = duration_s / RATES as f64;
+    let width = duration_s / count as f64;
     let bins = tokens.iter().enumerate();
     let mut points: Vec<(f64, f64)> =
         bins.map(|(n, count)| (n as f64 * width, *count as f64 / width)).collect();

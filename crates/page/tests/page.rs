@@ -63,6 +63,7 @@ fn a_server_that_tells_nothing_gets_no_charts_of_what_it_did_not_tell() {
     assert!(
         html.contains("as the client sees it") && html.contains("these are gaps between chunks")
     );
+    assert!(html.contains("At 4 users, of 12 requests 9 soon had a place"));
     assert!(!html.contains("id=\"decomposition\"") && !html.contains("KV cache in use"));
 }
 

@@ -14,7 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tidy", &[]),
     ("model", &["kernels", "engine", "text", "sampling"]),
     ("server", &["engine", "text", "sampling"]),
-    ("bench", &["workload"]),
+    ("bench", &["workload", "page"]),
     ("page", &["workload"]),
     ("plan", &["engine", "workload", "model"]),
     (

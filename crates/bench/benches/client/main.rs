@@ -59,6 +59,7 @@ fn row(users: u32) -> Result<String, Box<dyn Error>> {
         out: Some(folder.path().to_owned()),
         assertions: Vec::new(),
         failures_allowed: false,
+        command: String::new(),
         api_key: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

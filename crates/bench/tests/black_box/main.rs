@@ -30,6 +30,7 @@ fn config(url: String, levels: &[u32], requests_per_user: u32) -> BenchConfig {
         out: None,
         assertions: Vec::new(),
         failures_allowed: false,
+        command: "millrace bench --levels 1,3".to_owned(),
         api_key: None,
     }
 }
@@ -134,6 +135,9 @@ async fn results_are_written_and_agree_with_each_other() {
         columns[0].iter().position(|name| *name == "output_throughput").expect("it is there");
     let written: f64 = columns[2][place].parse().expect("a number");
     assert_eq!(Some(written), outcome.summary.levels[1].tokens_per_second);
+    let page = read("report.html");
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("millrace bench --levels 1,3"));
+    assert!(page.contains("id=\"requests-2\"") && page.contains("# 基础信息\nMock, 2 cores\n"));
     let requests = read("requests.jsonl");
     let records: Vec<RequestRecord> =
         requests.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();

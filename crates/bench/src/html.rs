@@ -1,0 +1,88 @@
+//! report.html: the page of a run.
+
+use page::{LevelRun, Page};
+use serde::Serialize;
+use serde_json::Value;
+use workload::gauges::GaugeSample;
+use workload::language::Language;
+use workload::record::RequestRecord;
+use workload::report::Report;
+
+use crate::output::RunSummary;
+
+/// What was measured of a level.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    /// How its requests ended.
+    pub(crate) records: Vec<RequestRecord>,
+    /// The server's gauges meanwhile.
+    pub(crate) samples: Vec<GaugeSample>,
+}
+
+/// Draws the page of a run whose levels are `measured` and that `command` asked for.
+pub(crate) fn page(
+    summary: &RunSummary,
+    measured: &[Measured],
+    language: Language,
+    command: &str,
+) -> String {
+    let runs: Vec<LevelRun<'_>> = measured
+        .iter()
+        .map(|level| LevelRun { records: &level.records, samples: &level.samples })
+        .collect();
+    let page = Page {
+        title: &format!("Load test of {}", summary.server.model),
+        report: Report {
+            basics: &summary.server.basics(),
+            levels: &summary.levels,
+            analysis: &summary.analysis,
+            language,
+        },
+        findings: &summary.findings,
+        runs: &runs,
+        max_num_seqs: summary.server.info.as_ref().and_then(|info| info.max_num_seqs),
+        facts: &facts(summary, command),
+        definitions: &named(&summary.definitions),
+    };
+    page.to_html()
+}
+
+/// What was run, by name.
+fn facts(summary: &RunSummary, command: &str) -> Vec<(String, String)> {
+    let server = &summary.server;
+    let version = server.info.as_ref().and_then(|info| info.version.clone());
+    let fact = |name: &str, value: String| (name.to_owned(), value);
+    let mut facts = vec![
+        fact("Command", command.to_owned()),
+        fact("Measured by", format!("{} {}", summary.tool, summary.version)),
+        fact("Server", server.url.clone()),
+        fact("Model", server.model.clone()),
+    ];
+    facts.extend(version.map(|version| fact("Version of the server", version)));
+    facts.push(fact("Seed of the prompts", summary.seed.to_string()));
+    let sampling = named(&summary.sampling);
+    facts.extend(sampling.into_iter().map(|(name, value)| (format!("Sampling: {name}"), value)));
+    facts
+}
+
+/// The fields of plain data, as text.
+fn named(data: &impl Serialize) -> Vec<(String, String)> {
+    let data = serde_json::to_value(data).expect("plain data with text keys");
+    let fields = data.as_object().into_iter().flatten();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    fields.map(|(name, value)| (name.replace('_', " "), text(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Definitions;
+
+    #[test]
+    fn every_definition_has_its_name() {
+        let definitions = named(&Definitions::OURS);
+        let ttft = definitions.iter().find(|(name, _)| name == "ttft");
+        assert_eq!(ttft.map(|(_, text)| &**text), Some(Definitions::OURS.ttft));
+        assert!(definitions.iter().any(|(name, _)| name == "total time"));
+    }
+}
