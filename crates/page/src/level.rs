@@ -6,7 +6,7 @@ use workload::load::Arrivals;
 use workload::percentile::percentile;
 use workload::record::RequestRecord;
 use workload::streams::Window;
-use workload::summary::{LONG_WAIT, LevelSummary};
+use workload::summary::LevelSummary;
 
 use crate::number::{counted, tick};
 
@@ -86,48 +86,55 @@ impl<'a> LevelView<'a> {
     }
 }
 
-/// The successful requests of a level, divided into those that got a place and those that waited.
+/// The successful requests of a level, divided into those that waited for a place and the others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Waits {
-    /// Whether the wait is the server's own queue time; else it is the time to first token.
-    pub(crate) is_queue_time: bool,
-    /// Median time that a request takes besides its wait, milliseconds.
+    /// Successful requests.
+    pub(crate) requests: usize,
+    /// Typical time of an answer once it runs, milliseconds: the median of the latency less the
+    /// queue time or, where that is unknown, less the time to first token.
     pub(crate) service_ms: f64,
-    /// Requests that hardly waited: for less than [`LONG_WAIT`] of the service time.
-    pub(crate) prompt: usize,
-    /// Their median time to first token, milliseconds.
-    pub(crate) prompt_ttft_ms: Option<f64>,
-    /// Requests that waited longer.
+    /// Requests whose first token took at least half of that: they waited for a place.
     pub(crate) waited: usize,
-    /// Their mean wait, milliseconds.
-    pub(crate) wait_ms: Option<f64>,
+    /// Mean time to first token of those, milliseconds.
+    pub(crate) waited_mean_ms: Option<f64>,
+    /// Requests whose first token took from a sixth to a half of the service time.
+    pub(crate) between: usize,
+    /// Median time to first token of those that did not wait, milliseconds.
+    pub(crate) at_once_p50_ms: Option<f64>,
 }
 
 impl Waits {
     fn of(records: &[RequestRecord]) -> Option<Waits> {
-        let ok: Vec<&RequestRecord> = records.iter().filter(|record| record.is_ok()).collect();
-        let is_queue_time = ok.iter().any(|record| record.queue_ms().is_some());
-        let wait = |record: &RequestRecord| {
-            if is_queue_time { record.queue_ms() } else { record.ttft_ms() }
-        };
-        let timed = ok.iter().filter_map(|record| {
-            let wait_ms = wait(record)?;
-            Some((wait_ms, record.latency_ms()? - wait_ms, record.ttft_ms()?))
+        let ok = || records.iter().filter(|record| record.is_ok());
+        let service = ok().filter_map(|record| {
+            Some(record.latency_ms()? - record.queue_ms().or(record.ttft_ms())?)
         });
-        let timed: Vec<(f64, f64, f64)> = timed.collect();
-        let service_ms = median(timed.iter().map(|(_, service_ms, _)| *service_ms).collect())?;
-        let long_ms = LONG_WAIT * service_ms;
-        let (waited, prompt): (Vec<_>, Vec<_>) =
-            timed.into_iter().partition(|(wait_ms, ..)| long_ms < *wait_ms);
-        let total_ms: f64 = waited.iter().map(|(wait_ms, ..)| wait_ms).sum();
+        let service_ms = median(service.collect()).filter(|ms| 0.0 < *ms)?;
+        let (waited, others): (Vec<f64>, Vec<f64>) = ok()
+            .filter_map(RequestRecord::ttft_ms)
+            .partition(|ttft_ms| service_ms / 2.0 <= *ttft_ms);
+        let count = waited.len();
         Some(Waits {
-            is_queue_time,
+            requests: count + others.len(),
             service_ms,
-            prompt: prompt.len(),
-            prompt_ttft_ms: median(prompt.iter().map(|(.., ttft_ms)| *ttft_ms).collect()),
-            waited: waited.len(),
-            wait_ms: (!waited.is_empty()).then(|| total_ms / waited.len() as f64),
+            waited: count,
+            waited_mean_ms: (0 < count).then(|| waited.iter().sum::<f64>() / count as f64),
+            between: others.iter().filter(|ms| service_ms / 6.0 <= **ms).count(),
+            at_once_p50_ms: median(others),
         })
+    }
+
+    /// Whether the requests fall into two groups: some waited for about one whole service, the
+    /// others hardly, and few are between.
+    pub(crate) fn is_bimodal(&self) -> bool {
+        let share = self.waited as f64 / self.requests as f64;
+        (0.05..=0.7).contains(&share) && self.is_whole_service() && 4 * self.between <= self.waited
+    }
+
+    /// Whether those that waited did so for about one whole service.
+    pub(crate) fn is_whole_service(&self) -> bool {
+        self.waited_mean_ms.is_some_and(|ms| (0.6..=1.5).contains(&(ms / self.service_ms)))
     }
 }
 

@@ -212,7 +212,7 @@ impl Plot {
         let row = self.top - LINE * row as f64;
         let (top, bottom) = (coordinate(row - 12.0), coordinate(self.top + self.height));
         let ends = [("x1", &*place), ("x2", &*place), ("y1", &*top), ("y2", &*bottom)];
-        self.labels.leaf("line", &[&[("class", class)], &ends[..]].concat());
+        self.grid.leaf("line", &[&[("class", class)], &ends[..]].concat());
         self.words(x, row - 4.0, "note", text);
     }
 

@@ -9,74 +9,74 @@ use crate::number::{counted, duration, percent};
 
 /// Below this gain in tokens per second for twice the users, more users bring next to nothing.
 pub(crate) const KNEE_GAIN: f64 = 0.05;
-/// A mean wait between these multiples of the service time is called a whole one.
-const WHOLE: std::ops::Range<f64> = 0.8..1.25;
 
 /// Why the time to first token of a level is what it is.
 pub(crate) fn why(level: &LevelView<'_>) -> Option<String> {
     let waits = level.waits()?;
     let ttft = level.summary.ttft_ms?;
-    let name = level.name();
-    let total = waits.prompt + waits.waited;
-    let (Some(wait_ms), 1..) = (waits.wait_ms, waits.waited) else {
+    let Some(mean_ms) = waits.waited_mean_ms else {
         return Some(format!(
-            "At {name} no request waited long for a place: TTFT is the time to read the prompt, \
-             {} in the median and {} at P95.",
+            "At {} no request waited for a place: TTFT is {} in the median and {} at P95, where an \
+             answer takes {}.",
+            level.name(),
             duration(ttft.p50),
-            duration(ttft.p95)
+            duration(ttft.p95),
+            duration(waits.service_ms)
         ));
     };
     let mut text = match (level.cap, level.summary.plan.users()) {
         (Some(cap), Some(users)) if level.is_capped => format!(
-            "At {name} the server ran at most {cap} requests at a time, so {} of {users} users were \
+            "At {} the server ran at most {cap} requests at a time, so {} of {users} users were \
              always waiting for a place. Of",
+            level.name(),
             users.saturating_sub(cap)
         ),
-        _ => format!("At {name}, of"),
+        _ => format!("At {}, of", level.name()),
     };
-    text += &format!(" {total} requests {} soon had a place", waits.prompt);
-    if let Some(ttft_ms) = waits.prompt_ttft_ms {
-        text += &format!(": half of these had their first token within {}", duration(ttft_ms));
-    }
     text += &format!(
-        ". The other {} waited {} on average, {}. ",
+        " {} requests {} waited for their first token {} on average",
+        waits.requests,
         waits.waited,
-        duration(wait_ms),
-        in_service_times(wait_ms, &waits)
+        duration(mean_ms)
     );
-    if level.is_capped && level.has_one_length() {
+    text += &match waits.is_whole_service() {
+        true => format!(
+            ", about one whole service time: once it runs, a request takes {}. ",
+            duration(waits.service_ms)
+        ),
+        false => format!(
+            ", {:.1} times the {} that a request takes once it runs. ",
+            mean_ms / waits.service_ms,
+            duration(waits.service_ms)
+        ),
+    };
+    if let Some(ttft_ms) = waits.at_once_p50_ms {
+        let others = waits.requests - waits.waited;
+        let median = duration(ttft_ms);
+        text += &format!("Of the other {others}, half had it within {median}. ");
+    }
+    if level.is_capped && level.has_one_length() && waits.is_bimodal() {
         text += "All answers are equally long, so places become free together, a whole batch at a \
                  time; who just misses them waits until that batch has been answered. ";
     }
-    text += &two_sided(&ttft, &waits);
-    Some(text)
-}
-
-fn in_service_times(wait_ms: f64, waits: &Waits) -> String {
-    let ratio = wait_ms / waits.service_ms;
-    let service = duration(waits.service_ms);
-    if WHOLE.contains(&ratio) {
-        format!("about one whole service time (a request that runs takes {service})")
-    } else {
-        format!("{ratio:.1} times the {service} that a request takes once it runs")
-    }
+    Some(text + &percentiles(&ttft, &waits))
 }
 
 /// What the two groups make of the percentiles.
-fn two_sided(ttft: &Spread, waits: &Waits) -> String {
-    let share = percent(waits.waited as f64 / (waits.prompt + waits.waited) as f64);
+fn percentiles(ttft: &Spread, waits: &Waits) -> String {
+    let share = percent(waits.waited as f64 / waits.requests as f64);
     let (p50, p95) = (duration(ttft.p50), duration(ttft.p95));
-    let is_long = |ms: f64| 0.5 * waits.wait_ms.unwrap_or(0.0) < ms;
-    match (is_long(ttft.p50), is_long(ttft.p95)) {
+    let has_waited = |ms: f64| waits.service_ms / 2.0 <= ms;
+    match (has_waited(ttft.p50), has_waited(ttft.p95)) {
         (false, true) => format!(
             "So the median request is one that did not wait (TTFT P50 {p50}), and P95 falls among \
              the {share} that did (TTFT P95 {p95})."
         ),
         (true, _) => {
-            format!("{share} waited, so even the median shows it: TTFT P50 {p50}, P95 {p95}.")
+            format!("So many, {share}, show even in the median: TTFT P50 {p50}, P95 {p95}.")
         }
         (false, false) => {
-            format!("Few did, so the percentiles hardly show it: TTFT P50 {p50}, P95 {p95}.")
+            format!("So few, {share}, hardly show in the percentiles: TTFT P50 {p50}, P95 {p95}.")
         }
     }
 }
@@ -199,23 +199,18 @@ pub(crate) fn requests(level: &LevelView<'_>) -> String {
     let Some(waits) = level.waits() else {
         return format!("At {} no request succeeded.", level.name());
     };
-    let total = waits.waited + waits.prompt;
-    match waits.wait_ms {
-        Some(wait_ms) if waits.is_queue_time => format!(
-            "{} of {total} requests stood in the queue before they ran, {} on average; the others \
-             began soon.",
+    let service = duration(waits.service_ms);
+    match waits.waited_mean_ms {
+        Some(mean_ms) => format!(
+            "{} of {} requests waited for their first token, {} on average; an answer takes \
+             {service}.",
             waits.waited,
-            duration(wait_ms)
-        ),
-        Some(wait_ms) => format!(
-            "{} of {total} requests waited for their first token, {} on average; the others had it \
-             soon.",
-            waits.waited,
-            duration(wait_ms)
+            waits.requests,
+            duration(mean_ms)
         ),
         None => format!(
-            "All {total} requests began without a long wait and took {} in the median.",
-            duration(waits.service_ms)
+            "None of {} requests waited long for its first token; an answer takes {service}.",
+            waits.requests
         ),
     }
 }

@@ -129,7 +129,7 @@ fn time_scale(level: &LevelView<'_>) -> Scale {
 
 fn gantt(level: &LevelView<'_>, rows: &Rows<'_>) -> Plot {
     let count = rows.drawn.len() as f64;
-    let height = (count * 6.0).clamp(48.0, 400.0);
+    let height = (count * 12.0).clamp(48.0, 400.0);
     // Rows are counted from the top.
     let mut plot = Plot::new(time_scale(level), Scale::linear(-count, 0.0), height);
     plot.x_grid();

@@ -15,6 +15,7 @@ fn the_seeds_protocol_is_explained_in_half_a_megabyte() {
         "So the median request is one that did not wait",
         "64 users are more than the 50 sequences that run at once",
         "50 ran in",
+        "84 waited for their first token",
         "All answers are equally long",
     ] {
         assert!(html.contains(words), "`{words}` is missing");
@@ -63,8 +64,17 @@ fn a_server_that_tells_nothing_gets_no_charts_of_what_it_did_not_tell() {
     assert!(
         html.contains("as the client sees it") && html.contains("these are gaps between chunks")
     );
-    assert!(html.contains("At 4 users, of 12 requests 9 soon had a place"));
+    assert!(html.contains("At 4 users, of 12 requests 3 waited for their first token"));
     assert!(!html.contains("id=\"decomposition\"") && !html.contains("KV cache in use"));
+}
+
+#[test]
+fn places_that_do_not_become_free_together_are_not_said_to() {
+    let one_place = simulated::Setup { levels: &[4], cap: 1, ..SMALL };
+    let html = Run::of(one_place).html();
+    assert!(html.contains("3 of 4 users were always waiting for a place"));
+    assert!(html.contains("show even in the median"));
+    assert!(!html.contains("All answers are equally long") && !html.contains("about one whole"));
 }
 
 #[test]
@@ -86,4 +96,40 @@ fn a_level_without_an_answer_has_words_and_no_broken_charts() {
     let html = run.html();
     assert!(html.contains("At 4 users no request succeeded."));
     assert!(!html.contains("NaN"), "a number is none");
+}
+
+/// Luminance of `#rrggbb` by the definition of WCAG 2.
+fn luminance(colour: &str) -> f64 {
+    let part = |at: usize| {
+        let byte = u8::from_str_radix(&colour[at..at + 2], 16).expect("a hexadecimal colour");
+        let share = f64::from(byte) / 255.0;
+        if share <= 0.03928 { share / 12.92 } else { ((share + 0.055) / 1.055).powf(2.4) }
+    };
+    0.2126 * part(1) + 0.7152 * part(3) + 0.0722 * part(5)
+}
+
+#[test]
+fn colours_stand_out_from_the_page_in_both_themes() {
+    let style = include_str!("../src/style.css");
+    let colours = |name: &str| -> [f64; 2] {
+        let line = style.lines().find_map(|line| {
+            line.trim().strip_prefix(&format!("--{name}: light-dark("))?.strip_suffix(");")
+        });
+        let (light, dark) = line.and_then(|pair| pair.split_once(", ")).expect("two colours");
+        [light, dark].map(luminance)
+    };
+    let contrast = |name: &str, ground: &str| {
+        let pairs = colours(name).into_iter().zip(colours(ground));
+        pairs.map(|(a, b)| (a.max(b) + 0.05) / (a.min(b) + 0.05)).fold(f64::MAX, f64::min)
+    };
+    for (name, ground) in [("text", "page"), ("soft", "page"), ("link", "page"), ("text", "panel")]
+    {
+        assert!(4.5 <= contrast(name, ground), "{name} on {ground}: {}", contrast(name, ground));
+    }
+    let series = (0..8).map(|n| format!("c{n}"));
+    let parts = ["queue", "prefill", "decode", "network", "lost"].map(str::to_owned);
+    for name in series.chain(parts) {
+        assert!(3.0 <= contrast(&name, "page"), "{name}: {}", contrast(&name, "page"));
+    }
+    assert!(3.0 <= contrast("queue", "area"), "the line of waiting requests on running ones");
 }
