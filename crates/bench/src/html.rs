@@ -59,6 +59,7 @@ fn facts(summary: &RunSummary, command: &str) -> Vec<(String, String)> {
         fact("Model", server.model.clone()),
     ];
     facts.extend(version.map(|version| fact("Version of the server", version)));
+    facts.push(fact("Every request with all its times", "requests.jsonl beside this file".into()));
     facts.push(fact("Seed of the prompts", summary.seed.to_string()));
     let sampling = named(&summary.sampling);
     facts.extend(sampling.into_iter().map(|(name, value)| (format!("Sampling: {name}"), value)));

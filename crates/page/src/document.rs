@@ -196,7 +196,7 @@ fn all_levels(html: &mut Markup, levels: &[LevelView<'_>]) {
 /// Charts and figures of each level, one of them shown at a time if there is a script.
 fn each_level(html: &mut Markup, levels: &[LevelView<'_>]) {
     html.open("section", &[("id", "each")]);
-    html.element("h2", &[], "One level");
+    html.element("h2", &[], "Level by level");
     let shown = focus(levels).map(|level| level.number);
     html.open("div", &[("class", "choice scripted"), ("role", "group"), ("aria-label", "Level")]);
     for level in levels {

@@ -34,20 +34,17 @@ pub(crate) fn why(level: &LevelView<'_>) -> Option<String> {
         _ => format!("At {}, of", level.name()),
     };
     text += &format!(
-        " {} requests {} waited for their first token {} on average",
+        " {} requests, {} waited {} on average for their first token, ",
         waits.requests,
         waits.waited,
         duration(mean_ms)
     );
+    let service = duration(waits.service_ms);
     text += &match waits.is_whole_service() {
-        true => format!(
-            ", about one whole service time: once it runs, a request takes {}. ",
-            duration(waits.service_ms)
-        ),
+        true => format!("about one whole service time: once it runs, a request takes {service}. "),
         false => format!(
-            ", {:.1} times the {} that a request takes once it runs. ",
-            mean_ms / waits.service_ms,
-            duration(waits.service_ms)
+            "{:.1} times the {service} that a request takes once it runs. ",
+            mean_ms / waits.service_ms
         ),
     };
     if let Some(ttft_ms) = waits.at_once_p50_ms {
@@ -215,17 +212,17 @@ pub(crate) fn requests(level: &LevelView<'_>) -> String {
     }
 }
 
-/// What the server's gauges show below it.
+/// What the server's gauges show meanwhile. `None` without any.
 pub(crate) fn gauges(level: &LevelView<'_>) -> Option<String> {
     let gauges = level.summary.gauges?;
-    if gauges.samples_at_top == 0 {
-        return Some(" No reading of the server's gauges shows a long queue.".to_owned());
-    }
-    Some(format!(
-        " While requests were waiting, {} ran in {} of {} readings of the server's gauges, with {} \
-         in the queue.",
-        gauges.running_top, gauges.samples_at_top, gauges.samples_waiting, gauges.waiting_at_top
-    ))
+    Some(match gauges.samples_at_top {
+        0 => "No reading of the server's gauges shows a queue.".to_owned(),
+        at_top => format!(
+            "While requests were waiting, {} ran in {at_top} of {} readings of the server's \
+             gauges, with {} in the queue.",
+            gauges.running_top, gauges.samples_waiting, gauges.waiting_at_top
+        ),
+    })
 }
 
 /// What was asked of the server at a level.

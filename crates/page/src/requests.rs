@@ -46,11 +46,11 @@ pub(crate) fn chart(level: &LevelView<'_>) -> Option<Figure> {
     let mut rates = token_rates(level);
     rates.x_axis("seconds since the first request of this level", tick);
     plots.push(("Generated tokens per second".to_owned(), rates));
-    let gauges = if level.samples.is_empty() { None } else { reading::gauges(level) };
+    let readings = [Some(reading::requests(level)), reading::gauges(level)];
     Some(Figure {
         id: format!("requests-{}", level.number),
         heading: format!("Every request of {}, and what the server did meanwhile", level.name()),
-        reading: reading::requests(level) + &gauges.unwrap_or_default(),
+        reading: readings.into_iter().flatten().collect::<Vec<_>>().join(" "),
         legend,
         plots,
         note: rows.note(level),

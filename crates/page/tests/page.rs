@@ -15,7 +15,7 @@ fn the_seeds_protocol_is_explained_in_half_a_megabyte() {
         "So the median request is one that did not wait",
         "64 users are more than the 50 sequences that run at once",
         "50 ran in",
-        "84 waited for their first token",
+        "84 waited 15.",
         "All answers are equally long",
     ] {
         assert!(html.contains(words), "`{words}` is missing");
@@ -64,7 +64,7 @@ fn a_server_that_tells_nothing_gets_no_charts_of_what_it_did_not_tell() {
     assert!(
         html.contains("as the client sees it") && html.contains("these are gaps between chunks")
     );
-    assert!(html.contains("At 4 users, of 12 requests 3 waited for their first token"));
+    assert!(html.contains("At 4 users, of 12 requests, 3 waited"));
     assert!(!html.contains("id=\"decomposition\"") && !html.contains("KV cache in use"));
 }
 

@@ -94,7 +94,9 @@ fn a_load_test_of_a_running_server_writes_its_results() {
         let record: Value = serde_json::from_str(line).expect("JSON");
         assert_eq!(record["completion_tokens"], 12, "{record}");
     }
-    assert_eq!(fs::read_dir(&out).expect("it was made").count(), 4);
+    let page = read("report.html");
+    assert!(page.contains("--language zh --seed 5</dd>"), "the command is in the page");
+    assert_eq!(fs::read_dir(&out).expect("it was made").count(), 5);
     // The warm-up too.
     assert_eq!(server.metric("millrace:requests_accepted_total"), 9.0);
 }
