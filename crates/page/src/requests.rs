@@ -14,6 +14,8 @@ use crate::scale::Scale;
 
 /// Most rows of bars: one less and its bars would be thinner than two pixels.
 const ROWS: usize = 160;
+/// What is longer than the whole time divided by this can be seen.
+const VISIBLE: f64 = 1000.0;
 /// Most readings or changes drawn of a line.
 const POINTS: usize = 400;
 /// Most spans of time over which tokens per second are counted.
@@ -141,7 +143,8 @@ fn gantt(level: &LevelView<'_>, rows: &Rows<'_>) -> Plot {
         let top = -(row as f64) - 0.08;
         for record in requests {
             plot.open_group("", &tip(record));
-            for (class, start_ns, end_ns) in segments(record) {
+            let late = is_late(level, record).then_some(("late", record.due_ns, record.sent_ns));
+            for (class, start_ns, end_ns) in late.into_iter().chain(segments(record)) {
                 let x = (level.seconds(start_ns), level.seconds(end_ns));
                 plot.bar(class, x, (top - 0.84, top));
             }
@@ -149,6 +152,12 @@ fn gantt(level: &LevelView<'_>, rows: &Rows<'_>) -> Plot {
         }
     }
     plot
+}
+
+/// Whether a request was sent so much later than due that it can be seen.
+fn is_late(level: &LevelView<'_>, record: &RequestRecord) -> bool {
+    let visible_ns = 1e9 * level.duration_s() / VISIBLE;
+    visible_ns < record.sent_ns.saturating_sub(record.due_ns) as f64
 }
 
 /// The parts of a request's time, each with its class.
@@ -193,6 +202,9 @@ fn shortened(text: &str) -> String {
 
 fn bar_keys(level: &LevelView<'_>) -> Vec<Key> {
     let mut keys = Vec::new();
+    if level.records.iter().any(|record| is_late(level, record)) {
+        keys.push(Key::new("late", Look::Filled, "due, and not yet sent by the client"));
+    }
     if level.records.iter().any(|record| record.queue_ms().is_some()) {
         keys.push(Key::new("queue", Look::Filled, "in the server's queue"));
         keys.push(Key::new("prefill", Look::Filled, "prompt is read, and network"));

@@ -81,6 +81,8 @@ fn places_that_do_not_become_free_together_are_not_said_to() {
 fn a_schedule_has_rows_without_users() {
     let html = scheduled().html();
     assert!(html.contains("24 requests/s") && html.contains("Each row holds requests one after"));
+    assert!(html.contains("due, and not yet sent by the client"));
+    assert!(!Run::of(SMALL).html().contains("due, and not yet sent"), "nobody was late");
     assert!(!html.contains("id=\"scaling\"") && !html.contains("class=\"window\""));
 }
 

@@ -149,13 +149,14 @@ pub fn silent() -> Run {
     run
 }
 
-/// A run whose requests came by a schedule.
+/// A run whose requests came by a schedule, some of them late.
 pub fn scheduled() -> Run {
     let mut run = Run::of(SMALL);
     for ((records, samples), level) in run.records.iter_mut().zip(&run.samples).zip(&mut run.levels)
     {
         for (user, record) in (0..).zip(records.iter_mut()) {
             (record.user, record.index) = (user, 0);
+            record.due_ns -= 5_000_000 * u64::from(user % 3);
         }
         let requests = records.len() as u32;
         let rate = f64::from(2 * requests);
