@@ -14,6 +14,10 @@ use crate::scale::Scale;
 
 /// Most rows of bars: one less and its bars would be thinner than two pixels.
 const ROWS: usize = 160;
+/// Most requests drawn of a level, each of which takes some 300 bytes.
+const BARS: usize = 1000;
+/// Rows that are kept rather than all requests of fewer.
+const ROWS_KEPT: usize = 40;
 /// What is longer than the whole time divided by this can be seen.
 const VISIBLE: f64 = 1000.0;
 /// Most readings or changes drawn of a line.
@@ -68,6 +72,8 @@ struct Rows<'a> {
     total: usize,
     /// Every so many of them is drawn.
     stride: usize,
+    /// Every so many requests of a row is drawn.
+    skip: usize,
 }
 
 impl<'a> Rows<'a> {
@@ -80,24 +86,32 @@ impl<'a> Rows<'a> {
             None => by_time(&ordered),
         };
         let total = rows.len();
-        let stride = total.div_ceil(ROWS).max(1);
-        Rows { drawn: rows.into_iter().step_by(stride).collect(), total, stride }
+        let for_bars = ordered.len().div_ceil(BARS).min(total / ROWS_KEPT);
+        let stride = total.div_ceil(ROWS).max(for_bars).max(1);
+        let mut drawn: Vec<Vec<&RequestRecord>> = rows.into_iter().step_by(stride).collect();
+        let skip = drawn.iter().map(Vec::len).sum::<usize>().div_ceil(BARS).max(1);
+        for row in &mut drawn {
+            *row = row.iter().copied().step_by(skip).collect();
+        }
+        Rows { drawn, total, stride, skip }
     }
 
     fn note(&self, level: &LevelView<'_>) -> Option<String> {
         let thinned = (1 < self.stride)
             .then(|| format!("One row in {} of {} is drawn.", self.stride, self.total));
+        let skipped =
+            (1 < self.skip).then(|| format!("One request in {} of a row is drawn.", self.skip));
         let readings = level.samples.len().div_ceil(POINTS);
         let sampled = (1 < readings)
             .then(|| format!("One in {readings} of {} readings is drawn.", level.samples.len()));
         let row = match level.summary.plan.users() {
             Some(_) => {
                 "Each row is a user, who sends the next request when the last one has been \
-                        answered. Point at a bar for its times."
+                 answered. Point at a bar for its times."
             }
             None => "Each row holds requests one after another. Point at a bar for its times.",
         };
-        let parts = [Some(row.to_owned()), thinned, sampled];
+        let parts = [Some(row.to_owned()), thinned, skipped, sampled];
         Some(parts.into_iter().flatten().collect::<Vec<_>>().join(" "))
     }
 }

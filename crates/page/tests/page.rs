@@ -28,6 +28,10 @@ fn many_requests_make_rows_and_lines_sparser_not_the_page_larger() {
     let html = many.html();
     assert!(html.contains("One row in 5 of 700 is drawn."));
     assert!(html.len() < 250_000, "{} bytes", html.len());
+    let long = Run::of(simulated::Setup { levels: &[2], requests_per_user: 1200, ..SMALL });
+    let html = long.html();
+    assert!(html.contains("One request in 3 of a row is drawn."));
+    assert!(html.len() < 450_000, "{} bytes", html.len());
 }
 
 #[test]
