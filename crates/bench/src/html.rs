@@ -32,6 +32,7 @@ pub(crate) fn page(
         .collect();
     let page = Page {
         title: &format!("Load test of {}", summary.server.model),
+        is_measurement: true,
         report: Report {
             basics: &summary.server.basics(),
             levels: &summary.levels,

@@ -1,6 +1,6 @@
 //! What the time to first token consists of, for the quick half and the slow end of each level.
 
-use workload::record::RequestRecord;
+use workload::stages::StageTimes;
 
 use crate::figure::{Figure, Key, Layout, Look};
 use crate::level::{LevelView, focus};
@@ -18,48 +18,33 @@ const PARTS: [(&str, &str); 3] = [
     ("network", "client and network"),
 ];
 
-/// Means of the parts of the time to first token over some requests, milliseconds.
+/// Means of the parts of the time to first token over some requests, milliseconds; their order is
+/// that of [`PARTS`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Parts {
-    /// In the server's queue.
-    queue_ms: f64,
-    /// From there to the first token.
-    prefill_ms: f64,
-    /// What the client measures beyond those.
-    rest_ms: f64,
-}
+struct Parts([f64; PARTS.len()]);
 
 impl Parts {
-    /// `None` if no record of `records` has all parts.
-    fn mean(records: &[&RequestRecord]) -> Option<Parts> {
-        let parts = records.iter().filter_map(|record| Parts::of(record));
-        let parts: Vec<Parts> = parts.collect();
-        let mean =
-            |part: fn(&Parts) -> f64| parts.iter().map(part).sum::<f64>() / parts.len() as f64;
-        (!parts.is_empty()).then(|| Parts {
-            queue_ms: mean(|parts| parts.queue_ms),
-            prefill_ms: mean(|parts| parts.prefill_ms),
-            rest_ms: mean(|parts| parts.rest_ms),
-        })
-    }
-
-    fn of(record: &RequestRecord) -> Option<Parts> {
-        let (queue_ms, prefill_ms) = (record.timings?.queue_ms?, record.timings?.prefill_ms?);
-        let rest_ms = (record.ttft_ms()? - queue_ms - prefill_ms).max(0.0);
-        Some(Parts { queue_ms, prefill_ms, rest_ms })
+    /// `None` without requests.
+    fn mean(requests: &[(StageTimes, f64)]) -> Option<Parts> {
+        let mean = |part: fn(&StageTimes) -> f64| {
+            requests.iter().map(|(times, _)| part(times)).sum::<f64>() / requests.len() as f64
+        };
+        let parts = [mean(|t| t.queue_ms), mean(|t| t.prefill_ms), mean(|t| t.network_ms)];
+        (!requests.is_empty()).then_some(Parts(parts))
     }
 
     fn total_ms(&self) -> f64 {
-        self.queue_ms + self.prefill_ms + self.rest_ms
+        self.0.iter().sum()
     }
 }
 
 /// The quick half and the slowest twentieth of a level, by time to first token.
 fn halves(level: &LevelView<'_>) -> Option<[(&'static str, Parts); 2]> {
-    let ok = level.records.iter().filter(|record| Parts::of(record).is_some() && record.is_ok());
-    let mut ordered: Vec<&RequestRecord> = ok.collect();
-    ordered.sort_by_key(|r| {
-        (r.first_token_ns.map(|first| first - r.sent_ns.min(first)), r.user, r.index)
+    let ok = level.records.iter().filter(|record| record.is_ok());
+    let times = ok.filter_map(|record| Some((StageTimes::of(record)?, record.ttft_ms()?)));
+    let mut ordered: Vec<(StageTimes, f64)> = times.collect();
+    ordered.sort_by(|(a, ttft_a), (b, ttft_b)| {
+        ttft_a.total_cmp(ttft_b).then(a.queue_ms.total_cmp(&b.queue_ms))
     });
     let count = ordered.len();
     let quick = &ordered[..count.div_ceil(2)];
@@ -74,7 +59,7 @@ pub(crate) fn chart(levels: &[LevelView<'_>]) -> Option<Figure> {
     let focus = focus(levels)?.number;
     let (level, [(_, quick), (_, slow)]) =
         bars.iter().find(|(level, _)| level.number == focus).or(bars.last())?;
-    let share = |parts: &Parts| percent(parts.queue_ms / parts.total_ms());
+    let share = |parts: &Parts| percent(parts.0[0] / parts.total_ms());
     let reading = format!(
         "At {} the quick half of the requests spend {} until their first token, {} of it in the \
          queue; the slowest twentieth spend {}, {} of it in the queue.",
@@ -117,9 +102,8 @@ fn draw(rows: &[(String, Parts)]) -> Plot {
     plot.y_labels("", names.collect());
     for (row, (name, parts)) in rows.iter().enumerate() {
         let total_ms = parts.total_ms();
-        let values = [parts.queue_ms, parts.prefill_ms, parts.rest_ms];
         let mut start = 0.0;
-        for ((class, label), ms) in PARTS.iter().zip(values) {
+        for ((class, label), ms) in PARTS.iter().zip(parts.0) {
             let end = start + if 0.0 < total_ms { ms / total_ms } else { 0.0 };
             plot.open_group("", &format!("{name}: {} {label}", duration(ms)));
             plot.bar(class, (start, end), (middle(row) - 0.36, middle(row) + 0.36));

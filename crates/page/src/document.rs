@@ -37,6 +37,8 @@ pub struct LevelRun<'a> {
 pub struct Page<'a> {
     /// What was tested, in a few words.
     pub title: &'a str,
+    /// Whether a client sent these requests, whose fitness then matters; a simulation has none.
+    pub is_measurement: bool,
     /// The report that the page illustrates. Its analysis begins with the verdict.
     pub report: Report<'a>,
     /// What the analysis was written from.
@@ -145,6 +147,10 @@ impl Page<'_> {
         }
         html.add(&tables::overview(levels));
         footnote(html, levels);
+        if self.is_measurement {
+            html.element("p", &[("id", "validity")], tables::worst(levels));
+            details(html, "What the client read of itself", &tables::validity(levels));
+        }
         html.close("section");
     }
 

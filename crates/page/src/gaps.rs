@@ -1,6 +1,7 @@
 //! When tokens came how far apart: a heat map of the gaps between the tokens of a level.
 
-use workload::record::{TokenChunk, milliseconds};
+use workload::gaps::{chunk_gaps_ms, tokens_of_chunks};
+use workload::record::RequestRecord;
 
 use crate::figure::{Figure, Key, Layout, Look};
 use crate::level::LevelView;
@@ -28,42 +29,48 @@ struct Gap {
 /// The gaps of a level over time. `None` if no answer has two chunks.
 pub(crate) fn chart(level: &LevelView<'_>) -> Option<Figure> {
     let ok = level.records.iter().filter(|record| record.is_ok());
-    let gaps: Vec<Gap> = ok.flat_map(|record| gaps(&record.chunks)).collect();
-    let mut sorted: Vec<f64> = Vec::new();
-    for gap in &gaps {
-        sorted.extend(std::iter::repeat_n(gap.ms, gap.tokens as usize));
-    }
-    sorted.sort_by(f64::total_cmp);
-    let (least, most) = (sorted.first()?.max(LEAST_MS), sorted.last()?.max(LEAST_MS));
-    let (x, y) = (Scale::linear(0.0, level.duration_s()), Scale::log([least, most]));
+    let is_exact = level.summary.gaps?.itl_ms.is_some();
+    let gaps: Vec<Gap> = ok.flat_map(|record| gaps(record, is_exact)).collect();
+    let lengths = gaps.iter().map(|gap| gap.ms.max(LEAST_MS));
+    let (x, y) = (Scale::linear(0.0, level.duration_s()), Scale::log(lengths));
     let mut plot = Plot::new(x, y, 220.0);
-    plot.y_axis("gap to the token before (log)", tick_duration);
+    plot.y_axis("gap to the one before (log)", tick_duration);
     let cells = count(level, &gaps, (x, y));
     let densest = cells.iter().flatten().copied().max().unwrap_or(1);
     draw(&mut plot, &cells, (x, y), densest);
     plot.x_axis("seconds since the first request of this level", tick);
+    let what = if is_exact { "tokens" } else { "chunks" };
     let note = "Each cell counts the gaps of its span of time and length.";
-    let chunks =
-        "The server does not say how many tokens a chunk holds: these are gaps between chunks.";
-    let is_exact = level.records.iter().flat_map(|r| &r.chunks).all(|chunk| chunk.tokens.is_some());
+    let chunks = "The server does not say how many tokens a chunk holds.";
     Some(Figure {
         id: format!("gaps-{}", level.number),
-        heading: format!("Gaps between the tokens of {}", level.name()),
-        reading: reading::gaps(level, &sorted),
+        heading: format!("Gaps between the {what} of {}", level.name()),
+        reading: reading::gaps(level),
         legend: keys(densest),
-        plots: vec![(format!("Gaps between tokens at {}", level.name()), plot)],
+        plots: vec![(format!("Gaps between {what} at {}", level.name()), plot)],
         note: Some(if is_exact { note.to_owned() } else { format!("{note} {chunks}") }),
         layout: Layout::Whole,
     })
 }
 
-/// The gaps of one answer: before each chunk but the first, shared out among its tokens.
-fn gaps(chunks: &[TokenChunk]) -> impl Iterator<Item = Gap> {
-    chunks.windows(2).map(|pair| {
-        let tokens = pair[1].tokens.unwrap_or(1).max(1);
-        let ms = milliseconds(pair[0].at_ns, pair[1].at_ns);
-        Gap { at_ns: pair[1].at_ns, ms: ms / f64::from(tokens), tokens }
-    })
+/// The gaps of one answer: before each chunk but the first; shared out among its tokens if
+/// `by_token`, and then none of an answer whose tokens are not known.
+fn gaps(record: &RequestRecord, by_token: bool) -> Vec<Gap> {
+    let tokens =
+        if by_token { tokens_of_chunks(record) } else { Some(vec![1; record.chunks.len()]) };
+    let Some(tokens) = tokens else { return Vec::new() };
+    let mut held_ms = 0.0;
+    let mut gaps = Vec::with_capacity(tokens.len());
+    let chunks = record.chunks.iter().zip(tokens).skip(1);
+    for ((chunk, tokens), gap_ms) in chunks.zip(chunk_gaps_ms(record)) {
+        // A chunk without a token leaves its gap to the next one that has some.
+        held_ms += gap_ms;
+        if 0 < tokens {
+            gaps.push(Gap { at_ns: chunk.at_ns, ms: held_ms / f64::from(tokens), tokens });
+            held_ms = 0.0;
+        }
+    }
+    gaps
 }
 
 /// How many gaps fall into each cell, by row from the shortest and column.
@@ -120,6 +127,8 @@ fn keys(densest: u64) -> Vec<Key> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -133,9 +142,22 @@ mod tests {
 
     #[test]
     fn a_chunk_of_several_tokens_is_as_many_shorter_gaps() {
-        let chunk = |ms: u64, tokens| TokenChunk { at_ns: ms * 1_000_000, tokens: Some(tokens) };
-        let gaps: Vec<(f64, u32)> =
-            gaps(&[chunk(10, 1), chunk(40, 3)]).map(|gap| (gap.ms, gap.tokens)).collect();
-        assert_eq!(gaps, [(10.0, 3)]);
+        let record = |second: u32, third: u32| -> RequestRecord {
+            let chunk = |ms: u64, tokens: u32| json!({"at_ns": ms * 1_000_000, "tokens": tokens});
+            let line = json!({
+                "level": 1, "user": 0, "index": 0, "due_ns": 0, "sent_ns": 0, "done_ns": 0,
+                "first_token_ns": 0, "last_token_ns": 0, "client_delay_ns": 0, "prompt_tokens": 1,
+                "completion_tokens": 4, "asked_tokens": 4, "finish_reason": null, "status": "ok",
+                "chunks": [chunk(10, 1), chunk(40, second), chunk(100, third)], "timings": null
+            });
+            serde_json::from_value(line).expect("a record")
+        };
+        let of = |record: &RequestRecord, by_token| -> Vec<(f64, u32)> {
+            gaps(record, by_token).iter().map(|gap| (gap.ms, gap.tokens)).collect()
+        };
+        assert_eq!(of(&record(1, 2), true), [(30.0, 1), (30.0, 2)]);
+        assert_eq!(of(&record(0, 3), true), [(30.0, 3)], "the gap of text held back goes on");
+        assert_eq!(of(&record(1, 1), true), [], "its tokens are not known");
+        assert_eq!(of(&record(1, 1), false), [(30.0, 1), (60.0, 1)]);
     }
 }

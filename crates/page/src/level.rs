@@ -3,7 +3,6 @@
 use workload::analysis::Finding;
 use workload::gauges::GaugeSample;
 use workload::load::Arrivals;
-use workload::percentile::percentile;
 use workload::record::RequestRecord;
 use workload::streams::Window;
 use workload::summary::LevelSummary;
@@ -69,79 +68,15 @@ impl<'a> LevelView<'a> {
         self.seconds(self.records.iter().map(|record| record.done_ns).max().unwrap_or(0))
     }
 
-    /// The time in which every user had a request on its way.
-    pub(crate) fn window(&self) -> Option<Window> {
-        self.summary.plan.users()?;
-        Window::all_users_active(self.records)
+    /// The time after the first answer in which requests came as planned.
+    pub(crate) fn steady(&self) -> Option<Window> {
+        Some(self.summary.steady.as_ref()?.window)
     }
 
     /// Whether all its answers are equally long.
     pub(crate) fn has_one_length(&self) -> bool {
         self.summary.tokens.is_some_and(|tokens| tokens.min == tokens.max)
     }
-
-    /// Who waited for a place, and for how long. `None` without a successful request.
-    pub(crate) fn waits(&self) -> Option<Waits> {
-        Waits::of(self.records)
-    }
-}
-
-/// The successful requests of a level, divided into those that waited for a place and the others.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Waits {
-    /// Successful requests.
-    pub(crate) requests: usize,
-    /// Typical time of an answer once it runs, milliseconds: the median of the latency less the
-    /// queue time or, where that is unknown, less the time to first token.
-    pub(crate) service_ms: f64,
-    /// Requests whose first token took at least half of that: they waited for a place.
-    pub(crate) waited: usize,
-    /// Mean time to first token of those, milliseconds.
-    pub(crate) waited_mean_ms: Option<f64>,
-    /// Requests whose first token took from a sixth to a half of the service time.
-    pub(crate) between: usize,
-    /// Median time to first token of those that did not wait, milliseconds.
-    pub(crate) at_once_p50_ms: Option<f64>,
-}
-
-impl Waits {
-    fn of(records: &[RequestRecord]) -> Option<Waits> {
-        let ok = || records.iter().filter(|record| record.is_ok());
-        let service = ok().filter_map(|record| {
-            Some(record.latency_ms()? - record.queue_ms().or(record.ttft_ms())?)
-        });
-        let service_ms = median(service.collect()).filter(|ms| 0.0 < *ms)?;
-        let (waited, others): (Vec<f64>, Vec<f64>) = ok()
-            .filter_map(RequestRecord::ttft_ms)
-            .partition(|ttft_ms| service_ms / 2.0 <= *ttft_ms);
-        let count = waited.len();
-        Some(Waits {
-            requests: count + others.len(),
-            service_ms,
-            waited: count,
-            waited_mean_ms: (0 < count).then(|| waited.iter().sum::<f64>() / count as f64),
-            between: others.iter().filter(|ms| service_ms / 6.0 <= **ms).count(),
-            at_once_p50_ms: median(others),
-        })
-    }
-
-    /// Whether the requests fall into two groups: some waited for about one whole service, the
-    /// others hardly, and few are between.
-    pub(crate) fn is_bimodal(&self) -> bool {
-        let share = self.waited as f64 / self.requests as f64;
-        (0.05..=0.7).contains(&share) && self.is_whole_service() && 4 * self.between <= self.waited
-    }
-
-    /// Whether those that waited did so for about one whole service.
-    pub(crate) fn is_whole_service(&self) -> bool {
-        self.waited_mean_ms.is_some_and(|ms| (0.6..=1.5).contains(&(ms / self.service_ms)))
-    }
-}
-
-/// Median of values in any order; `None` if there are none.
-pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    percentile(&values, 0.5)
 }
 
 /// The cap on sequences: what the server says, or else what was found.

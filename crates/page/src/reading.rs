@@ -2,17 +2,21 @@
 
 use workload::lengths::Lengths;
 use workload::load::LevelPlan;
-use workload::percentile::{Spread, percentile};
+use workload::percentile::Spread;
+use workload::summary::LevelSummary;
+use workload::waits::WaitShape;
 
-use crate::level::{LevelView, Waits};
+use crate::level::LevelView;
 use crate::number::{counted, duration, percent};
 
 /// Below this gain in tokens per second for twice the users, more users bring next to nothing.
 pub(crate) const KNEE_GAIN: f64 = 0.05;
+/// A mean wait between these multiples of the service time is called a whole one.
+const WHOLE: std::ops::RangeInclusive<f64> = 0.75..=1.25;
 
 /// Why the time to first token of a level is what it is.
 pub(crate) fn why(level: &LevelView<'_>) -> Option<String> {
-    let waits = level.waits()?;
+    let waits = level.summary.wait_shape?;
     let ttft = level.summary.ttft_ms?;
     let Some(mean_ms) = waits.waited_mean_ms else {
         return Some(format!(
@@ -40,7 +44,7 @@ pub(crate) fn why(level: &LevelView<'_>) -> Option<String> {
         duration(mean_ms)
     );
     let service = duration(waits.service_ms);
-    text += &match waits.is_whole_service() {
+    text += &match is_whole_service(&waits) {
         true => format!("about one whole service time: once it runs, a request takes {service}. "),
         false => format!(
             "{:.1} times the {service} that a request takes once it runs. ",
@@ -59,8 +63,13 @@ pub(crate) fn why(level: &LevelView<'_>) -> Option<String> {
     Some(text + &percentiles(&ttft, &waits))
 }
 
+/// Whether those that waited did so for about one whole service.
+fn is_whole_service(waits: &WaitShape) -> bool {
+    waits.waited_mean_ms.is_some_and(|ms| WHOLE.contains(&(ms / waits.service_ms)))
+}
+
 /// What the two groups make of the percentiles.
-fn percentiles(ttft: &Spread, waits: &Waits) -> String {
+fn percentiles(ttft: &Spread, waits: &WaitShape) -> String {
     let share = percent(waits.waited as f64 / waits.requests as f64);
     let (p50, p95) = (duration(ttft.p50), duration(ttft.p95));
     let has_waited = |ms: f64| waits.service_ms / 2.0 <= ms;
@@ -178,22 +187,26 @@ pub(crate) fn distribution(level: &LevelView<'_>, what: &str, spread: Option<Spr
     text
 }
 
-/// What the gaps between tokens are; `gaps` ascending, in milliseconds.
-pub(crate) fn gaps(level: &LevelView<'_>, gaps: &[f64]) -> String {
-    let at = |q: f64| percentile(gaps, q).map_or("-".to_owned(), duration);
+/// What the gaps between tokens are, or those between chunks where tokens are not known.
+pub(crate) fn gaps(level: &LevelView<'_>) -> String {
+    let Some(gaps) = level.summary.gaps else { return String::new() };
+    let (what, Spread { p50, p99, max, .. }) = match gaps.itl_ms {
+        Some(itl_ms) => ("tokens (ITL)", itl_ms),
+        None => ("chunks (ICL)", gaps.icl_ms),
+    };
     format!(
-        "At {} half of all gaps between tokens are at most {}, {} at most {}; the longest is {}.",
+        "At {} half of all gaps between {what} are at most {}, {} at most {}; the longest is {}.",
         level.name(),
-        at(0.5),
+        duration(p50),
         percent(0.99),
-        at(0.99),
-        at(1.0)
+        duration(p99),
+        duration(max)
     )
 }
 
 /// What the picture of all requests shows.
 pub(crate) fn requests(level: &LevelView<'_>) -> String {
-    let Some(waits) = level.waits() else {
+    let Some(waits) = level.summary.wait_shape else {
         return format!("At {} no request succeeded.", level.name());
     };
     let service = duration(waits.service_ms);
@@ -234,4 +247,40 @@ pub(crate) fn load(plan: &LevelPlan) -> String {
         ),
         None => format!("{requests} of different lengths."),
     }
+}
+
+/// A level without its beginning and end, beside the whole. `None` if it has no steady part.
+pub(crate) fn steady(level: &LevelSummary) -> Option<String> {
+    let steady = level.steady.as_ref()?;
+    let figure = |rate: f64, ttft: Option<Spread>| {
+        let ttft = ttft.map_or("unknown".to_owned(), |ttft| duration(ttft.p95));
+        format!("{rate:.2} tokens/s and TTFT P95 {ttft}")
+    };
+    Some(format!(
+        "In its steady part, {} long and with {}: {}. Over the whole level: {}.",
+        duration(1000.0 * steady.window.seconds()),
+        counted(steady.requests as u64, "request", "requests"),
+        figure(steady.tokens_per_second, steady.ttft_ms),
+        figure(level.tokens_per_second?, level.ttft_ms)
+    ))
+}
+
+/// How many requests met what was expected of them. `None` if nothing was.
+pub(crate) fn goodput(level: &LevelSummary) -> Option<String> {
+    let goodput = level.goodput?;
+    let limits = [
+        ("TTFT", goodput.slo.ttft_ms),
+        ("time per later token", goodput.slo.tpot_ms),
+        ("latency", goodput.slo.e2e_ms),
+    ];
+    let limits = limits.into_iter().filter_map(|(what, limit_ms)| {
+        limit_ms.map(|limit_ms| format!("{what} at most {}", duration(limit_ms)))
+    });
+    Some(format!(
+        "{} of {} requests ({}) met what was expected of them: {}.",
+        goodput.good,
+        goodput.requests,
+        percent(goodput.share),
+        limits.collect::<Vec<_>>().join(", ")
+    ))
 }

@@ -46,8 +46,8 @@ pub(crate) fn chart(level: &LevelView<'_>) -> Option<Figure> {
         legend.push(Key::new("wait", Look::Line, "waiting in the queue"));
         plots.extend(kv_usage(level).map(|plot| ("KV cache".to_owned(), plot)));
     }
-    if level.window().is_some() {
-        legend.push(Key::new("window", Look::Filled, "every user has a request on its way"));
+    if level.steady().is_some() {
+        legend.push(Key::new("window", Look::Filled, "steady part: the load is the one asked for"));
     }
     let mut rates = token_rates(level);
     rates.x_axis("seconds since the first request of this level", tick);
@@ -198,6 +198,7 @@ fn tip(record: &RequestRecord) -> String {
         Status::Cancelled => ", cancelled".to_owned(),
         Status::Dropped => ", never sent".to_owned(),
         Status::Failed(reason) => format!(", failed: {}", shortened(reason)),
+        Status::Refused(reason) => format!(", refused: {}", shortened(reason)),
     };
     let queue = record.queue_ms().map(|ms| format!(", queue {}", duration(ms)));
     let ttft = record.ttft_ms().map(|ms| format!(", TTFT {}", duration(ms)));
@@ -289,7 +290,7 @@ fn counts(level: &LevelView<'_>, running: &[(f64, f64)], waiting: &[(f64, f64)])
 }
 
 fn shade(plot: &mut Plot, level: &LevelView<'_>, top: f64) {
-    if let Some(window) = level.window() {
+    if let Some(window) = level.steady() {
         let x = (level.seconds(window.start_ns), level.seconds(window.end_ns));
         plot.bar("window", x, (0.0, top));
     }

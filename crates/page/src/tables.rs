@@ -2,9 +2,11 @@
 
 use workload::percentile::{Spread, sample_size_with_bound};
 use workload::summary::LevelSummary;
+use workload::validity::Verdict;
 
 use crate::level::LevelView;
 use crate::markup::Markup;
+use crate::number::percent;
 use crate::reading;
 
 /// Stands behind a percentile that its sample does not bound.
@@ -55,7 +57,7 @@ pub(crate) fn overview(levels: &[LevelView<'_>]) -> Markup {
 /// The table of one level, as the report has it.
 pub(crate) fn level(level: &LevelView<'_>) -> Markup {
     let mut html = Markup::default();
-    let LevelSummary { counts, ttft_ms, latency_ms, tokens, tpot_ms, .. } = level.summary;
+    let LevelSummary { counts, ttft_ms, latency_ms, tokens, tpot_ms, gaps, .. } = level.summary;
     html.element("p", &[("class", "small")], &reading::load(&level.summary.plan));
     let name = format!("Times and tokens of {}", level.name());
     open(&mut html, &name, &["Metric", "Min", "Max", "Mean", "P50", "P95", "P99"]);
@@ -63,8 +65,82 @@ pub(crate) fn level(level: &LevelView<'_>) -> Markup {
     row(&mut html, "Latency (ms)", &spread(*latency_ms, counts.ok, 2));
     row(&mut html, "Time per later token (ms)", &spread(*tpot_ms, counts.ok, 2));
     row(&mut html, "Num Generated Tokens", &spread(*tokens, counts.ok, 0));
+    if let Some(gaps) = gaps {
+        let (name, between) = match gaps.itl_ms {
+            Some(itl_ms) => ("Gap between tokens, ITL (ms)", itl_ms),
+            None => ("Gap between chunks, ICL (ms)", gaps.icl_ms),
+        };
+        row(&mut html, name, &spread(Some(between), between.count, 2));
+        row(
+            &mut html,
+            "Longest gap of a request (ms)",
+            &spread(Some(gaps.longest_ms), counts.ok, 2),
+        );
+    }
+    close(&mut html);
+    let sentences = [reading::steady(level.summary), reading::goodput(level.summary)];
+    for sentence in sentences.into_iter().flatten() {
+        html.element("p", &[], &sentence);
+    }
+    html
+}
+
+/// How far each level can be trusted as a measurement: what the client read of itself.
+pub(crate) fn validity(levels: &[LevelView<'_>]) -> Markup {
+    let mut html = Markup::default();
+    let headings = [
+        "Load",
+        "Measurement",
+        "Sent late, P99 (ms)",
+        "allowed (ms)",
+        "Load delivered",
+        "Client thread",
+        "Client woke late, P99 (ms)",
+        "Client (cores)",
+        "Server (cores)",
+    ];
+    open(&mut html, "How far each level can be trusted", &headings);
+    for level in levels {
+        let validity = &level.summary.validity;
+        let client = validity.client.unwrap_or_default();
+        let share = |share: Option<f64>| share.map_or("-".to_owned(), percent);
+        let verdict = match validity.verdict {
+            Verdict::Valid => "valid",
+            Verdict::Warning => "warning",
+            Verdict::Invalid => "INVALID",
+        };
+        row(
+            &mut html,
+            &level.name(),
+            &[
+                verdict.to_owned(),
+                figure(validity.schedule_lag_ms.map(|lag| lag.p99)),
+                figure(Some(validity.schedule_lag_limit_ms)),
+                share(validity.delivered_share),
+                share(client.thread_cpu_share),
+                figure(client.heartbeat_ms.map(|late| late.p99)),
+                figure(client.process_cpus),
+                figure(client.server_cpus),
+            ],
+        );
+    }
     close(&mut html);
     html
+}
+
+/// The worst verdict on a level as a measurement, in words for the head of the page.
+pub(crate) fn worst(levels: &[LevelView<'_>]) -> &'static str {
+    match levels.iter().map(|level| level.summary.validity.verdict).max() {
+        Some(Verdict::Invalid) => {
+            "INVALID measurement: a level breached two limits or more of what the client must keep."
+        }
+        Some(Verdict::Warning) => {
+            "Valid measurement with a warning: a level breached a limit of what the client must keep."
+        }
+        Some(Verdict::Valid) | None => {
+            "Valid measurement: the client kept its limits at every level."
+        }
+    }
 }
 
 /// What the mark means, if any level has it.

@@ -56,6 +56,7 @@ pub const SMALL: Setup<'_> = Setup {
 #[derive(Clone, Debug)]
 pub struct Run {
     pub title: String,
+    pub is_measurement: bool,
     pub basics: Vec<String>,
     pub max_num_seqs: Option<u32>,
     pub records: Vec<Vec<RequestRecord>>,
@@ -75,6 +76,7 @@ impl Run {
         let (records, samples): (Vec<_>, Vec<_>) = runs.unzip();
         let mut run = Run {
             title: "Load test of a simulated server".to_owned(),
+            is_measurement: true,
             basics: vec!["RTX 4090".to_owned(), format!("max_num_seqs = {}", setup.cap)],
             max_num_seqs: Some(setup.cap as u32),
             records,
@@ -108,6 +110,7 @@ impl Run {
         let definitions = [("TTFT".to_owned(), "first token read - first byte written".to_owned())];
         let page = Page {
             title: &self.title,
+            is_measurement: self.is_measurement,
             report: Report {
                 basics: &self.basics,
                 levels: &self.levels,
