@@ -6,6 +6,7 @@ use workload::distribution::Distribution;
 use workload::language::Language;
 use workload::lengths::{LengthLaws, Sampling};
 use workload::load::{Arrivals, LevelPlan, Load};
+use workload::slo::Slo;
 
 use crate::assertion::Assertion;
 use crate::error::BenchError;
@@ -24,6 +25,10 @@ pub struct BenchConfig {
     pub sampling: Sampling,
     /// Decides prompts, lengths and times: the same seed gives the same ones.
     pub seed: u64,
+    /// What is expected of each request, if anything.
+    pub slo: Option<Slo>,
+    /// The server's process, if it is ours, so that what it takes of this machine can be told.
+    pub server_pid: Option<u32>,
     /// Language of the report.
     pub language: Language,
     /// Folder for the results; made if it does not exist.

@@ -14,6 +14,7 @@ use crate::alarm::Alarm;
 use crate::cancel::Cancel;
 use crate::client::{Call, Client, Connection, RawAnswer};
 use crate::pool::Pool;
+use crate::vitals::{self, ThreadReadings};
 
 /// A request that is to be sent.
 #[derive(Debug)]
@@ -88,11 +89,12 @@ pub(crate) struct Finished {
     pub(crate) ended: Option<Status>,
 }
 
-/// Starts the level; the thread ends when all its requests are over.
+/// Starts the level; the thread ends when all its requests are over, with what it
+/// read of itself.
 ///
 /// One thread is enough: at 64 users it handles some thousand chunks a second, and nothing else
 /// runs on it that could delay a time stamp. Answers are read elsewhere.
-pub(crate) fn start(requests: Requests, sender: Sender) -> io::Result<JoinHandle<()>> {
+pub(crate) fn start(requests: Requests, sender: Sender) -> io::Result<JoinHandle<ThreadReadings>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let thread = thread::Builder::new().name("bench-load".to_owned());
     match requests {
@@ -111,19 +113,20 @@ pub(crate) fn start(requests: Requests, sender: Sender) -> io::Result<JoinHandle
             let alarm = Alarm::new(sender.client.clock())?;
             drop(context);
             let pool = Pool::new(sender.client.clone(), &sender.live.pieces, max_connections);
-            thread.spawn(move || runtime.block_on(sender.send_when_due(requests, pool, alarm)))
+            thread
+                .spawn(move || vitals::watch(&runtime, sender.send_when_due(requests, pool, alarm)))
         }
     }
 }
 
-fn run_users(runtime: &Runtime, users: Vec<User>) {
-    runtime.block_on(async {
+fn run_users(runtime: &Runtime, users: Vec<User>) -> ThreadReadings {
+    vitals::watch(runtime, async {
         let mut running = JoinSet::new();
         for user in users {
             running.spawn(user.run());
         }
         running.join_all().await;
-    });
+    })
 }
 
 /// One user: sends, waits for the whole answer, thinks, sends the next.

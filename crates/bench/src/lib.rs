@@ -12,7 +12,8 @@
 //! (`prompts`) and hands the bytes of a whole level to a thread of its own (`drive`), which writes
 //! each at its time (`alarm`, `pool`) and stamps what comes back (`client`) without looking into it;
 //! the stamps are those of the kernel (`arrival`), so that a busy client does not count as a slow
-//! server. The calling side
+//! server, and the thread watches itself (`vitals`), so that it is told when it was busy. The
+//! calling side
 //! meanwhile samples the server's gauges (`gauges`), reads finished answers (`sse`, `answer`) into
 //! records, writes them down (`output`), draws the page of them (`html`) and shows the progress.
 #![forbid(unsafe_code)]
@@ -36,6 +37,7 @@ mod completion;
 mod gauges;
 mod probe;
 mod prompts;
+mod vitals;
 mod drive;
 mod progress;
 mod output;
@@ -53,4 +55,5 @@ pub use workload::distribution::Distribution;
 pub use workload::language::Language;
 pub use workload::lengths::{LengthLaws, Lengths, Preset, Sampling};
 pub use workload::load::Arrivals;
+pub use workload::slo::Slo;
 pub use workload::summary::Counts;

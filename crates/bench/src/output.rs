@@ -10,7 +10,9 @@ use workload::analysis::Finding;
 use workload::lengths::{LengthLaws, Sampling};
 use workload::load::Load;
 use workload::record::RequestRecord;
+use workload::slo::Slo;
 use workload::summary::{Counts, LevelSummary};
+use workload::validity::{HostFacts, Verdict};
 
 use crate::assertion::AssertionResult;
 use crate::error::BenchError;
@@ -36,6 +38,12 @@ pub struct RunSummary {
     pub sampling: Sampling,
     /// Seed of the prompts.
     pub seed: u64,
+    /// What was expected of each request, if anything.
+    pub slo: Option<Slo>,
+    /// The client's machine.
+    pub host: HostFacts,
+    /// Whether the client was fit to measure: the worst verdict of a level.
+    pub verdict: Verdict,
     /// Whether the run was stopped before its end.
     pub interrupted: bool,
     /// Whether the run may be a success though requests failed.
@@ -56,6 +64,8 @@ pub struct RunSummary {
 }
 
 /// What the numbers of a summary mean, so that it can be read without this program.
+///
+/// `docs/definitions.md` says the same with its reasons.
 #[derive(Clone, Debug, Serialize)]
 pub struct Definitions {
     /// Of `total_time_s`.
@@ -66,16 +76,36 @@ pub struct Definitions {
     pub ttft: &'static str,
     /// Of `latency_ms`.
     pub latency: &'static str,
+    /// Of `ttft_user_ms` and `latency_user_ms`.
+    pub user: &'static str,
     /// Of `tokens`.
     pub tokens: &'static str,
     /// Of `tpot_ms`.
     pub tpot: &'static str,
+    /// Of `gaps.icl_ms`.
+    pub icl: &'static str,
+    /// Of `gaps.itl_ms`.
+    pub itl: &'static str,
+    /// Of `user_decode_rate` and `user_rate`.
+    pub user_rates: &'static str,
+    /// Of `goodput`.
+    pub goodput: &'static str,
     /// Of p50, p95 and p99.
     pub percentiles: &'static str,
+    /// Of `bounds`.
+    pub bounds: &'static str,
+    /// Of `std`.
+    pub std: &'static str,
     /// Of `counts`.
     pub counts: &'static str,
     /// Of the numbers under `gauges` and `streams`.
     pub window: &'static str,
+    /// Of the numbers under `steady`, `little` and `trend`.
+    pub steady: &'static str,
+    /// Of the numbers under `stages`.
+    pub stages: &'static str,
+    /// Of the numbers under `validity`.
+    pub validity: &'static str,
 }
 
 impl Definitions {
@@ -85,12 +115,27 @@ impl Definitions {
         throughput: "sum of completion_tokens of successful requests / total time",
         ttft: "first chunk with a generated token read - first byte of the request written",
         latency: "last chunk with a generated token read - first byte of the request written",
+        user: "as ttft and latency, but from when the request was due; in an open loop only",
         tokens: "completion_tokens of the server's usage; chunks of the stream without a usage",
         tpot: "(latency - ttft) / (tokens - 1), one value per request, from 2 tokens on",
+        icl: "time between two chunks with generated tokens, pooled over successful requests",
+        itl: "icl / k, counted k times for a chunk of k tokens; absent where k is unknown",
+        user_rates: "1 / tpot and tokens / latency, tokens per second, one value per request",
+        goodput: "requests that met every limit of the slo / all but cancelled ones; failed, refused \
+                  and dropped requests and missing figures are bad; in an open loop from when due",
         percentiles: "linear interpolation (R-7, numpy's default) over successful requests",
-        counts: "sent = ok + failed + cancelled + dropped, refused is part of failed; Total Requests of \
-                 the report is sent",
-        window: "while every user had a request on its way",
+        bounds: "whether the maximum bounds the percentile with 95% confidence for any distribution: \
+                 from 59 values on for P95, from 299 on for P99",
+        std: "sample standard deviation (n - 1)",
+        counts: "sent = ok + failed + cancelled + dropped, refused is part of failed; Total Requests \
+                 of the report is sent",
+        window: "while every user had a request on its way; in an open loop while requests were sent",
+        steady: "requests sent in the window above after the first answer, and tokens read in it",
+        stages: "ttft from when due = lag (client) + network + queue + prefill (server's own times)",
+        validity: "one breached limit is a warning, two are invalid; limits: P99 of sent - due at \
+                   most max(1 ms, 2% of median ttft), at least 95% of the load delivered, at most 80% \
+                   of a core for the load's thread, P99 of its heartbeat at most max(2 ms, 2% of \
+                   median ttft), enough open files",
     };
 }
 

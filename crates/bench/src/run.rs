@@ -7,11 +7,13 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use workload::analysis::{Evidence, Finding, analyse};
 use workload::lengths::Lengths;
+use workload::level::LevelName;
 use workload::load::{LevelPlan, Load};
 use workload::random::RequestKey;
 use workload::record::{RequestRecord, Status};
 use workload::report::Report;
 use workload::summary::{Counts, LevelSummary};
+use workload::validity::{HostFacts, Verdict};
 
 use crate::answer;
 use crate::cancel::Cancel;
@@ -28,6 +30,7 @@ use crate::output::{Definitions, OutputFolder, RunSummary};
 use crate::probe::{ServerFacts, probe};
 use crate::progress::{self, Progress, View};
 use crate::prompts::PromptWriter;
+use crate::vitals::{CpuMeter, host_facts};
 
 /// What a run has come to.
 #[derive(Debug)]
@@ -78,6 +81,7 @@ pub async fn run(config: BenchConfig, cancel: Cancel) -> Result<Outcome, BenchEr
         learned = learn => learned?,
         () = cancel.cancelled() => return Err(BenchError::Stopped),
     };
+    let host = host_facts(client.endpoint());
     let folder = config.out.as_deref().map(OutputFolder::create).transpose()?;
     let progress = Progress::new();
     let mut run = Run {
@@ -86,6 +90,7 @@ pub async fn run(config: BenchConfig, cancel: Cancel) -> Result<Outcome, BenchEr
         client,
         connection,
         server,
+        host,
         prompts,
         folder,
         output_error: None,
@@ -105,6 +110,7 @@ struct Run {
     /// For everything that is not measured.
     connection: Connection,
     server: ServerFacts,
+    host: HostFacts,
     prompts: PromptWriter,
     folder: Option<OutputFolder>,
     output_error: Option<BenchError>,
@@ -227,6 +233,7 @@ impl Run {
         let name = progress::name(&plan.load);
         self.progress.begin(name, plan.requests(), self.client.clock().now_ns());
         let sampler = self.server.has_gauges.then(|| Sampler::start(self.client.clone()));
+        let meter = CpuMeter::start(self.config.server_pid, plan.users().unwrap_or(0));
         let live = Arc::new(Live::default());
         let (sender, finished) = mpsc::unbounded_channel();
         let sender = Sender {
@@ -238,18 +245,22 @@ impl Run {
         let thread =
             drive::start(requests, sender).map_err(|source| BenchError::Thread { source })?;
         let records = self.collect(number, finished, &live, sampler.as_ref()).await;
-        if let Err(panic) = thread.join() {
-            std::panic::resume_unwind(panic);
-        }
+        let thread = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let client = meter.stop(thread);
         let samples = match sampler {
             Some(sampler) => sampler.stop().await,
             None => Vec::new(),
         };
-        let summary = LevelSummary::of(plan, live.sent.load(Relaxed), &records, &samples);
+        let level = LevelSummary::of(plan, live.sent.load(Relaxed), &records, &samples);
+        let level = level.with_client(client, &records);
+        let level = match self.config.slo {
+            Some(slo) => level.with_goodput(slo, &records),
+            None => level,
+        };
         if self.folder.is_some() {
             self.measured.push(Measured { records, samples });
         }
-        Ok(summary)
+        Ok(level)
     }
 
     /// Reads answers as they finish, until the level is over.
@@ -292,14 +303,17 @@ impl Run {
 
     fn finish(mut self) -> Outcome {
         let not_run = self.config.loads().split_off(self.levels.len());
-        let users_not_run: Vec<u32> =
-            not_run.into_iter().filter_map(|load| self.config.plan(load).users()).collect();
+        let levels_not_run: Vec<_> =
+            not_run.into_iter().map(|load| LevelName::of(&self.config.plan(load))).collect();
+        let info = self.server.info.as_ref();
         let findings = analyse(&Evidence {
             levels: &self.levels,
-            levels_not_run: &users_not_run,
-            max_num_seqs: self.server.info.as_ref().and_then(|info| info.max_num_seqs),
+            levels_not_run: &levels_not_run,
+            max_num_seqs: info.and_then(|info| info.max_num_seqs),
+            max_num_batched_tokens: info.and_then(|info| info.max_num_batched_tokens),
             has_gauges: self.server.has_gauges,
             exact_prompts: self.prompts.is_exact(),
+            host: Some(&self.host),
         });
         let language = self.config.language;
         let analysis: Vec<_> = findings.iter().map(|finding| finding.text(language)).collect();
@@ -324,6 +338,7 @@ impl Run {
 
     fn summary(self, findings: Vec<Finding>, analysis: Vec<String>) -> RunSummary {
         let counts = self.levels.iter().map(|level| level.counts);
+        let verdict = self.levels.iter().map(|level| level.validity.verdict).max();
         let assertions = self.config.assertions.iter();
         let levels_asked = self.config.loads();
         let is_whole = self.levels.len() == levels_asked.len()
@@ -337,6 +352,9 @@ impl Run {
             exact_prompts: self.prompts.is_exact(),
             sampling: self.config.sampling,
             seed: self.config.seed,
+            slo: self.config.slo,
+            host: self.host,
+            verdict: verdict.unwrap_or(Verdict::Valid),
             interrupted: !is_whole,
             failures_allowed: self.config.failures_allowed,
             assertions: assertions.map(|assertion| assertion.check(&self.levels)).collect(),

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use bench::{
-    Assertion, BenchConfig, Cancel, Language, LengthLaws, Lengths, Outcome, Preset, Sampling,
+    Assertion, BenchConfig, Cancel, Language, LengthLaws, Lengths, Outcome, Preset, Sampling, Slo,
 };
 use clap::Args;
 
@@ -45,6 +45,11 @@ pub struct BenchArgs {
     /// from the clock with --url, so that a prefix cache does not know the prompts].
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+
+    /// What is expected of each request, as limits of TTFT, TPOT and the time to the last token:
+    /// requests that meet all of them are goodput, like ttft=500ms,tpot=50ms,e2e=10s.
+    #[arg(long, value_name = "LIMITS")]
+    slo: Option<Slo>,
 
     /// Language of the report: en or zh.
     #[arg(long, default_value = "en", value_name = "LANGUAGE")]
@@ -89,10 +94,11 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
             url
         }
     };
+    let server_pid = server.as_ref().map(ServerProcess::id);
     let outcome = runtime.block_on(async {
         let cancel = Cancel::new();
         tokio::spawn(cancel_on_signals(cancel.clone()));
-        bench::run(BenchConfig { url, ..config }, cancel).await
+        bench::run(BenchConfig { url, server_pid, ..config }, cancel).await
     });
     if let Some(server) = &mut server
         && !server.is_running()
@@ -139,6 +145,8 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
         lengths: LengthLaws::from(lengths),
         sampling: preset.map_or(Sampling::GREEDY, |preset| preset.sampling),
         seed,
+        slo: args.slo,
+        server_pid: None,
         language: args.language,
         out: args.out.clone(),
         assertions: args.assertions.clone(),

@@ -63,6 +63,11 @@ impl ServerProcess {
         Ok(process)
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The end of the server's log.
     pub fn log_tail(&mut self) -> String {
         let ended = self.child.try_wait().is_ok_and(|status| status.is_some());

@@ -50,8 +50,10 @@ impl Prediction {
             levels: &levels,
             levels_not_run: &[],
             max_num_seqs: Some(server.engine.max_num_seqs),
+            max_num_batched_tokens: Some(server.engine.max_num_batched_tokens),
             has_gauges: true,
             exact_prompts: true,
+            host: None,
         });
         Prediction { server, seed, levels, findings }
     }

@@ -28,6 +28,7 @@ pub mod gaps;
 pub mod stages;
 pub mod streams;
 pub mod steady;
+pub mod trend;
 pub mod waits;
 pub mod interference;
 pub mod gauges;

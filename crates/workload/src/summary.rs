@@ -13,6 +13,7 @@ use crate::slo::{Goodput, Slo};
 use crate::stages::Stages;
 use crate::steady::{Drain, Steady};
 use crate::streams::{StreamDigest, Window, delivered_concurrency};
+use crate::trend::ArrivalTrend;
 use crate::validity::{ClientReadings, Validity};
 use crate::waits::{PromptQueue, QueueDigest, WaitShape};
 
@@ -147,6 +148,8 @@ pub struct LevelSummary {
     pub little: Option<Little>,
     /// Its end.
     pub drain: Option<Drain>,
+    /// Whether requests piled up, in an open loop.
+    pub trend: Option<ArrivalTrend>,
     /// Whether the client was fit to measure it.
     pub validity: Validity,
 }
@@ -221,6 +224,7 @@ impl LevelSummary {
             steady: Steady::of(&plan, records),
             little: Little::of(&plan, records, samples),
             drain: Drain::of(&plan, records),
+            trend: ArrivalTrend::of(&plan, records),
             validity: Validity::of(&plan, records, ttft_ms.map(|ttft| ttft.p50), None),
         }
     }

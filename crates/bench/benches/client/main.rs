@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use bench::{BenchConfig, Cancel, Language, Sampling};
+use bench::{BenchConfig, Cancel, Distribution, Language, Lengths, Loads, Sampling};
 use metronome::Beat;
 use workload::percentile::Spread;
 use workload::record::RequestRecord;
@@ -49,12 +49,16 @@ fn row(users: u32) -> Result<String, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let config = BenchConfig {
         url: format!("http://{address}"),
-        levels: vec![users],
-        requests_per_user: REQUESTS_PER_USER,
-        prompt_tokens: 8,
-        output_tokens: TOKENS,
+        loads: Loads::Closed {
+            levels: vec![users],
+            requests_per_user: REQUESTS_PER_USER,
+            think_time_s: Distribution::fixed(0.0),
+        },
+        lengths: Lengths { prompt_tokens: 8, output_tokens: TOKENS }.into(),
         sampling: Sampling::GREEDY,
         seed: 0,
+        slo: None,
+        server_pid: None,
         language: Language::English,
         out: Some(folder.path().to_owned()),
         assertions: Vec::new(),

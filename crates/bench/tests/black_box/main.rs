@@ -26,6 +26,8 @@ fn config(url: String, levels: &[u32], requests_per_user: u32) -> BenchConfig {
         lengths: Lengths { prompt_tokens: 12, output_tokens: 6 }.into(),
         sampling: Sampling::GREEDY,
         seed: 7,
+        slo: None,
+        server_pid: None,
         language: Language::English,
         out: None,
         assertions: Vec::new(),
@@ -65,7 +67,8 @@ async fn a_good_server_gives_a_whole_report() {
     assert!(outcome.report.starts_with(head), "{}", outcome.report);
     let tokens = "| Num Generated Tokens   | 6        | 6         | 6.00      | 6         | 6         | 6         |";
     assert_eq!(outcome.report.matches(tokens).count(), 2, "{}", outcome.report);
-    assert!(outcome.report.contains("\n\n\n\n# Analysis\n\nNo level reached the cap"));
+    assert!(outcome.report.contains("\n\n\n\n# Analysis\n\n"), "{}", outcome.report);
+    assert!(outcome.report.contains("\n\nNo level reached the cap"), "{}", outcome.report);
     assert_eq!(server.completions().len(), 9, "the warm-up and eight requests");
 }
 
@@ -118,7 +121,8 @@ async fn results_are_written_and_agree_with_each_other() {
     assert_eq!(read("report.md"), format!("{}\n", outcome.report));
     assert!(outcome.report.starts_with("# 基础信息\nMock, 2 cores\n"), "{}", outcome.report);
     assert!(
-        outcome.report.contains("\n\n\n\n# 分析\n\n各档均未触发并发上限"),
+        outcome.report.contains("\n\n\n\n# 分析\n\n")
+            && outcome.report.contains("\n\n各档均未触发并发上限"),
         "{}",
         outcome.report
     );
@@ -253,7 +257,7 @@ async fn refused_requests_are_counted_and_the_run_is_no_success() {
     let message = "HTTP 429: {\"error\":{\"message\":\"queue full\"}}";
     assert_eq!(messages(&records), [message; 2]);
     assert!(outcome.report.contains("*   **Total Requests:** 6\n"));
-    assert!(outcome.report.contains("2 of 6 requests failed"), "{}", outcome.report);
+    assert!(outcome.report.contains("refused 2 of 6 requests"), "{}", outcome.report);
     assert!(outcome.report.contains(message));
 }
 
@@ -286,6 +290,40 @@ async fn a_run_is_a_success_only_if_its_assertions_hold() {
     let config = BenchConfig { assertions, ..config(server.url(), &[1, 3], 2) };
     let error = try_run(config).await.expect_err("level 8 will not run").to_string();
     assert!(error.contains("failed==0@8") && error.contains("there are 1, 3"), "{error}");
+}
+
+#[tokio::test]
+async fn requests_are_held_to_limits_and_refused_ones_are_bad() {
+    let fault = |number| (number == 2).then_some(Fault::Refused);
+    let server = MockServer::start(Behaviour { fault, ..Behaviour::default() }).await;
+    let slo = Some("ttft=1000s,e2e=1000s".parse().expect("limits"));
+    let outcome = run(BenchConfig { slo, ..config(server.url(), &[2], 3) }).await;
+    let goodput = outcome.summary.levels[0].goodput.expect("limits were given");
+    assert_eq!((goodput.good, goodput.requests), (5, 6));
+    assert!(outcome.report.contains("83% at concurrency 2, 5 of 6"), "{}", outcome.report);
+}
+
+#[tokio::test]
+async fn the_client_reads_itself() {
+    let server = MockServer::start(Behaviour::default()).await;
+    let server_pid = Some(std::process::id());
+    let outcome = run(BenchConfig { server_pid, ..config(server.url(), &[2], 2) }).await;
+    let validity = &outcome.summary.levels[0].validity;
+    let client = validity.client.expect("it took readings");
+    assert!(client.thread_cpu_share.is_some() && client.process_cpus.is_some(), "{client:?}");
+    assert!(client.server_cpus.is_some() && client.fd_headroom.is_some(), "{client:?}");
+    assert!(outcome.summary.host.same_host);
+    assert_eq!(outcome.summary.verdict, validity.verdict);
+    assert_eq!(validity.schedule_lag_ms.map(|lag| lag.count), Some(4));
+}
+
+#[tokio::test]
+async fn gaps_between_tokens_exist_where_chunks_are_tokens() {
+    let gaps = |outcome: &Outcome| outcome.summary.levels[0].gaps.expect("several chunks came");
+    let (outcome, _) = run_small(Behaviour::default()).await;
+    assert_eq!(gaps(&outcome).itl_ms, Some(gaps(&outcome).icl_ms));
+    let (outcome, _) = run_small(Behaviour { usage: false, ..Behaviour::default() }).await;
+    assert_eq!(gaps(&outcome).itl_ms, None);
 }
 
 #[tokio::test]
@@ -414,7 +452,7 @@ async fn a_stopped_run_reports_what_is_complete() {
     let complete: Vec<_> = outcome.summary.levels.iter().map(|level| level.is_complete()).collect();
     assert_eq!(complete, [true, false]);
     assert!(outcome.report.contains("## Concurrency Level: 4\n"), "{}", outcome.report);
-    assert!(outcome.report.contains("Concurrency 4 is incomplete"), "{}", outcome.report);
+    assert!(outcome.report.contains("concurrency 4 is incomplete"), "{}", outcome.report);
     assert!(outcome.report.contains("Not run: concurrency 8."), "{}", outcome.report);
 }
 

@@ -131,8 +131,10 @@ impl Run {
             levels: &self.levels,
             levels_not_run: &[],
             max_num_seqs: self.max_num_seqs,
+            max_num_batched_tokens: None,
             has_gauges: self.samples.iter().any(|samples| !samples.is_empty()),
             exact_prompts: true,
+            host: None,
         })
     }
 }

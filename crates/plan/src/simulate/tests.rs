@@ -106,8 +106,10 @@ fn the_analysis_finds_the_cap() {
         levels: &[level],
         levels_not_run: &[],
         max_num_seqs: Some(8),
+        max_num_batched_tokens: None,
         has_gauges: true,
         exact_prompts: true,
+        host: None,
     });
     let cap = findings.iter().find_map(|finding| match finding {
         Finding::SequenceCap { cap, queued, signs, .. } => Some((*cap, *queued, signs.count())),

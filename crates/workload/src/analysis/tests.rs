@@ -1,3 +1,4 @@
+use super::limits::requests_per_ms;
 use super::*;
 use crate::gauges::GaugeDigest;
 use crate::lengths::Lengths;
@@ -5,6 +6,8 @@ use crate::load::{LevelPlan, Load};
 use crate::percentile::Spread;
 use crate::record::{RequestRecord, ServerTimings};
 use crate::streams::tests::capped;
+
+mod rules;
 
 const LENGTHS: Lengths = Lengths { prompt_tokens: 5, output_tokens: 11 };
 
@@ -56,8 +59,10 @@ fn find(levels: &[LevelSummary], max_num_seqs: Option<u32>) -> Vec<Finding> {
         levels,
         levels_not_run: &[],
         max_num_seqs,
+        max_num_batched_tokens: None,
         has_gauges,
         exact_prompts: true,
+        host: None,
     })
 }
 
@@ -70,6 +75,8 @@ fn limits_of(levels: &[LevelSummary], max_num_seqs: Option<u32>) -> Vec<Finding>
             SequenceCap { .. }
                 | CapUndecided { .. }
                 | QueuedBelowCap { .. }
+                | QueuedForPrompts { .. }
+                | KvUndecided { .. }
                 | KvLimit { .. }
                 | Preempted { .. }
                 | NothingLimited { .. }
@@ -183,7 +190,7 @@ fn preemptions_are_told_even_below_every_limit() {
     let mut digest = gauges(0, 0);
     digest.preemptions = Some(3);
     let found = limits_of(&[with_gauges(seen_by_client(8, 8), digest)], Some(50));
-    assert_eq!(found, [Finding::Preempted { users: 8, preemptions: 3 }]);
+    assert_eq!(found, [Finding::Preempted { level: LevelName::Users(8), preemptions: 3 }]);
 }
 
 #[test]
@@ -197,7 +204,18 @@ fn an_undisturbed_run_says_so() {
         queue_times: true,
     };
     assert_eq!(found[0], nothing);
-    assert!(matches!(found[1..], [Finding::Delivered { .. }, Finding::Percentiles { .. }]));
+    assert!(
+        matches!(
+            found[1..],
+            [
+                Finding::SteadyState { .. },
+                Finding::Stages { .. },
+                Finding::Delivered { .. },
+                Finding::Percentiles { .. }
+            ]
+        ),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -210,7 +228,8 @@ fn a_silent_server_is_named_as_such() {
 fn percentiles_without_a_bound_are_marked_by_level() {
     let levels = [1, 4, 8, 16, 32, 64].map(|users| seen_by_client(users, 64));
     let found = find(&levels, Some(64));
-    let marks = Finding::Percentiles { p95: vec![1, 4, 8], p99: vec![1, 4, 8, 16, 32] };
+    let users = |users: &[u32]| users.iter().map(|n| LevelName::Users(*n)).collect();
+    let marks = Finding::Percentiles { p95: users(&[1, 4, 8]), p99: users(&[1, 4, 8, 16, 32]) };
     assert!(found.contains(&marks), "{found:?}");
 }
 
@@ -221,12 +240,17 @@ fn a_stopped_run_names_what_is_missing() {
     let levels = [LevelSummary::of(plan, records.len(), &records, &[])];
     let found = analyse(&Evidence {
         levels: &levels,
-        levels_not_run: &[16, 32],
+        levels_not_run: &[LevelName::Users(16), LevelName::Users(32)],
         max_num_seqs: None,
+        max_num_batched_tokens: None,
         has_gauges: false,
         exact_prompts: true,
+        host: None,
     });
-    let stopped = Finding::Interrupted { level: Some((8, 24, 40)), levels_not_run: vec![16, 32] };
+    let stopped = Finding::Interrupted {
+        level: Some((LevelName::Users(8), 24, 40)),
+        levels_not_run: vec![LevelName::Users(16), LevelName::Users(32)],
+    };
     assert_eq!(found[0], stopped);
 }
 
@@ -237,8 +261,12 @@ fn failures_come_before_what_the_successes_show() {
     level.counts.ok -= 2;
     level.first_failure = Some("HTTP 429".to_owned());
     let found = find(&[level], Some(50));
-    let failures =
-        Finding::Failures { users: 8, failed: 2, sent: 40, first: "HTTP 429".to_owned() };
+    let failures = Finding::Failures {
+        level: LevelName::Users(8),
+        failed: 2,
+        sent: 40,
+        first: "HTTP 429".to_owned(),
+    };
     assert_eq!(found[0], failures);
 }
 
@@ -252,11 +280,14 @@ fn lengths_that_differ_from_what_was_asked_are_told() {
     level.without_usage = 1;
     level.cached_share = Some(0.5);
     let found = find(&[level], Some(50));
+    let level = LevelName::Users(8);
     let expected = [
-        Finding::OtherLength { users: 8, requests: 3, asked: Some(11), min: 4, max: 11 },
-        Finding::ChunksCounted { levels: vec![8] },
+        Finding::OtherLength { level, requests: 3, asked: Some(11), min: 4, max: 11 },
+        Finding::ChunksCounted { levels: vec![level] },
         Finding::PromptLength { asked: Some(5), used: Some((5, 7)) },
-        Finding::PrefixCache { users: 8, share: 0.5 },
+        Finding::PrefixCache { level, share: 0.5 },
     ];
-    assert_eq!(found[1..5], expected);
+    for finding in expected {
+        assert!(found.contains(&finding), "{finding:?} in {found:?}");
+    }
 }
