@@ -77,7 +77,8 @@ fn a_load_test_of_a_running_server_writes_its_results() {
     let out = folder.path().join("new/results");
     let url = server.url();
     let target = ["--url", &url, "--out", out.to_str().expect("it is text"), "--levels", "1,3"];
-    let ended = millrace(bench(&[SHORT, &target, &["--language", "zh", "--seed", "5"]]));
+    let others = ["--language", "zh", "--seed", "5", "--slo", "ttft=900s,e2e=900s"];
+    let ended = millrace(bench(&[SHORT, &target, &others]));
     let report = ended.output();
     assert!(report.starts_with("# 基础信息\n"), "{report}");
     assert!(report.contains("\n\n\n\n# 分析\n\n"), "{report}");
@@ -88,6 +89,8 @@ fn a_load_test_of_a_running_server_writes_its_results() {
     let summary: Value = serde_json::from_str(&read("summary.json")).expect("JSON");
     assert_eq!(summary["counts"]["ok"], 8);
     assert_eq!(summary["levels"][1]["plan"]["load"]["users"], 3);
+    assert_eq!(summary["levels"][1]["goodput"]["good"], 6);
+    assert!(summary["levels"][1]["stages"]["queue_ms"]["mean"].is_number(), "{summary}");
     let requests = read("requests.jsonl");
     assert_eq!(requests.lines().count(), 8);
     for line in requests.lines() {
@@ -112,6 +115,7 @@ fn of_64_users_14_wait_for_50_places() {
         "At concurrency 64 the cap on concurrent sequences was reached (max_num_seqs=50)",
         "14 requests were waiting at a time",
         "50 running and 14 waiting",
+        "Waits come in two sizes (bimodal)",
     ] {
         assert!(analysis.contains(part), "no {part:?} in {analysis}");
     }

@@ -96,6 +96,8 @@ fn load_tests_that_cannot_begin_are_refused() {
         (&["--url", "https://127.0.0.1"], &["https://127.0.0.1", "http://"]),
         (&["--model", "dummy:tiny", "--levels", "0"], &["--levels", "[0]", "1"]),
         (&["--model", "dummy:tiny", "--preset", "nonsense"], &["--preset", "nonsense", "seed"]),
+        (&["--slo", "ttft=500"], &["--slo", "500", "ms or s"]),
+        (&["--slo", "itl=5ms"], &["itl", "ttft, tpot and e2e"]),
         (&["--language", "xx"], &["--language", "xx", "zh"]),
         (&["--url", &nobody, "--max-num-seqs", "5"], &["--url", "--max-num-seqs"]),
         (&["--assert", "p95_ttft"], &["--assert", "p95_ttft<500ms"]),
