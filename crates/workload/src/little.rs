@@ -40,7 +40,9 @@ impl Little {
         samples: &[GaugeSample],
     ) -> Option<Little> {
         let window = Window::steady(plan, records)?;
-        let sent: Vec<_> = records.iter().filter(|r| window.contains(r.sent_ns)).collect();
+        let is_sent =
+            |record: &&RequestRecord| record.was_sent() && window.contains(record.sent_ns);
+        let sent: Vec<_> = records.iter().filter(is_sent).collect();
         let in_flight = mean_in_flight(records, window);
         if sent.is_empty() || (sent.len() as f64) < LEAST * in_flight {
             return None;

@@ -144,6 +144,11 @@ impl RequestRecord {
         Some(1000.0 * f64::from(self.tokens()) / latency_ms)
     }
 
+    /// Whether it went out at all.
+    pub fn was_sent(&self) -> bool {
+        self.status != Status::Dropped
+    }
+
     /// Whether a server generated at least one token for it.
     pub fn has_tokens(&self) -> bool {
         self.first_token_ns.is_some()

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::load::LevelPlan;
-use crate::record::{RequestRecord, Status};
+use crate::record::RequestRecord;
 
 /// A span of time, both ends included, nanoseconds since the origin of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ impl Window {
         if plan.users().is_some() {
             return Window::all_users_active(records);
         }
-        let sent = || records.iter().filter(|r| r.status != Status::Dropped).map(|r| r.sent_ns);
+        let sent = || records.iter().filter(|r| r.was_sent()).map(|r| r.sent_ns);
         let (start_ns, end_ns) = (sent().min()?, sent().max()?);
         (start_ns < end_ns).then_some(Window { start_ns, end_ns })
     }

@@ -119,7 +119,8 @@ pub struct LevelSummary {
     pub other_length: usize,
     /// Successful requests whose usage gives another number of prompt tokens than asked for.
     pub other_prompt_length: usize,
-    /// Those of them that the server ended itself: shorter, with the reason `stop`.
+    /// Successful requests that the server ended itself: shorter than asked for, with the reason
+    /// `stop`.
     pub stopped_early: usize,
     /// Share of the prompt tokens that came from the server's prefix cache, 0..=1, if it says.
     pub cached_share: Option<f64>,
@@ -254,7 +255,7 @@ impl LevelSummary {
 }
 
 fn total_time_s(records: &[RequestRecord]) -> Option<f64> {
-    let sent = records.iter().filter(|record| record.status != Status::Dropped);
+    let sent = records.iter().filter(|record| record.was_sent());
     let start = sent.map(|record| record.sent_ns).min()?;
     let ok = records.iter().filter(|record| record.is_ok());
     let end = ok.filter_map(|record| record.last_token_ns).max()?;

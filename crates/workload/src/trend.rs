@@ -47,7 +47,9 @@ impl ArrivalTrend {
             let sent = ok().filter(|record| part.contains(record.sent_ns));
             median(sent.filter_map(RequestRecord::latency_ms).collect())
         };
-        let sent = records.iter().filter(|record| window.contains(record.sent_ns)).count();
+        let is_sent =
+            |record: &&RequestRecord| record.was_sent() && window.contains(record.sent_ns);
+        let sent = records.iter().filter(is_sent).count();
         let answered = ok().filter(|record| window.contains(record.done_ns)).count();
         Some(ArrivalTrend {
             sent_per_second: sent as f64 / window.seconds(),
@@ -76,6 +78,7 @@ mod tests {
     use super::*;
     use crate::lengths::Lengths;
     use crate::load::{Arrivals, Load};
+    use crate::record::Status;
     use crate::record::tests::answered;
 
     /// 60 requests a tenth of a second apart at a server that answers one each `service_ms`.
@@ -100,6 +103,22 @@ mod tests {
         let growing = one_by_one(150);
         assert!(growing.piles_up() && growing.slows_down(), "{growing:?}");
         assert!(growing.answered_per_second < 7.0 && 9.9 < growing.sent_per_second);
+    }
+
+    #[test]
+    fn dropped_requests_were_not_sent() {
+        let load = Load::Open { arrivals: Arrivals::Constant { rate: 10.0 }, requests: 60 };
+        let lengths = Lengths { prompt_tokens: 5, output_tokens: 11 }.into();
+        let request = |n: u64| {
+            let mut record = answered(n as u32, 0, [100 * n, 100 * n + 1, 100 * n + 50]);
+            if n % 2 == 1 {
+                record.status = Status::Dropped;
+            }
+            record
+        };
+        let records: Vec<_> = (0..60).map(request).collect();
+        let trend = ArrivalTrend::of(&LevelPlan { load, lengths }, &records).expect("answers");
+        assert!((4.5..5.5).contains(&trend.sent_per_second), "{trend:?}");
     }
 
     #[test]

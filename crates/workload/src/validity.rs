@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::LevelPlan;
 use crate::percentile::Spread;
-use crate::record::{RequestRecord, Status};
+use crate::record::RequestRecord;
 use crate::streams::{Window, mean_in_flight, mean_open};
 
 /// What the client found out about itself while it ran a level. What the system does not tell is
@@ -130,7 +130,7 @@ impl Validity {
         ttft_p50_ms: Option<f64>,
         client: Option<ClientReadings>,
     ) -> Validity {
-        let sent = || records.iter().filter(|record| record.status != Status::Dropped);
+        let sent = || records.iter().filter(|record| record.was_sent());
         let tolerance_ms = ttft_p50_ms.map_or(0.0, |ms| SHARE_OF_TTFT * ms);
         let mut validity = Validity {
             verdict: Verdict::Valid,
@@ -181,7 +181,7 @@ fn delivered_share(plan: &LevelPlan, records: &[RequestRecord]) -> Option<f64> {
         return (0.0 < open).then(|| mean_in_flight(records, window) / open);
     }
     let due = || records.iter().map(|record| record.due_ns);
-    let sent = || records.iter().filter(|r| r.status != Status::Dropped).map(|r| r.sent_ns);
+    let sent = || records.iter().filter(|r| r.was_sent()).map(|r| r.sent_ns);
     let due_span = due().max()? - due().min()?;
     // From the first due time: a schedule that begins late as a whole is late all the same.
     let sent_span = sent().max()?.saturating_sub(due().min()?);
@@ -195,6 +195,7 @@ mod tests {
     use super::*;
     use crate::lengths::{LengthLaws, Lengths};
     use crate::load::{Arrivals, Load};
+    use crate::record::Status;
     use crate::record::tests::answered;
 
     const LENGTHS: LengthLaws = LengthLaws::fixed(Lengths { prompt_tokens: 5, output_tokens: 11 });
