@@ -71,6 +71,7 @@ pub fn analyse(evidence: &Evidence<'_>) -> Vec<Finding> {
     findings.extend(time::stages(evidence.levels));
     findings.extend(answers::goodput(evidence.levels));
     findings.extend(evidence.levels.iter().flat_map(answers::lengths));
+    findings.extend(answers::chunk_mismatch(evidence.levels));
     findings.extend(answers::chunks_counted(evidence.levels));
     findings.extend(answers::prompt_length(evidence));
     findings.extend(evidence.levels.iter().filter_map(answers::prefix_cache));

@@ -28,7 +28,7 @@ pub struct Little {
 
 /// Requests that must be sent in the window for each one on its way: at the window's edges the law
 /// counts time of requests that were sent outside.
-const LEAST: f64 = 2.0;
+const LEAST: f64 = 3.0;
 /// Readings below which the gauges say nothing about a mean.
 const READINGS: usize = 10;
 

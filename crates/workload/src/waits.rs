@@ -99,12 +99,12 @@ impl WaitShape {
         })
     }
 
-    /// Whether the requests fall into two groups: some waited for about one whole service, the
-    /// others hardly, and few are between.
+    /// Whether the requests fall into two groups: fewer than half waited for about one whole service,
+    /// the others hardly, and few are between.
     pub fn is_bimodal(&self) -> bool {
         let share = self.waited as f64 / self.requests as f64;
         let one_service = self.waited_mean_ms.map(|ms| ms / self.service_ms);
-        (0.05..=0.7).contains(&share)
+        (0.05..=0.45).contains(&share)
             && one_service.is_some_and(|services| (0.6..=1.5).contains(&services))
             && 4 * self.between <= self.waited
     }

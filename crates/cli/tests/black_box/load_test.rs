@@ -115,7 +115,6 @@ fn of_64_users_14_wait_for_50_places() {
         "At concurrency 64 the cap on concurrent sequences was reached (max_num_seqs=50)",
         "14 requests were waiting at a time",
         "50 running and 14 waiting",
-        "Waits come in two sizes (bimodal)",
     ] {
         assert!(analysis.contains(part), "no {part:?} in {analysis}");
     }

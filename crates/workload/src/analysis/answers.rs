@@ -2,6 +2,7 @@
 
 use super::finding::Finding;
 use super::{Evidence, name, names_where};
+use crate::gaps::ChunkCheck;
 use crate::summary::LevelSummary;
 
 /// The prefix cache is worth a word from this share of the prompt tokens on.
@@ -52,10 +53,7 @@ pub(super) fn goodput(levels: &[LevelSummary]) -> Option<Finding> {
 
 /// What is to be said about the lengths of a level's answers.
 pub(super) fn lengths(level: &LevelSummary) -> Vec<Finding> {
-    [stopped_early(level), other_length(level), chunk_mismatch(level)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [stopped_early(level), other_length(level)].into_iter().flatten().collect()
 }
 
 /// Both signs are needed: the reason `stop`, and fewer tokens than asked for by the usage.
@@ -80,10 +78,12 @@ fn other_length(level: &LevelSummary) -> Option<Finding> {
     })
 }
 
-fn chunk_mismatch(level: &LevelSummary) -> Option<Finding> {
-    let differ = |check: &crate::gaps::ChunkCheck| CHUNKS_DIFFER < check.mismatch && !check.is_told;
-    let check = level.chunk_check.filter(differ)?;
-    Some(Finding::ChunkMismatch { level: name(level), check })
+pub(super) fn chunk_mismatch(levels: &[LevelSummary]) -> Option<Finding> {
+    let differ = |check: &ChunkCheck| CHUNKS_DIFFER < check.mismatch && !check.is_told;
+    let differing =
+        levels.iter().filter_map(|level| Some((name(level), level.chunk_check.filter(differ)?)));
+    let levels: Vec<_> = differing.collect();
+    (!levels.is_empty()).then_some(Finding::ChunkMismatch { levels })
 }
 
 pub(super) fn chunks_counted(levels: &[LevelSummary]) -> Option<Finding> {

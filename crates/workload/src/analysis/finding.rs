@@ -425,10 +425,8 @@ pub enum Finding {
     },
     /// Fewer or more chunks came than the server counts tokens.
     ChunkMismatch {
-        /// The level.
-        level: LevelName,
-        /// Both counts.
-        check: ChunkCheck,
+        /// The levels concerned, with both counts.
+        levels: Vec<(LevelName, ChunkCheck)>,
     },
     /// The server gave no usage, so tokens are chunks.
     ChunksCounted {

@@ -75,8 +75,10 @@ fn sequence_cap(
     cap_is_known: bool,
     signs: Signs,
 ) -> Option<Finding> {
-    let shape = level.wait_shape.filter(|shape| shape.is_bimodal());
     let ttft = level.ttft_ms?;
+    // The median must be one of those that did not wait, and the 95th percentile one that did.
+    let apart = |service_ms: f64| ttft.p50 < service_ms / 6.0 && service_ms / 2.0 <= ttft.p95;
+    let shape = level.wait_shape.filter(|shape| shape.is_bimodal() && apart(shape.service_ms));
     Some(Finding::SequenceCap {
         users,
         cap,

@@ -322,7 +322,7 @@ fn of_answers() -> Vec<Finding> {
         Finding::StoppedEarly { level: users(64), stopped: 3, answers: 320 },
         Finding::OtherLength { level: users(64), requests: 3, asked: Some(128), min: 16, max: 99 },
         Finding::OtherLength { level: OPEN, requests: 3, asked: None, min: 16, max: 99 },
-        Finding::ChunkMismatch { level: users(8), check },
+        Finding::ChunkMismatch { levels: vec![(users(8), check), (OPEN, check)] },
         Finding::ChunksCounted { levels: vec![users(16), users(32)] },
         Finding::PromptLength { asked: Some(100), used: Some((98, 103)) },
         Finding::PromptLength { asked: Some(100), used: None },

@@ -213,6 +213,10 @@ fn two_sizes_of_waits_go_with_the_cap_if_lengths_are_equal() {
     level.wait_shape.as_mut().expect("times").between = 60;
     let found = limits_of(&[level], Some(50));
     assert!(matches!(found[..], [Finding::SequenceCap { groups: None, .. }]), "{found:?}");
+    let mut level = with_gauges(with_queue_times(64, 50), gauges(50, 14));
+    level.ttft_ms.as_mut().expect("times").p50 = 60.0;
+    let found = limits_of(&[level], Some(50));
+    assert!(matches!(found[..], [Finding::SequenceCap { groups: None, .. }]), "{found:?}");
 }
 
 fn open(trend: ArrivalTrend) -> Vec<Finding> {

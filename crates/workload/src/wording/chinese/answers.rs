@@ -24,14 +24,18 @@ pub(super) fn text(finding: &Finding) -> String {
             of(*level),
             asked.map_or(" token 数".to_owned(), |asked| format!(" {asked} 个 token"))
         ),
-        Finding::ChunkMismatch { level, check } => format!(
-            "{} 时，服务器计得生成 {} 个 token，而收到 {} 个带文本的数据块（相差 {}）：此处一个数据块不\
-             等于一个 token。token 数以服务器的计数为准，数据块之间的间隔（ICL）不是 token 之间的间隔\
-             （ITL）。",
-            of(*level),
-            check.usage_tokens,
-            check.chunks,
-            fine_percent(check.mismatch)
+        Finding::ChunkMismatch { levels } => format!(
+            "此处一个数据块不等于一个 token：{}。token 数以服务器的计数为准，数据块之间的间隔（ICL）不是 \
+             token 之间的间隔（ITL）。",
+            each(levels, "；", |(level, check)| {
+                format!(
+                    "{} 时，服务器计得生成 {} 个 token，而收到 {} 个带文本的数据块（相差 {}）",
+                    of(*level),
+                    check.usage_tokens,
+                    check.chunks,
+                    fine_percent(check.mismatch)
+                )
+            })
         ),
         Finding::ChunksCounted { levels } => format!(
             "{} 时，服务器没有返回 usage：Num Generated Tokens 和吞吐量按流中的数据块计数，而一个数据块\

@@ -32,7 +32,7 @@ pub(super) fn text(finding: &Finding) -> String {
         ),
         Finding::NotSteady { level, little } => format!(
             "{} 时，利特尔法则相差 {}：平均有 {:.2} 个请求在途，而每秒 {:.2} 个请求、每个 {} 应为 {:.2} \
-             个。该档未处于稳态，或时间戳有误。",
+             个。该档未处于稳态，或时间太短，或时间戳有误。",
             of(*level),
             fine_percent(little.residual),
             little.in_flight,

@@ -25,14 +25,19 @@ pub(super) fn text(finding: &Finding) -> String {
             of(*level),
             asked.map_or("as long".to_owned(), |asked| format!("{asked} tokens long"))
         ),
-        Finding::ChunkMismatch { level, check } => format!(
-            "At {}, the server counts {} generated tokens, but {} chunks with text came ({} apart): \
-             a chunk does not stand for a token here. Figures of tokens go by the server's count, \
-             gaps between chunks (ICL) are not gaps between tokens (ITL).",
-            of(*level),
-            check.usage_tokens,
-            check.chunks,
-            fine_percent(check.mismatch)
+        Finding::ChunkMismatch { levels } => format!(
+            "A chunk of the stream does not stand for a token here: {}. Figures of tokens go by the \
+             server's count, gaps between chunks (ICL) are not gaps between tokens (ITL).",
+            each(levels, "; ", |(level, check)| {
+                format!(
+                    "at {} the server counts {} generated tokens, and {} chunks with text came ({} \
+                     apart)",
+                    of(*level),
+                    check.usage_tokens,
+                    check.chunks,
+                    fine_percent(check.mismatch)
+                )
+            })
         ),
         Finding::ChunksCounted { levels } => format!(
             "At {} the server gave no token usage: Num Generated Tokens and throughput count the \

@@ -35,8 +35,8 @@ pub(super) fn text(finding: &Finding) -> String {
         ),
         Finding::NotSteady { level, little } => format!(
             "At {} Little's law is off by {}: {:.2} requests were on their way at a time, but \
-             {:.2} requests/s of {} each make {:.2}. The level was not in a steady state, or time \
-             stamps are wrong.",
+             {:.2} requests/s of {} each make {:.2}. The level was not in a steady state, too short \
+             for one, or time stamps are wrong.",
             of(*level),
             fine_percent(little.residual),
             little.in_flight,
