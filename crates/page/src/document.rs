@@ -167,7 +167,9 @@ impl Page<'_> {
         html.open("section", &[("id", "about")]);
         html.element("h2", &[], "What was run, and what the figures mean");
         html.add(&tables::facts(self.facts));
-        details(html, "Definitions", &tables::facts(self.definitions));
+        if !self.definitions.is_empty() {
+            details(html, "Definitions", &tables::facts(self.definitions));
+        }
         let mut report = Markup::default();
         report.element("pre", &[("tabindex", "0")], &self.report.to_markdown());
         details(html, "The report as Markdown", &report);

@@ -84,7 +84,7 @@ fn a_client_is_judged_where_there_is_one() {
     let mut run = Run::of(SMALL);
     assert!(run.html().contains("Valid measurement: the client kept its limits"));
     run.is_measurement = false;
-    assert!(!run.html().contains("measurement"));
+    assert!(!run.html().contains("measurement"), "a simulation is none");
     for record in run.records.iter_mut().flatten() {
         record.due_ns -= 300_000_000;
     }

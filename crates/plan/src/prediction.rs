@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use page::Page;
 use serde::Serialize;
 use workload::analysis::{Evidence, Finding, analyse};
 use workload::language::Language;
@@ -69,6 +70,32 @@ impl Prediction {
         Report { basics, levels: &self.levels, analysis: &analysis, language }.to_markdown()
     }
 
+    /// The page of the run, whose levels are `runs`; `basics` say what was modelled.
+    pub fn page(&self, basics: &[String], language: Language, runs: &[LevelRun]) -> String {
+        let analysis = self.analysis(language);
+        let drawn: Vec<page::LevelRun<'_>> = runs
+            .iter()
+            .map(|run| page::LevelRun { records: &run.records, samples: &run.samples })
+            .collect();
+        let cost = serde_json::to_string(&self.server.cost).expect("plain data with text keys");
+        let facts = [
+            ("Simulated by", format!("millrace plan {}", env!("CARGO_PKG_VERSION"))),
+            ("Seed", self.seed.to_string()),
+            ("Model of the device", cost),
+        ];
+        let page = Page {
+            title: "A load test that was simulated",
+            is_measurement: false,
+            report: Report { basics, levels: &self.levels, analysis: &analysis, language },
+            findings: &self.findings,
+            runs: &drawn,
+            max_num_seqs: Some(self.server.engine.max_num_seqs),
+            facts: &facts.map(|(name, value)| (name.to_owned(), value)),
+            definitions: &[],
+        };
+        page.to_html()
+    }
+
     fn analysis(&self, language: Language) -> Vec<String> {
         self.findings.iter().map(|finding| finding.text(language)).collect()
     }
@@ -90,20 +117,22 @@ impl Prediction {
         serde_json::to_string_pretty(&summary).expect("plain data with text keys") + "\n"
     }
 
-    /// Writes report.md, summary.json and requests.jsonl into `folder`, which is made if it does
-    /// not exist. They are those of a load test, so what reads its results reads these.
+    /// Writes report.md, report.html, summary.json and requests.jsonl into `folder`, which is made
+    /// if it does not exist. They are those of a load test, so what reads its results reads these;
+    /// `basics` say what was modelled.
     ///
     /// # Errors
     /// A file that cannot be written.
     pub fn write(
         &self,
         folder: &Path,
-        report: &str,
+        basics: &[String],
         language: Language,
         runs: &[LevelRun],
     ) -> io::Result<()> {
         fs::create_dir_all(folder)?;
-        fs::write(folder.join("report.md"), format!("{report}\n"))?;
+        fs::write(folder.join("report.md"), self.report(basics, language) + "\n")?;
+        fs::write(folder.join("report.html"), self.page(basics, language, runs))?;
         fs::write(folder.join("summary.json"), self.summary(language))?;
         let mut lines = Vec::new();
         for record in runs.iter().flat_map(|run| &run.records) {
@@ -148,7 +177,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let runs = SEED.run(&sweep(&[1, 4, 16])).expect("the requests fit");
         let prediction = Prediction::of(SEED, 4, &runs);
-        let written = prediction.write(folder.path(), "report", Language::English, &runs);
+        let basics = ["RTX 4090".to_owned()];
+        let written = prediction.write(folder.path(), &basics, Language::English, &runs);
         written.expect("writable");
         let observed = Observed::of_folder(folder.path()).expect("our own files");
         assert_eq!((observed.seed, observed.levels.len()), (4, 3));
@@ -160,6 +190,8 @@ mod tests {
         assert!(fit.misfit < 0.5, "{fit:?}");
         assert!((fit.cost.host_us / SEED.cost.host_us - 1.0).abs() < 0.02, "{fit:?}");
         let report = fs::read_to_string(folder.path().join("report.md")).expect("written");
-        assert_eq!(report, "report\n");
+        assert!(report.starts_with("# Basics\nRTX 4090\n") && report.ends_with(".\n"), "{report}");
+        let page = fs::read_to_string(folder.path().join("report.html")).expect("written");
+        assert!(page.contains("id=\"requests-3\"") && !page.contains("measurement"));
     }
 }

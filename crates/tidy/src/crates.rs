@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("server", &["engine", "text", "sampling"]),
     ("bench", &["workload", "page"]),
     ("page", &["workload"]),
-    ("plan", &["engine", "workload", "model"]),
+    ("plan", &["engine", "workload", "page", "model"]),
     (
         ASSEMBLER,
         &[
