@@ -15,6 +15,7 @@ use crate::openai::completions::Completion;
 use crate::openai::error::{ApiError, ENGINE_STOPPED, SHUTTING_DOWN};
 use crate::openai::reply::{Endpoint, ReplyHead};
 use crate::openai::types::parse;
+use crate::request_id::{RequestId, random_hex};
 use crate::stream::{Generation, SseBody};
 
 /// `POST /v1/completions`.
@@ -39,6 +40,8 @@ async fn generate(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     app.admit()?;
+    let request_id =
+        request.extensions().get::<RequestId>().expect("every request is tagged").clone();
     let body = app.receive(request).await?;
     let validate = move |app: &App, body: &[u8]| app.door().generation(endpoint, parse(body)?);
     let valid = app.work_on(body, validate).await?;
@@ -47,6 +50,7 @@ async fn generate(
         id: reply_id(endpoint),
         created: unix_time(),
         model: app.info.model.clone(),
+        request_id,
     };
     let choices = valid.requests.len();
     let submitted = app.dispatch.submit(valid.requests).map_err(|e| refusal(e, choices))?;
@@ -76,8 +80,7 @@ fn reply_id(endpoint: Endpoint) -> String {
         Endpoint::Completions => "cmpl",
         Endpoint::Chat => "chatcmpl",
     };
-    let random = || getrandom::u64().expect("the operating system gives random numbers");
-    format!("{prefix}-{:016x}{:016x}", random(), random())
+    format!("{prefix}-{}", random_hex())
 }
 
 /// What a client is told when the engine did not take its `choices` requests.

@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod limits;
+mod request_id;
 pub mod config;
 pub mod openai;
 pub mod metrics;

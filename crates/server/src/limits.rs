@@ -8,6 +8,7 @@
 //! | time to read a request's head | [`HEAD_READ_TIMEOUT`] | the connection is closed |
 //! | time to read a request's body | [`BODY_READ_TIMEOUT`] | 408 |
 //! | size of a request's head | [`HEAD_BYTES`] | 431 |
+//! | `X-Request-Id` | [`REQUEST_ID_BYTES`] visible ASCII characters | the request gets a new id |
 //! | connections | `ServerConfig::connections_max` | new ones wait in the kernel's backlog |
 //! | `prompt`: prompts in one request | [`PROMPTS`] | 400 |
 //! | `messages` | [`MESSAGES`] | 400 |
@@ -22,6 +23,7 @@
 //! | time without a report while requests are open | `ServerConfig::stall_limit` | `/health` answers 503 |
 //! | time in which a client takes nothing of what was sent | [`WRITE_TIMEOUT`] | the connection is closed |
 //! | buffer of one connection | [`CONNECTION_BUFFER_BYTES`] each way | nothing more is read or written until there is room |
+//! | time in which a stream says nothing | [`KEEP_ALIVE`] | a comment is sent |
 //! | time to drain | `ServerConfig::shutdown_timeout` | what still runs ends with an error |
 
 use std::time::Duration;
@@ -32,12 +34,18 @@ pub const BODY_BYTES: usize = 4 << 20;
 pub const BODIES_BYTES_IN_FLIGHT: usize = 256 << 20;
 /// Largest request head (request line and headers).
 pub const HEAD_BYTES: usize = 32 << 10;
+/// Characters of a client's `X-Request-Id`.
+pub const REQUEST_ID_BYTES: usize = 128;
 /// Longest time from accepting a connection, or from the last reply, to a complete head.
 pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time from a complete head to a complete body.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time in which a client takes nothing of what was sent to it.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest silence of a streamed reply, before its first token and after it; then a comment follows,
+/// so that neither the client nor a proxy between takes the connection for dead. Shorter than the
+/// 15 s that are usual at the client's end.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// What hyper may hold for one connection, each way.
 pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
 /// Prompts in one completion request.

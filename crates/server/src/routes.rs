@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use constant_time_eq::constant_time_eq;
@@ -13,7 +13,7 @@ use http::{Request, header};
 
 use crate::app::App;
 use crate::openai::error::ApiError;
-use crate::{generate, health, tokenize};
+use crate::{generate, health, request_id, tokenize};
 
 /// Paths that need no key. Everything else does, also what does not exist.
 pub const OPEN_PATHS: [&str; 2] = ["/health", "/live"];
@@ -36,6 +36,8 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&app), check_key))
+        // Outermost: refusals are told with their id too.
+        .layer(from_fn(request_id::tag))
         .with_state(app)
 }
 

@@ -3,24 +3,30 @@
 //! Which chunks a stream has: one for each step that brought text, the first one for the first
 //! token even if that is only part of a character (so that its arrival can be timed), one for each
 //! token with `continuous_usage_stats`, and one with the finish reason, which carries the last
-//! text; then, if asked for, the usage; then `[DONE]`. Nothing comes before the first token.
+//! text; then, if asked for, the usage; then `[DONE]`.
+//!
+//! The reply begins with the first token, so that a failure before it is told by the status; but
+//! not later than [`KEEP_ALIVE`]: then with a comment, another one follows each such time without
+//! a chunk, and a failure is told by an error event.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use engine::{FinishReason, RequestTimes, TokenId};
 use hyper::body::{Body, Frame};
 use text::{Decoder, StopMatcher, Tokenizer};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::dispatch::{ChoiceEvent, End, Submitted};
+use crate::limits::KEEP_ALIVE;
 use crate::openai::error::ApiError;
 use crate::openai::reply::{
     ChunkWriter, Delta, Extras, Finish, PromptTokensDetails, ReplyHead, Timings, Usage, UsageField,
-    done, error_event,
+    done, error_event, keep_alive,
 };
 use crate::validate::{PromptSums, StopRules, StreamRules};
 
@@ -164,6 +170,7 @@ impl Drop for Generation {
         let timings = self.timings();
         tracing::info!(
             id = %self.head.id,
+            request_id = self.head.request_id.as_str(),
             outcome,
             finish,
             failure = self.failure,
@@ -270,18 +277,27 @@ pub struct SseBody {
     /// Chunks that are ready.
     ready: VecDeque<Bytes>,
     over: bool,
+    /// Ends when the client has heard nothing for [`KEEP_ALIVE`].
+    silence: Pin<Box<Sleep>>,
 }
 
 impl SseBody {
-    /// The stream of `generation`, once its first token has come.
+    /// The stream of `generation`, once its first token has come or [`KEEP_ALIVE`] is over.
     ///
     /// A failure before that is an error, so that it can still be told by the reply's status.
     pub async fn start(mut generation: Generation, rules: StreamRules) -> Result<Self, ApiError> {
-        let event = generation.next().await;
-        let piece = generation.take(event)?;
+        let first = match timeout(KEEP_ALIVE, generation.next()).await {
+            Ok(event) => Some(generation.take(event)?),
+            Err(_) => None,
+        };
         let writer = ChunkWriter::new(generation.head());
-        let mut body = SseBody { generation, writer, rules, ready: VecDeque::new(), over: false };
-        body.tell(&piece);
+        let silence = Box::pin(sleep(KEEP_ALIVE));
+        let ready = VecDeque::new();
+        let mut body = SseBody { generation, writer, rules, ready, over: false, silence };
+        match first {
+            Some(piece) => body.tell(&piece),
+            None => body.ready.push_back(keep_alive()),
+        }
         Ok(body)
     }
 
@@ -340,13 +356,19 @@ impl Body for SseBody {
         let body = self.get_mut();
         loop {
             if let Some(chunk) = body.ready.pop_front() {
+                body.silence.as_mut().reset(Instant::now() + KEEP_ALIVE);
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
             }
             if body.over {
                 return Poll::Ready(None);
             }
-            let event = ready!(body.generation.submitted.events.poll_recv(context));
-            body.take(event);
+            match body.generation.submitted.events.poll_recv(context) {
+                Poll::Ready(event) => body.take(event),
+                Poll::Pending if body.silence.as_mut().poll(context).is_ready() => {
+                    body.ready.push_back(keep_alive());
+                }
+                Poll::Pending => return Poll::Pending,
+            }
         }
     }
 }

@@ -1,10 +1,12 @@
 //! `serve` as its clients see it.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::process::{REAL, Server, TINY};
+use crate::process::{REAL, Server, TINY, wait_for};
 
 fn question() -> Value {
     json!({
@@ -100,4 +102,22 @@ fn a_seeded_answer_is_the_same_alone_and_in_a_crowd() {
     });
     assert_eq!(crowd, alone);
     assert_ne!(alone[0], alone[1]);
+}
+
+#[test]
+fn the_log_has_the_id_that_the_client_gave_its_request() {
+    let server = Server::start(TINY.iter().copied());
+    let body = json!({"prompt": "hello", "max_tokens": 1}).to_string();
+    let request = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: test\r\nconnection: close\r\nx-request-id: order-66\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut connection = TcpStream::connect(server.address).expect("the server listens");
+    connection.write_all(request.as_bytes()).expect("the server reads");
+    let mut reply = String::new();
+    connection.read_to_string(&mut reply).expect("a reply");
+    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+    assert!(reply.contains("\r\nx-request-id: order-66\r\n"), "{reply}");
+    wait_for("the line of the log", || server.stderr().contains("order-66").then_some(()));
 }

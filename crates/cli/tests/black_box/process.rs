@@ -207,6 +207,11 @@ impl Server {
         values.iter().sum()
     }
 
+    /// What it has logged.
+    pub fn stderr(&self) -> String {
+        self.process.stderr()
+    }
+
     /// Closes our end of its stdin.
     pub fn close_stdin(&mut self) {
         drop(self.process.child.stdin.take());

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::request_id::RequestId;
+
 /// Which endpoint answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
@@ -79,6 +81,8 @@ pub struct ReplyHead {
     pub created: u64,
     /// Name of the model.
     pub model: String,
+    /// Id of the request, for the log: it stands in a header of the reply, not in its body.
+    pub request_id: RequestId,
 }
 
 /// One piece of a choice.
@@ -193,6 +197,11 @@ fn close(mut chunk: Vec<u8>, extras: &Extras) -> Bytes {
     chunk.into()
 }
 
+/// A comment, which clients skip: the stream is alive and has nothing to tell.
+pub fn keep_alive() -> Bytes {
+    Bytes::from_static(b": keep-alive\n\n")
+}
+
 /// The end of a stream that has told everything.
 pub fn done() -> Bytes {
     Bytes::from_static(b"data: [DONE]\n\n")
@@ -212,7 +221,13 @@ mod tests {
     use super::*;
 
     fn head(endpoint: Endpoint) -> ReplyHead {
-        ReplyHead { endpoint, id: "x-1".into(), created: 7, model: "m\"".into() }
+        ReplyHead {
+            endpoint,
+            id: "x-1".into(),
+            created: 7,
+            model: "m\"".into(),
+            request_id: RequestId::of(None),
+        }
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct SseEvent {
     pub name: Option<String>,
     /// The `data:` field.
     pub data: String,
+    /// A comment.
+    pub comment: Option<String>,
 }
 
 impl SseEvent {
@@ -80,11 +82,12 @@ impl Open {
             if let Some(end) = self.text.find("\n\n") {
                 let event = self.text[..end].to_owned();
                 self.text.drain(..end + 2);
-                let mut parsed = SseEvent { name: None, data: String::new() };
+                let mut parsed = SseEvent { name: None, data: String::new(), comment: None };
                 for line in event.lines() {
                     match line.split_once(": ").expect("a field and a value") {
                         ("event", name) => parsed.name = Some(name.to_owned()),
                         ("data", data) => parsed.data = data.to_owned(),
+                        ("", comment) => parsed.comment = Some(comment.to_owned()),
                         (field, _) => panic!("unknown field {field}"),
                     }
                 }

@@ -10,3 +10,5 @@ mod overload;
 mod endings;
 mod failures;
 mod probes;
+mod request_ids;
+mod silence;
