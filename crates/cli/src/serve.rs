@@ -38,6 +38,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
 
+    /// Serve a page for people at /: a chat and the server's live figures. A program that embeds the
+    /// server may want none.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    enable_web_page: bool,
+
     /// Seconds that running requests may go on after the first SIGTERM or Ctrl-C.
     #[arg(long, default_value_t = SHUTDOWN_TIMEOUT.as_secs(), value_name = "SECONDS")]
     shutdown_timeout: u64,
@@ -69,6 +74,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         launch(&args.engine, args.served_model_name.as_deref(), sink)?;
     let config = ServerConfig {
         api_key: args.api_key,
+        web_page: args.enable_web_page,
         connections_max: CONNECTIONS_MAX,
         stall_limit: STALL_LIMIT,
         shutdown_timeout: Duration::from_secs(args.shutdown_timeout),

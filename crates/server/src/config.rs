@@ -14,9 +14,11 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Settings of the server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// Key that every request but `/health` and `/live` must carry as `Authorization: Bearer KEY`;
+    /// Key that every request but those of `routes::OPEN_PATHS` and the page must carry as `Authorization: Bearer KEY`;
     /// none: no key is asked for.
     pub api_key: Option<String>,
+    /// Whether `/` has the page for people.
+    pub web_page: bool,
     /// Connections open at once, at least 1; further ones wait in the kernel's backlog.
     pub connections_max: usize,
     /// `/health` answers 503 when requests are open and the engine has reported nothing for so long.

@@ -6,6 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header;
+use sampling::SamplingRequest;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -38,9 +40,28 @@ pub async fn version(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({ "version": app.info.version }))
 }
 
+/// The body of `GET /server_info`.
+#[derive(Serialize)]
+struct Info<'a> {
+    #[serde(flatten)]
+    info: &'a ServerInfo,
+    /// What counts where a request says nothing; a `top_k` of 0 keeps all.
+    sampling_defaults: Value,
+}
+
 /// `GET /server_info`.
-pub async fn server_info(State(app): State<Arc<App>>) -> Json<ServerInfo> {
-    Json(app.info.clone())
+pub async fn server_info(State(app): State<Arc<App>>) -> Response {
+    let default = SamplingRequest::default();
+    let sampling_defaults = json!({
+        "temperature": default.temperature,
+        "top_p": default.top_p,
+        "top_k": default.top_k,
+        "min_p": default.min_p,
+        "repetition_penalty": default.repetition_penalty,
+        "presence_penalty": default.presence_penalty,
+        "frequency_penalty": default.frequency_penalty,
+    });
+    Json(Info { info: &app.info, sampling_defaults }).into_response()
 }
 
 /// `GET /v1/models`.

@@ -31,6 +31,7 @@ mod app;
 mod generate;
 mod tokenize;
 mod health;
+pub mod page;
 pub mod routes;
 mod listen;
 mod serve;

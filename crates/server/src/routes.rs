@@ -13,14 +13,18 @@ use http::{Request, header};
 
 use crate::app::App;
 use crate::openai::error::ApiError;
-use crate::{generate, health, request_id, tokenize};
+use crate::{generate, health, page, request_id, tokenize};
 
-/// Paths that need no key. Everything else does, also what does not exist.
+/// Paths that need no key, beside the files of the page ([`page::FILES`], which hold nothing secret, and
+/// which somebody must see to be asked for the key). Everything else does, also what does not exist,
+/// and all that the page itself asks for.
 pub const OPEN_PATHS: [&str; 2] = ["/health", "/live"];
 
 /// The whole router.
 pub fn router(app: Arc<App>) -> Router {
+    let page = if app.config.web_page { page::routes() } else { Router::new() };
     Router::new()
+        .merge(page)
         .route("/v1/completions", post(generate::completions))
         .route("/v1/chat/completions", post(generate::chat))
         .route("/v1/models", get(health::models))
@@ -51,7 +55,9 @@ async fn wrong_method(request: Request<Body>) -> ApiError {
 }
 
 async fn check_key(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
-    let open = OPEN_PATHS.contains(&request.uri().path());
+    let path = request.uri().path();
+    let of_page = || app.config.web_page && page::FILES.iter().any(|file| file.path == path);
+    let open = OPEN_PATHS.contains(&path) || of_page();
     match &app.config.api_key {
         Some(key) if !open && !carries(&request, key) => ApiError::Unauthorized.into_response(),
         _ => next.run(request).await,

@@ -54,12 +54,19 @@ fn the_default_model_answers_streamed_and_whole_alike() {
 fn a_server_says_what_it_serves_and_refuses_what_it_does_not() {
     let options = ["--served-model-name", "mine", "--api-key", "secret"];
     let server = Server::start(TINY.iter().chain(&options).copied());
-    for path in ["/health", "/live"] {
+    for path in ["/health", "/live", "/"] {
         assert_eq!(server.get(path).status, 200, "{path}");
     }
     assert_eq!(server.get("/v1/models").status, 401);
     let body = json!({"model": "mine", "prompt": "hello"});
     assert_eq!(server.post("/v1/completions", &body).status, 401);
+}
+
+#[test]
+fn the_page_can_be_left_out() {
+    let server = Server::start(TINY.iter().chain(&["--enable-web-page", "false"]).copied());
+    assert_eq!(server.get("/").status, 404);
+    assert_eq!(server.get("/v1/models").status, 200);
 }
 
 #[test]

@@ -18,8 +18,8 @@ fn unexplained(page: &str) -> Vec<&str> {
 #[test]
 fn every_option_has_a_help_text() {
     for (command, options) in [
-        ("serve", ["--memory-utilization", "--max-num-seqs", "--shutdown-timeout"]),
         ("bench", ["--assert", "--allow-failures", "--max-num-batched-tokens"]),
+        ("serve", ["--memory-utilization", "--enable-web-page", "--shutdown-timeout"]),
         ("generate", ["--max-tokens", "--temperature", "--threads"]),
         ("pull", ["--help", "--version", "[NAME]"]),
         ("check", ["--help", "--version", "[MODEL]"]),

@@ -41,6 +41,7 @@ impl Setup {
             },
             server: ServerConfig {
                 api_key: None,
+                web_page: true,
                 connections_max: 1000,
                 stall_limit: Duration::from_secs(600),
                 shutdown_timeout: Duration::from_secs(600),

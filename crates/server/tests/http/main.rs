@@ -10,5 +10,6 @@ mod overload;
 mod endings;
 mod failures;
 mod probes;
+mod page;
 mod request_ids;
 mod silence;

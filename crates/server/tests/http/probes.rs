@@ -33,6 +33,8 @@ async fn the_server_tells_its_version_and_settings() {
     assert_eq!((&info["max_num_seqs"], &info["block_count"]), (&json!(8), &json!(1024)));
     assert_eq!(info["memory_utilization"], json!(null));
     assert_eq!(info["kv_cache_dtype"], json!("bf16"));
+    let defaults = &info["sampling_defaults"];
+    assert_eq!((&defaults["temperature"], &defaults["top_k"]), (&json!(1.0), &json!(0)));
 }
 
 #[tokio::test]

@@ -403,7 +403,7 @@ async fn broken_heads_are_refused_and_the_server_goes_on() {
 }
 
 #[tokio::test]
-async fn without_the_key_every_path_but_health_and_live_is_closed() {
+async fn without_the_key_every_path_but_the_probes_and_the_page_is_closed() {
     let mut setup = Setup::new();
     setup.server.api_key = Some("secret".to_owned());
     let server = setup.start().await;
@@ -418,7 +418,9 @@ async fn without_the_key_every_path_but_health_and_live_is_closed() {
         "/server_info",
         "/load",
         "/get_load",
-        "/",
+        "/page/",
+        "/page/page.js/",
+        "//",
         "/nothing",
         "/health/",
         "/live/x",
