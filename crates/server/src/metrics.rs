@@ -149,7 +149,8 @@ impl Tally {
         let mut page = Page(encoder);
         self.encode_gauges(snapshot, &mut page)?;
         self.encode_counters(snapshot, &mut page)?;
-        self.encode_histograms(&mut page)
+        self.encode_histograms(&mut page)?;
+        self.encode_older_names(snapshot, &mut page)
     }
 
     fn encode_gauges(&self, snapshot: &Snapshot, page: &mut Page<'_>) -> std::fmt::Result {
@@ -209,6 +210,28 @@ impl Tally {
         }
         Ok(())
     }
+
+    /// The same again under the names of vLLM's engine before V1: production-stack and SMG scrape
+    /// these, and older dashboards show them.
+    fn encode_older_names(&self, snapshot: &Snapshot, page: &mut Page<'_>) -> std::fmt::Result {
+        let usage = snapshot.kv_usage();
+        page.gauge("vllm:gpu_cache_usage_perc", "Older name of kv_cache_usage_perc.", usage)?;
+        let (queries, hits) = (snapshot.prefix_queries_total, snapshot.prefix_hits_total);
+        let help = "Share of the tokens looked up in the prefix cache that were found.";
+        page.gauge("vllm:gpu_prefix_cache_hit_rate", help, share(hits, queries))?;
+        let help = "Older name of prefix_cache_queries.";
+        page.counter("vllm:gpu_prefix_cache_queries", help, queries)?;
+        let help = "Older name of prefix_cache_hits.";
+        page.counter("vllm:gpu_prefix_cache_hits", help, hits)?;
+        let help = "Older name of inter_token_latency_seconds.";
+        let name = "vllm:time_per_output_token_seconds";
+        self.inter_token.encode(page.metric(name, help, MetricType::Histogram)?)
+    }
+}
+
+/// `part` of `whole`; 0 of nothing.
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// 1, 2, 5, 10, 20, 50 … up to `max_model_len`, as vLLM has them.
@@ -273,7 +296,6 @@ impl Progress {
         let rate = |now: u64, then: u64| (now - then) as f64 / elapsed.as_secs_f64();
         let queries = now.prefix_queries_total - then.prefix_queries_total;
         let hits = now.prefix_hits_total - then.prefix_hits_total;
-        let hit_rate = if queries == 0 { 0.0 } else { hits as f64 / queries as f64 };
         Some(format!(
             "Engine 000: Avg prompt throughput: {:.1} tokens/s, \
              Avg generation throughput: {:.1} tokens/s, Running: {} reqs, Waiting: {} reqs, \
@@ -283,7 +305,7 @@ impl Progress {
             now.running,
             self.waiting,
             100.0 * now.kv_usage(),
-            100.0 * hit_rate,
+            100.0 * share(hits, queries),
         ))
     }
 }

@@ -10,6 +10,7 @@ mod overload;
 mod endings;
 mod failures;
 mod probes;
+mod dashboard;
 mod page;
 mod request_ids;
 mod silence;
