@@ -21,7 +21,14 @@ fn opened(server: &Server, view: View) -> Chromium {
     let mut page = Chromium::start(view);
     page.open(&server.url);
     page.until("document.querySelector('#model').textContent.includes('smollm2')");
+    make_greedy(&mut page);
     page
+}
+
+/// Greedy answers of these weights repeat themselves to the end of the context: none ends by itself
+/// while a test looks at it.
+fn make_greedy(page: &mut Chromium) {
+    set(page, "temperature", "0");
 }
 
 /// Asks by keyboard.
@@ -95,7 +102,6 @@ fn a_conversation_goes_on_and_is_kept_until_it_is_cleared() {
     let server = Server::start(&[]);
     let mut page = opened(&server, WIDE);
     set(&mut page, "max_tokens", "8");
-    set(&mut page, "temperature", "0");
     set(&mut page, "system", "Be brief.");
     page.write("one");
     page.press("Enter", 8);
@@ -146,11 +152,38 @@ fn a_reader_who_has_scrolled_up_is_left_there() {
 }
 
 #[test]
+fn the_figures_rest_while_nobody_looks() {
+    let server = Server::start(&[]);
+    let mut page = opened(&server, WIDE);
+    let look_away = |page: &mut Chromium, hidden: bool| {
+        page.value(&format!(
+            "Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}});
+             document.dispatchEvent(new Event('visibilitychange'))"
+        ));
+    };
+    let asked = "performance.getEntriesByType('resource').filter(r => r.name.endsWith('/metrics'))";
+    page.until(&format!("1 < {asked}.length"));
+    look_away(&mut page, true);
+    assert_eq!(text(&mut page, "#live-state"), "paused");
+    // A reading that was on its way ends first; then two periods are waited for.
+    page.value("new Promise(done => setTimeout(done, 500))");
+    let before = page.value(&format!("{asked}.length"));
+    page.value("new Promise(done => setTimeout(done, 2500))");
+    assert_eq!(page.value(&format!("{asked}.length")), before);
+    assert_eq!(text(&mut page, "#live-state"), "paused");
+    look_away(&mut page, false);
+    page.until(&format!("{before} + 1 < {asked}.length"));
+    assert_eq!(text(&mut page, "#live-state"), "");
+    assert_quiet(&page, &server);
+}
+
+#[test]
 fn refusals_and_broken_connections_are_told_in_words() {
     let options = ["--api-key", "secret", "--max-num-seqs", "1", "--max-num-queued-reqs", "0"];
     let mut server = Server::start(&options);
     let mut page = Chromium::start(WIDE);
     page.open(&server.url);
+    make_greedy(&mut page);
     page.until("!document.querySelector('#key').hidden");
     page.picture("key");
     for (key, hidden) in [("wrong", false), ("secret", true)] {
@@ -196,6 +229,7 @@ fn opened_with_key(server: &Server) -> Chromium {
     let mut page = Chromium::start(WIDE);
     page.open(&server.url);
     page.until("!document.querySelector('#key').hidden");
+    make_greedy(&mut page);
     page.value("document.querySelector('#key-field').focus()");
     page.write("secret");
     page.press("Enter", 0);

@@ -92,14 +92,19 @@ export class Panel {
     try {
       const reply = await request("metrics", { signal: AbortSignal.timeout(PATIENCE_MS) });
       this.#add(sample(await reply.text(), performance.now()));
-      this.#state.textContent = "";
+      this.#tell("");
     } catch (error) {
-      this.#state.textContent = error.status === 401 ? "needs the key" : "out of reach, still trying";
+      this.#tell(error.status === 401 ? "needs the key" : "out of reach, still trying");
       // Asking again with the wrong key would fill the server's log; the new key starts us.
       if (error.status === 401) return;
     }
     clearTimeout(this.#timer);
     if (!document.hidden) this.#timer = setTimeout(() => this.#look(), PERIOD_MS);
+  }
+
+  /** Says how the figures are; while the page is hidden that stays said. */
+  #tell(words) {
+    if (!document.hidden) this.#state.textContent = words;
   }
 
   #add(next) {
