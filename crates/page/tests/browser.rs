@@ -3,7 +3,6 @@
 //! `cargo test -p page --features browser`. The pages are kept in the build's folder for temporary
 //! files, for who wants to look at them.
 
-mod chromium;
 mod simulated;
 
 use std::fs;
@@ -14,10 +13,10 @@ use serde_json::{Value, json};
 use simulated::{Run, SEED, SMALL, hostile, scheduled, silent};
 
 const VIEWS: [View; 4] = [
-    View { width: 1280, theme: "light" },
-    View { width: 1280, theme: "dark" },
-    View { width: 400, theme: "light" },
-    View { width: 400, theme: "dark" },
+    View { width: 1280, height: 800, theme: "light" },
+    View { width: 1280, height: 800, theme: "dark" },
+    View { width: 400, height: 800, theme: "light" },
+    View { width: 400, height: 800, theme: "dark" },
 ];
 
 /// Writes a page where the browser can open it; gives its address.

@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sampling", &[]),
     ("workload", &[]),
     ("catalogue", &[]),
+    ("chromium", &[]),
     ("tidy", &[]),
     ("model", &["kernels", "engine", "text", "sampling"]),
     ("server", &["engine", "text", "sampling"]),

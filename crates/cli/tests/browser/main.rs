@@ -1,8 +1,9 @@
 //! The server's page in headless Chromium, against the real server. Needs Chromium; run with
 //! `cargo test -p millrace --features browser --test browser`.
 
-mod chromium;
 mod server;
+
+use std::path::Path;
 
 use chromium::{Chromium, View};
 use serde_json::json;
@@ -18,8 +19,8 @@ const VIEWS: [View; 4] = [
 
 /// The page, once it knows what is served.
 fn opened(server: &Server, view: View) -> Chromium {
-    let mut page = Chromium::start(view);
-    page.open(&server.url);
+    let mut page = Chromium::start();
+    page.open(&server.url, view);
     page.until("document.querySelector('#model').textContent.includes('smollm2')");
     make_greedy(&mut page);
     page
@@ -56,6 +57,11 @@ fn click(page: &mut Chromium, selector: &str) {
     page.value(&format!("document.querySelector('{selector}').click()"));
 }
 
+/// Keeps what is seen in the build's folder for temporary files, for who wants to look.
+fn picture(page: &mut Chromium, name: &str) {
+    page.picture(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).with_extension("png"));
+}
+
 const ANSWERING: &str = "document.querySelector('.turn[aria-busy=true] .text')?.textContent";
 const AT_REST: &str = "document.querySelector('#stop').hidden";
 const LAST: &str = ".turn:last-child";
@@ -79,7 +85,7 @@ fn an_answer_streams_and_stops_in_every_view() {
         page.until("0 < parseFloat(document.querySelector('#live-rate').textContent)");
         page.until("0 < parseFloat(document.querySelector('#live-kv').textContent)");
         assert_eq!(text(&mut page, ".turn.user .text"), "What is a mill race?");
-        page.picture(&format!("answering-{}-{}", view.width, view.theme));
+        picture(&mut page, &format!("answering-{}-{}", view.width, view.theme));
         let width = page.value("document.documentElement.scrollWidth");
         assert!(width.as_u64() <= Some(u64::from(view.width)), "{view:?}: {width} wide");
         page.press("Escape", 0);
@@ -92,7 +98,7 @@ fn an_answer_streams_and_stops_in_every_view() {
         let background = page.value("getComputedStyle(document.body).backgroundColor");
         let expected = if view.theme == "light" { "rgb(246, 247, 248)" } else { "rgb(20, 24, 27)" };
         assert_eq!(background, expected);
-        page.picture(&format!("stopped-{}-{}", view.width, view.theme));
+        picture(&mut page, &format!("stopped-{}-{}", view.width, view.theme));
         assert_quiet(&page, &server);
     }
 }
@@ -181,11 +187,11 @@ fn the_figures_rest_while_nobody_looks() {
 fn refusals_and_broken_connections_are_told_in_words() {
     let options = ["--api-key", "secret", "--max-num-seqs", "1", "--max-num-queued-reqs", "0"];
     let mut server = Server::start(&options);
-    let mut page = Chromium::start(WIDE);
-    page.open(&server.url);
+    let mut page = Chromium::start();
+    page.open(&server.url, WIDE);
     make_greedy(&mut page);
     page.until("!document.querySelector('#key').hidden");
-    page.picture("key");
+    picture(&mut page, "key");
     for (key, hidden) in [("wrong", false), ("secret", true)] {
         page.value("document.querySelector('#key-field').focus()");
         page.write(key);
@@ -205,7 +211,7 @@ fn refusals_and_broken_connections_are_told_in_words() {
     page.until("document.querySelector('.failure')");
     let words = text(&mut page, ".failure p");
     assert!(words.starts_with("The server is full. 1 requests are running"), "{words}");
-    page.picture("full");
+    picture(&mut page, "full");
     other.press("Escape", 0);
     page.until("document.querySelector('#live-running').textContent === '0 / 1'");
     page.until("!document.querySelector('.retry').disabled");
@@ -222,12 +228,12 @@ fn refusals_and_broken_connections_are_told_in_words() {
     page.until("document.querySelector('.failure p')?.textContent.includes('cannot be reached')");
     // What there was of an answer is still there.
     assert!(text(&mut page, ".turn.assistant .readout").ends_with("broken off"));
-    page.picture("lost");
+    picture(&mut page, "lost");
 }
 
 fn opened_with_key(server: &Server) -> Chromium {
-    let mut page = Chromium::start(WIDE);
-    page.open(&server.url);
+    let mut page = Chromium::start();
+    page.open(&server.url, WIDE);
     page.until("!document.querySelector('#key').hidden");
     make_greedy(&mut page);
     page.value("document.querySelector('#key-field').focus()");
@@ -272,7 +278,7 @@ fn an_answer_is_shown_as_text_with_blocks_and_never_as_markup() {
         "fn main() { \"<script>\" }\n",
     ]);
     assert_eq!(shown, expected);
-    page.picture("markdown");
+    picture(&mut page, "markdown");
     // The browser holds the page to it.
     let refused = page.value(
         "(() => { try { document.body.innerHTML = '<b>x</b>'; } catch (e) { return e.name; } })()",
