@@ -16,6 +16,16 @@ pub enum Isa {
     Avx512,
 }
 
+/// Plain Rust that [`Isa::run`] compiles once for each tier.
+pub trait Work {
+    /// What comes of it.
+    type Output;
+
+    /// Does it. Only what is inlined gains by the tier's instructions, so implementations, and the
+    /// functions with the loops that they call, are `#[inline(always)]`.
+    fn run(self) -> Self::Output;
+}
+
 impl Isa {
     /// Every tier, the best first.
     pub const ALL: [Isa; 3] = [Isa::Avx512, Isa::Avx2, Isa::Scalar];
@@ -31,6 +41,25 @@ impl Isa {
         Isa::ALL.into_iter().filter(|isa| isa.available())
     }
 
+    /// Does `work` with the tier's registers, as far as the compiler makes vectors of its loops.
+    /// Nothing is fused, so results have the same bits in every tier.
+    ///
+    /// Panics if this machine lacks the tier.
+    pub fn run<W: Work>(self, work: W) -> W::Output {
+        assert!(self.available(), "this machine lacks the instructions of tier {self}");
+        match self {
+            Isa::Scalar => work.run(),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the tier is available.
+            Isa::Avx2 => unsafe { run_avx2(work) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the tier is available.
+            Isa::Avx512 => unsafe { run_avx512(work) },
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx2 | Isa::Avx512 => unreachable!("the tier needs x86-64"),
+        }
+    }
+
     /// True if this machine can run the tier.
     pub fn available(self) -> bool {
         match self {
@@ -39,6 +68,22 @@ impl Isa {
             Isa::Avx512 => avx512_available(),
         }
     }
+}
+
+/// # Safety
+/// The machine has the instructions named.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn run_avx2<W: Work>(work: W) -> W::Output {
+    work.run()
+}
+
+/// # Safety
+/// The machine has the instructions named.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn run_avx512<W: Work>(work: W) -> W::Output {
+    work.run()
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -103,6 +148,27 @@ mod tests {
         }
         let error = "abacus".parse::<Isa>().unwrap_err();
         assert_eq!(error, "unknown instruction tier \"abacus\"; known: avx512, avx2, scalar");
+    }
+
+    /// A sum whose bits change if it is fused or reordered.
+    struct SumOfSquares<'a>(&'a [f32]);
+
+    impl Work for SumOfSquares<'_> {
+        type Output = f32;
+
+        #[inline(always)]
+        fn run(self) -> f32 {
+            self.0.iter().fold(0.0, |sum, value| sum + value * value)
+        }
+    }
+
+    #[test]
+    fn work_has_the_same_bits_in_every_tier() {
+        let values: Vec<f32> = (0..1000).map(|i| (i as f32).sin()).collect();
+        let expected = Isa::Scalar.run(SumOfSquares(&values));
+        for isa in Isa::all_available() {
+            assert_eq!(isa.run(SumOfSquares(&values)), expected, "{isa}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use engine::{Device, DeviceError, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
 use kernels::cpu::Cpu;
+use kernels::isa::Work;
 use kernels::share::SequenceRows;
 use sampling::{Context, SampleError, Sampler, SamplingParams};
 
@@ -156,15 +157,33 @@ fn sample(
         return Vec::new();
     }
     let vocabulary = logits.len() / count;
+    let isa = cpu.isa();
     cpu.pool.for_each_row(threads, logits, vocabulary, |thread, index, logits| {
         let row = &plan.rows[rows[index]];
-        thread.history.clear();
-        thread.history.extend(row.tokens.iter().map(|token| token.0));
-        let context = Context { tokens: &thread.history, prompt_len: row.prompt_len };
-        let token = thread.sampler.sample(logits, row.params, &context);
-        thread.sampled.push((index, token));
+        let SamplingThread { sampler, history, sampled } = thread;
+        history.clear();
+        history.extend(row.tokens.iter().map(|token| token.0));
+        let context = Context { tokens: history, prompt_len: row.prompt_len };
+        sampled.push((index, isa.run(Choice { sampler, logits, params: row.params, context })));
     });
     let mut sampled: Vec<_> = threads.iter_mut().flat_map(|t| t.sampled.drain(..)).collect();
     sampled.sort_unstable_by_key(|(index, _)| *index);
     sampled.into_iter().map(|(_, token)| token).collect()
+}
+
+/// What is to be sampled from one row.
+struct Choice<'a> {
+    sampler: &'a mut Sampler,
+    logits: &'a mut [f32],
+    params: &'a SamplingParams,
+    context: Context<'a>,
+}
+
+impl Work for Choice<'_> {
+    type Output = Result<u32, SampleError>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        self.sampler.sample(self.logits, self.params, &self.context)
+    }
 }

@@ -12,6 +12,7 @@
 
 use std::time::{Duration, Instant};
 
+use kernels::isa::{Isa, Work};
 use kernels::pool::Pool;
 use kernels::probe::Measured;
 use sampling::{Context, Sampler, SamplingParams, SamplingRequest};
@@ -73,6 +74,23 @@ fn cases() -> Vec<(&'static str, SamplingRequest)> {
     ]
 }
 
+/// One row of a run.
+struct Choice<'a> {
+    sampler: &'a mut Sampler,
+    logits: &'a mut [f32],
+    params: &'a SamplingParams,
+    context: Context<'a>,
+}
+
+impl Work for Choice<'_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn run(self) -> u32 {
+        self.sampler.sample(self.logits, self.params, &self.context).expect("finite logits")
+    }
+}
+
 /// Nanoseconds of all rows.
 fn measure(
     request: &SamplingRequest,
@@ -81,6 +99,7 @@ fn measure(
 ) -> Measured {
     let params = SamplingParams::new(request.clone(), WORDS).expect("within the ranges");
     let context = Context { tokens: history, prompt_len: PROMPT_TOKENS };
+    let isa = Isa::detect();
     let mut pool = Pool::new(threads);
     let mut samplers: Vec<Sampler> = (0..threads).map(|_| Sampler::new()).collect();
     let mut work = vec![0.0; rows.len()];
@@ -90,8 +109,7 @@ fn measure(
         work.copy_from_slice(rows);
         let start = Instant::now();
         pool.for_each_row(&mut samplers, &mut work, WORDS, |sampler, _, logits| {
-            let token = sampler.sample(logits, &params, &context).expect("finite logits");
-            std::hint::black_box(token);
+            std::hint::black_box(isa.run(Choice { sampler, logits, params: &params, context }));
         });
         nanos.push(start.elapsed().as_nanos() as f64);
     }

@@ -5,14 +5,19 @@
 //! last token it keeps, which is found by selection, without sorting the row. The draw walks the
 //! survivors by id.
 
+use std::f32::consts::LOG2_E;
+
 use thiserror::Error;
 
-use crate::{history::History, numeric, params::SamplingParams, random};
+use crate::history::History;
+use crate::numeric::{self, BLOCK, LANES, Lanes, Weigher};
+use crate::params::SamplingParams;
+use crate::random;
 
 /// Survivors up to this number are sorted rather than searched by halving.
 const SORT_MAX: usize = 128;
-/// Weights that share one partial sum when no filter leaves a short list.
-const BLOCK: usize = 256;
+/// Where at most one of so many lanes passes min_p, its tokens are listed.
+const RARE: usize = 16;
 
 /// The tokens of the sequence that a row belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -54,8 +59,15 @@ pub enum SampleError {
 
 /// The token of the greatest logit; of equal logits the lowest id.
 pub fn argmax(logits: &[f32]) -> Result<u32, SampleError> {
-    check_finite(logits)?;
-    greatest(logits)
+    let mut maxima = Vec::new();
+    if !numeric::lane_maxima(logits, &mut maxima) {
+        return Err(non_finite(logits));
+    }
+    let max = numeric::max(&maxima);
+    if max == f32::NEG_INFINITY {
+        return Err(SampleError::AllMasked { vocabulary_len: logits.len() });
+    }
+    Ok(first_of(logits, &maxima, max))
 }
 
 /// Chooses tokens. Holds only scratch memory, of a size fixed by the vocabulary, so that a call
@@ -63,7 +75,7 @@ pub fn argmax(logits: &[f32]) -> Result<u32, SampleError> {
 #[derive(Debug, Default)]
 pub struct Sampler {
     history: History,
-    maxima: Vec<f32>,
+    maxima: Vec<Lanes>,
     selection: Vec<f32>,
     weights: Vec<f32>,
     sums: Vec<f64>,
@@ -98,25 +110,11 @@ impl Candidate {
     }
 }
 
-/// What turns a logit into a weight.
-#[derive(Debug, Clone, Copy)]
-struct Scale {
-    max: f32,
-    inverse_temperature: f32,
-}
-
-impl Scale {
-    #[inline]
-    fn weight(self, logit: f32) -> f32 {
-        numeric::exp((logit - self.max) * self.inverse_temperature)
-    }
-}
-
 impl Sampler {
-    /// Most bytes that a sampler takes for a vocabulary: history 12, keys and weights 8, and two
-    /// lists of candidates that may have grown to twice their length, for each token.
+    /// Most bytes that a sampler takes for a vocabulary: history 12, weight 4, maxima and sums less
+    /// than 1, and two lists of candidates that may have grown to twice their length, for each token.
     pub const fn bytes(vocabulary_len: usize) -> usize {
-        vocabulary_len * (12 + 8 + 2 * 2 * size_of::<Candidate>())
+        vocabulary_len * (12 + 4 + 1 + 2 * 2 * size_of::<Candidate>())
     }
 
     /// A sampler for any vocabulary.
@@ -127,75 +125,89 @@ impl Sampler {
     /// The next token of the sequence `context`, whose last position gave `logits`, one for each
     /// token of the vocabulary. The logits are changed by penalties and masks.
     ///
+    /// The loops over the row are inlined up to here, and this into its caller, who thereby decides
+    /// for which instructions they are compiled; the token is the same with any.
+    ///
     /// # Panics
     /// If a token of the context is not below the number of logits.
+    #[inline(always)]
     pub fn sample(
         &mut self,
         logits: &mut [f32],
         params: &SamplingParams,
         context: &Context<'_>,
     ) -> Result<u32, SampleError> {
-        check_finite(logits)?;
-        if params.has_penalties() {
-            self.history.penalise(logits, params, context.prompt(), context.output());
+        if !numeric::lane_maxima(logits, &mut self.maxima) {
+            return Err(non_finite(logits));
         }
-        // vLLM masks before it penalises; a penalty leaves negative infinity as it is.
-        if params.masks_end_tokens(context.output().len()) {
-            for &token in params.banned_until_min() {
-                logits[token as usize] = f32::NEG_INFINITY;
-            }
+        if self.change(logits, params, context) {
+            numeric::lane_maxima(logits, &mut self.maxima);
         }
-        if params.is_greedy() {
-            return greatest(logits);
-        }
-        numeric::chunk_maxima(logits, &mut self.maxima);
         let max = numeric::max(&self.maxima);
         if max == f32::NEG_INFINITY {
             return Err(SampleError::AllMasked { vocabulary_len: logits.len() });
         }
-        let scale = Scale { max, inverse_temperature: 1.0 / params.temperature() };
+        if params.is_greedy() {
+            return Ok(first_of(logits, &self.maxima, max));
+        }
         let floor = min_p_floor(params, max);
+        let weigher = Weigher { max, floor, scale: LOG2_E / params.temperature() };
         let number = random::unit(params.seed(), context.tokens.len() as u64);
         let top_k = params.top_k() as usize;
-        if 0 < top_k && top_k < logits.len() {
-            self.keep_top_k(logits, top_k, floor, scale);
+        let cut = 0 < top_k && top_k < logits.len();
+        if cut || self.is_rare(floor) {
+            let top_k = if cut { top_k } else { logits.len() };
+            self.keep_top_k(logits, top_k, weigher);
             self.keep_top_p(params.top_p(), None);
             return Ok(self.draw_candidate(number));
         }
-        let total = self.weigh(logits, floor, scale);
+        let total = self.weigh(logits, weigher);
         if 1.0 <= params.top_p() {
             return Ok(self.draw_weighed(number, total));
         }
-        // Tokens no heavier than this weigh at most (1 - top_p) · total together, so those above
-        // it reach top_p by themselves. The last factor is for rounding.
-        let share = total / logits.len() as f64 * 0.999_999;
-        let light = (1.0 - f64::from(params.top_p())) * share;
-        self.gather_heavier(logits, light as f32);
+        self.gather_nucleus(logits, (params.top_p(), total), weigher);
         self.keep_top_p(params.top_p(), Some(total));
         Ok(self.draw_candidate(number))
     }
 
-    /// Makes the `top_k` first tokens of at least `floor` the candidates, by id.
-    fn keep_top_k(&mut self, logits: &[f32], top_k: usize, floor: f32, scale: Scale) {
-        // As many chunks as tokens are wanted have a maximum of at least this.
-        let mut bound = floor;
-        if top_k < self.maxima.len() {
-            self.selection.clear();
-            self.selection.extend(&self.maxima);
-            let (_, least, _) =
-                self.selection.select_nth_unstable_by(top_k - 1, |a, b| b.total_cmp(a));
-            bound = least.max(floor);
+    /// Applies penalties and masks. False if no logit is changed.
+    fn change(
+        &mut self,
+        logits: &mut [f32],
+        params: &SamplingParams,
+        context: &Context<'_>,
+    ) -> bool {
+        let masks = params.masks_end_tokens(context.output().len());
+        if params.has_penalties() {
+            self.history.penalise(logits, params, context.prompt(), context.output());
         }
-        self.candidates.clear();
-        for (chunk, _) in self.maxima.iter().enumerate().filter(|(_, max)| bound <= **max) {
-            let start = chunk * numeric::CHUNK;
-            let end = logits.len().min(start + numeric::CHUNK);
-            for (offset, &logit) in logits[start..end].iter().enumerate() {
-                if bound <= logit {
-                    let weight = scale.weight(logit);
-                    self.candidates.push(Candidate::new(start + offset, logit, weight));
-                }
+        // vLLM masks before it penalises; a penalty leaves negative infinity as it is.
+        if masks {
+            for &token in params.banned_until_min() {
+                logits[token as usize] = f32::NEG_INFINITY;
             }
+        }
+        masks || params.has_penalties()
+    }
+
+    /// True if few lanes have a token of at least `floor`, so that a list is the shorter way.
+    #[inline(always)]
+    fn is_rare(&self, floor: f32) -> bool {
+        let reached = |lanes: &Lanes| lanes.0.iter().filter(|max| floor <= **max).count();
+        self.maxima.iter().map(reached).sum::<usize>() * RARE <= self.maxima.len() * LANES
+    }
+
+    /// Makes the `top_k` first tokens of at least the floor the candidates, by id.
+    #[inline(always)]
+    fn keep_top_k(&mut self, logits: &[f32], top_k: usize, weigher: Weigher) {
+        let bound = self.top_k_bound(top_k).max(weigher.floor);
+        self.candidates.clear();
+        let blocks = logits.chunks(BLOCK).zip(&self.maxima).enumerate();
+        for (block, (logits, _)) in blocks.filter(|(_, (_, max))| max.reaches(bound)) {
+            numeric::each_at_least(logits, bound, |index| {
+                let (id, logit) = (block * BLOCK + index, logits[index]);
+                self.candidates.push(Candidate::new(id, logit, weigher.weight(logit)));
+            });
         }
         if top_k < self.candidates.len() {
             self.ranked.clear();
@@ -204,6 +216,17 @@ impl Sampler {
             let last = last.rank;
             self.candidates.retain(|candidate| candidate.rank <= last);
         }
+    }
+
+    /// A logit that at least `top_k` tokens reach: as many lanes have a maximum of at least this.
+    fn top_k_bound(&mut self, top_k: usize) -> f32 {
+        self.selection.clear();
+        self.maxima.iter().for_each(|lanes| self.selection.extend_from_slice(&lanes.0));
+        if self.selection.len() <= top_k {
+            return f32::NEG_INFINITY;
+        }
+        let (_, bound, _) = self.selection.select_nth_unstable_by(top_k - 1, |a, b| b.total_cmp(a));
+        *bound
     }
 
     /// Keeps the first candidates whose weights reach `top_p` of `total`, at least one; without
@@ -220,76 +243,120 @@ impl Sampler {
     }
 
     fn draw_candidate(&self, number: f64) -> u32 {
-        let target = number * mass(&self.candidates);
-        let mut reached = 0.0;
-        for candidate in &self.candidates {
-            reached += f64::from(candidate.weight);
-            if target < reached {
-                return candidate.id();
-            }
-        }
-        unreachable!("{target} is below the sum of the same weights in the same order, {reached}")
+        let weights = self.candidates.iter().map(|candidate| candidate.weight);
+        self.candidates[draw(number, weights)].id()
     }
 
-    /// Computes the weights of the whole row, 0 below `floor`, and their sum.
-    fn weigh(&mut self, logits: &[f32], floor: f32, scale: Scale) -> f64 {
-        let weight = |&logit: &f32| if logit < floor { 0.0 } else { scale.weight(logit) };
-        self.weights.clear();
-        self.weights.extend(logits.iter().map(weight));
+    /// Computes the weights of the whole row and their sum.
+    #[inline(always)]
+    fn weigh(&mut self, logits: &[f32], weigher: Weigher) -> f64 {
+        self.weights.resize(logits.len(), 0.0);
         self.sums.clear();
-        self.sums.extend(self.weights.chunks(BLOCK).map(numeric::sum));
-        self.sums.iter().sum()
-    }
-
-    /// Makes the tokens whose weight is above `light` the candidates, by id.
-    fn gather_heavier(&mut self, logits: &[f32], light: f32) {
-        self.candidates.clear();
-        for (id, (&logit, &weight)) in logits.iter().zip(&self.weights).enumerate() {
-            if light < weight {
-                self.candidates.push(Candidate::new(id, logit, weight));
-            }
+        let mut total = 0.0;
+        for (logits, weights) in logits.chunks(BLOCK).zip(self.weights.chunks_mut(BLOCK)) {
+            let sum = weigher.weigh(logits, weights);
+            self.sums.push(sum);
+            total += sum;
         }
+        total
     }
 
-    /// Draws from the weights of the whole row, whose sum is `total`.
+    /// Makes tokens that reach top_p of the total, and some that are lighter, the candidates, by id.
+    #[inline(always)]
+    fn gather_nucleus(&mut self, logits: &[f32], (top_p, total): (f32, f64), weigher: Weigher) {
+        let bound = self.nucleus_bound(f64::from(top_p), total, weigher);
+        self.candidates.clear();
+        numeric::each_at_least(&self.weights, bound, |id| {
+            self.candidates.push(Candidate::new(id, logits[id], self.weights[id]));
+        });
+    }
+
+    /// A weight such that tokens of at least this weight reach `top_p` of `total`: the greatest
+    /// power of two, at most a half, of which that is true, or the greatest of which it is true of
+    /// the maxima alone.
+    #[inline(always)]
+    fn nucleus_bound(&mut self, top_p: f64, total: f64, weigher: Weigher) -> f32 {
+        // Sums are exact to 1e-6.
+        let target = top_p * total * (1.0 + 2e-6);
+        // Tokens lighter than this weigh at most (1 - top_p) / 16 · total together, so the others
+        // reach top_p by themselves.
+        let light = (1.0 - top_p) * total / (16 * self.weights.len()) as f64;
+        let least = numeric::exponent(light as f32);
+        self.selection.resize(self.maxima.len() * LANES, 0.0);
+        for (maxima, weights) in self.maxima.iter().zip(self.selection.chunks_mut(LANES)) {
+            weigher.weigh(&maxima.0, weights);
+        }
+        let of_maxima = greatest_reaching(&self.selection, target, least);
+        let exponent = if least < of_maxima {
+            of_maxima
+        } else {
+            greatest_reaching(&self.weights, target, least)
+        };
+        numeric::power_of_two(exponent)
+    }
+
+    /// Draws from the weights of the whole row, whose sum is `total`: first a block, then a token.
     fn draw_weighed(&self, number: f64, total: f64) -> u32 {
         let target = number * total;
-        let (mut reached, mut start) = (0.0, 0);
-        for sum in &self.sums {
+        let (mut reached, mut found) = (0.0, None);
+        for (block, &sum) in self.sums.iter().enumerate() {
             if target < reached + sum {
+                found = Some((block * BLOCK, sum));
                 break;
             }
             reached += sum;
-            start += BLOCK;
         }
-        let mut last = None;
-        let rest = (start..).zip(&self.weights[start..]);
-        for (id, weight) in rest.filter(|(_, weight)| 0.0 < **weight) {
-            reached += f64::from(*weight);
-            last = Some(id);
-            if target < reached {
-                break;
-            }
-        }
-        // Without a break: this walk and the block's sum differ in the last digit.
-        last.expect("a block whose sum is not zero has a weight") as u32
+        let (start, sum) = found.expect("the target is below the sum of the same numbers");
+        let weights = &self.weights[start..self.weights.len().min(start + BLOCK)];
+        (start + draw((target - reached) / sum, weights.iter().copied())) as u32
     }
 }
 
-fn check_finite(logits: &[f32]) -> Result<(), SampleError> {
-    match numeric::first_non_finite(logits) {
-        None => Ok(()),
-        Some(token) => Err(SampleError::NonFinite { token: token as u32, value: logits[token] }),
+/// The greatest exponent below 0 such that weights of at least 2 to this reach `target`; `least` if
+/// none above that does.
+#[inline(always)]
+fn greatest_reaching(weights: &[f32], target: f64, least: i32) -> i32 {
+    let (mut reaching, mut short) = (least, 0);
+    while reaching + 1 < short {
+        let middle = (reaching + short).div_euclid(2);
+        if target <= numeric::sum_at_least(weights, numeric::power_of_two(middle)) {
+            reaching = middle;
+        } else {
+            short = middle;
+        }
     }
+    reaching
 }
 
-fn greatest(logits: &[f32]) -> Result<u32, SampleError> {
-    let max = numeric::max(logits);
-    if max == f32::NEG_INFINITY {
-        return Err(SampleError::AllMasked { vocabulary_len: logits.len() });
+/// The index of the weight at which the sum, one weight after the other, exceeds `number` (0 to 1)
+/// times that of all.
+fn draw(number: f64, weights: impl Iterator<Item = f32> + Clone) -> usize {
+    let target = number * weights.clone().map(f64::from).sum::<f64>();
+    let (mut reached, mut last) = (0.0, None);
+    for (index, weight) in weights.enumerate().filter(|(_, weight)| 0.0 < *weight) {
+        reached += f64::from(weight);
+        last = Some(index);
+        if target < reached {
+            break;
+        }
     }
-    let token = logits.iter().position(|&logit| logit == max);
-    Ok(token.expect("the maximum is one of the logits") as u32)
+    // Without a break `number` was so near to 1 that the product is the sum.
+    last.expect("a sum that is not zero has a weight")
+}
+
+fn non_finite(logits: &[f32]) -> SampleError {
+    let token = logits.iter().position(|logit| !logit.is_finite());
+    let token = token.expect("a logit was found not to be finite");
+    SampleError::NonFinite { token: token as u32, value: logits[token] }
+}
+
+/// The first token whose logit is `max`, the greatest of `maxima`.
+#[inline(always)]
+fn first_of(logits: &[f32], maxima: &[Lanes], max: f32) -> u32 {
+    let block = maxima.iter().position(|lanes| lanes.reaches(max));
+    let start = block.expect("the maximum is that of a block") * BLOCK;
+    let offset = logits[start..].iter().position(|&logit| logit == max);
+    (start + offset.expect("the maximum is one of the block's logits")) as u32
 }
 
 /// The least logit that `min_p` keeps: `exp((logit - max) / temperature) >= min_p`.
