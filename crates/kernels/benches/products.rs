@@ -9,7 +9,8 @@
 //!
 //! A run takes a fraction of a millisecond. All figures are of the best run, since a shared machine
 //! only ever adds time; a median far above it says that the machine was busy. Multiply-adds are
-//! compared with the peak of the instruction (int8 for quantised weights, f32 for float ones), bytes
+//! compared with the peak of the instruction (int8 for quantised weights, bfloat16 for BF16 where the tier
+//! has it, f32 for the others), bytes
 //! of weights with the L2 cache's (hot) or the memory's (cold): the greater share is nearer to what
 //! bounds the product. With many rows the bytes count once per product, though they are read again
 //! for every few rows. None of these activations is an outlier; in a model about one of 200 is.
@@ -124,7 +125,11 @@ fn measure(
     };
     let Measured { best, median } = probe::time(TIME, run);
     let each = Measured { best: best / repeats as f64, median: median / repeats as f64 };
-    let arithmetic = if kind.is_quantised() { Arithmetic::Int8 } else { Arithmetic::F32 };
+    let arithmetic = match kind {
+        BlockKind::Bf16 if Arithmetic::Bf16.instruction(cpu.isa()).is_some() => Arithmetic::Bf16,
+        BlockKind::F32 | BlockKind::F16 | BlockKind::Bf16 => Arithmetic::F32,
+        _ => Arithmetic::Int8,
+    };
     let (name, read_peak) = match place {
         Place::Hot => ("hot", peaks.l2),
         Place::Cold => ("cold", peaks.dram),

@@ -9,7 +9,8 @@
 //! | Q4_0, Q4_1 | 256 | line i: low nibbles = group 2i, high nibbles = group 2i+1 |
 //! | Q5_0, Q5_1 | 320 | as above, then one line whose bit g of byte j is the fifth bit of group g |
 //! | Q8_0 | 512 | line g = group g, codes + 128 |
-//! | F32, F16, BF16 | – | `[cols][16]` values |
+//! | F32, F16 | – | `[cols][16]` values |
+//! | BF16 | – | `[cols / 2][16][2]` values: what VDPBF16PS multiplies by two broadcast activations |
 //!
 //! Scales (and minimums) stand apart, `[panel][block][16]` f16, so that code lines stay aligned.
 
@@ -36,12 +37,13 @@ pub struct PackedMatrix {
 impl PackedMatrix {
     /// Packs `bytes`, the tensor as GGUF stores it: `rows` rows of `cols` values in blocks.
     ///
-    /// `cols` must be a multiple of the kind's block length; rows past the last whole panel are
+    /// `cols` must be a multiple of the kind's block length, and even for BF16; rows past the last whole panel are
     /// padded with zeros.
     pub fn pack(pool: &mut Pool, kind: BlockKind, shape: (usize, usize), bytes: &[u8]) -> Self {
         let (rows, cols) = shape;
         assert!(rows > 0 && cols > 0, "a matrix has rows and columns, got {rows} x {cols}");
         assert!(cols.is_multiple_of(kind.block_len()), "{cols} columns are whole {kind:?} blocks");
+        assert!(kind != BlockKind::Bf16 || cols.is_multiple_of(2), "{cols} columns are pairs");
         let size = rows.checked_mul(cols).and_then(|values| values.checked_mul(4));
         assert!(size.is_some(), "{rows} x {cols} overflows");
         assert_eq!(bytes.len(), rows * kind.bytes_of(cols), "bytes of a {rows} x {cols} {kind:?}");
@@ -142,7 +144,8 @@ impl PackedMatrix {
 
     /// One value of a float kind.
     pub(crate) fn float(&self, panel: usize, col: usize, lane: usize) -> f32 {
-        let at = ((panel * self.cols + col) * PANEL_ROWS + lane) * self.kind.block_bytes();
+        let size = self.kind.block_bytes();
+        let at = panel * self.cols * PANEL_ROWS * size + float_at(self.kind, col, lane);
         let byte = |i: usize| self.codes[at + i];
         match self.kind {
             BlockKind::F32 => f32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)]),
@@ -192,7 +195,7 @@ fn pack_row(kind: BlockKind, row: &[u8], lane: usize, codes: &mut [u8], scales: 
     if !kind.is_quantised() {
         let size = kind.block_bytes();
         for (col, value) in row.chunks_exact(size).enumerate() {
-            let at = (col * PANEL_ROWS + lane) * size;
+            let at = float_at(kind, col, lane);
             codes[at..at + size].copy_from_slice(value);
         }
         return;
@@ -209,6 +212,15 @@ fn pack_row(kind: BlockKind, row: &[u8], lane: usize, codes: &mut [u8], scales: 
             set_code(kind, lines, (lane, k), code);
         }
     }
+}
+
+/// Where a value of a float kind stands in its panel, in bytes.
+const fn float_at(kind: BlockKind, col: usize, lane: usize) -> usize {
+    let value = match kind {
+        BlockKind::Bf16 => (col / 2 * PANEL_ROWS + lane) * 2 + col % 2,
+        _ => col * PANEL_ROWS + lane,
+    };
+    value * kind.block_bytes()
 }
 
 fn set_code(kind: BlockKind, lines: &mut [u8], (lane, k): (usize, usize), code: u8) {

@@ -30,13 +30,16 @@ pub const OUTLIER_ABOVE: f32 = 3.5;
 /// Flags of a row are a multiple of this long, so that they are read 64 at a time.
 pub(crate) const FLAG_GROUP: usize = 64;
 
-/// Rows of activations, `[rows][cols]`, as codes and, for weights of float kinds, as floats.
+/// Rows of activations, `[rows][cols]`, as codes and, for weights of float kinds, as floats and as
+/// bfloat16.
 pub struct Activations {
     cols: usize,
     rows: usize,
     rows_max: usize,
     /// Empty unless asked for.
     floats: Buffer<f32>,
+    /// The floats rounded to bfloat16; empty unless asked for.
+    halves: Buffer<u16>,
     codes: Buffer<i8>,
     /// Outliers, where their codes would stand; what stands elsewhere is left from earlier steps.
     outliers: Buffer<f32>,
@@ -87,6 +90,7 @@ impl Activations {
             rows: 0,
             rows_max,
             floats: Buffer::zeroed(0),
+            halves: Buffer::zeroed(0),
             codes: Buffer::zeroed(values),
             outliers: Buffer::zeroed(values),
             blocks: Buffer::zeroed(rows_max * block_stride(cols)),
@@ -97,13 +101,15 @@ impl Activations {
 
     /// Keeps the values as floats too if `wanted`: products with float kinds need them.
     pub fn with_floats(mut self, wanted: bool) -> Activations {
-        self.floats = Buffer::zeroed(if wanted { self.rows_max * self.cols } else { 0 });
+        let values = if wanted { self.rows_max * self.cols } else { 0 };
+        self.floats = Buffer::zeroed(values);
+        self.halves = Buffer::zeroed(values);
         self
     }
 
     /// Bytes that `rows` rows of `cols` values take at most.
     pub fn bytes(rows: usize, cols: usize) -> usize {
-        rows * cols * 9 + rows * (block_stride(cols) * size_of::<Block>() + flag_stride(cols))
+        rows * cols * 11 + rows * (block_stride(cols) * size_of::<Block>() + flag_stride(cols))
     }
 
     /// Values per row.
@@ -119,6 +125,11 @@ impl Activations {
     /// The rows as f32, as they were before quantisation; none unless they are kept.
     pub fn floats(&self) -> Option<&[f32]> {
         self.floats.get(..self.rows * self.cols)
+    }
+
+    /// The bits of the rows as bfloat16; none unless floats are kept.
+    pub(crate) fn halves(&self) -> Option<&[u16]> {
+        self.halves.get(..self.rows * self.cols)
     }
 
     /// The codes, `[rows][cols]`.
@@ -171,7 +182,8 @@ impl Activations {
     pub(crate) fn parts(&mut self, rows: usize) -> Parts {
         assert!(rows <= self.rows_max, "{rows} rows exceed the {} reserved", self.rows_max);
         self.rows = rows;
-        let floats = (!self.floats.is_empty()).then(|| SendPtr(self.floats.as_mut_ptr()));
+        let floats = (!self.floats.is_empty())
+            .then(|| (SendPtr(self.floats.as_mut_ptr()), SendPtr(self.halves.as_mut_ptr())));
         Parts {
             cols: self.cols,
             rows,
@@ -201,7 +213,8 @@ impl Activations {
 pub(crate) struct Parts {
     cols: usize,
     rows: usize,
-    floats: Option<SendPtr<f32>>,
+    /// Floats, and halves.
+    floats: Option<(SendPtr<f32>, SendPtr<u16>)>,
     codes: SendPtr<i8>,
     outliers: SendPtr<f32>,
     blocks: SendPtr<Block>,
@@ -222,8 +235,9 @@ impl Parts {
         let flag = row * flag_stride(self.cols) + column / BLOCK;
         // SAFETY: the part lies inside the buffers, and by the contract nobody else uses it.
         let out = unsafe {
-            if let Some(floats) = self.floats {
+            if let Some((floats, halves)) = self.floats {
                 slice(floats, at, len).copy_from_slice(values);
+                round_to_bf16(values, slice(halves, at, len));
             }
             QuantisedRow {
                 codes: slice(self.codes, at, len),
@@ -233,6 +247,17 @@ impl Parts {
             }
         };
         quantise_row(isa, values, out);
+    }
+}
+
+/// Rounds to bfloat16, to nearest, ties to even; NaN stays NaN. (A loop that becomes vector
+/// instructions, which that of `half` does not.)
+fn round_to_bf16(values: &[f32], halves: &mut [u16]) {
+    for (half, value) in halves.iter_mut().zip(values) {
+        let bits = value.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+        let quiet = bits | 0x0040_0000;
+        *half = ((if value.is_nan() { quiet } else { rounded }) >> 16) as u16;
     }
 }
 

@@ -250,8 +250,13 @@ fn products_come_near_the_float_product() {
                 size += exact.powi(2);
             }
         }
-        // 8-bit activations per 32 values: about 40 dB below the signal.
-        let limit = if kind.is_quantised() { 0.01 } else { 1e-6 };
+        let limit = match kind {
+            BlockKind::F32 | BlockKind::F16 => 1e-6,
+            // Activations in bfloat16 are off by 2^-9 at most.
+            BlockKind::Bf16 => 0.003,
+            // 8-bit activations per 32 values: about 40 dB below the signal.
+            _ => 0.01,
+        };
         assert!(
             (error / size).sqrt() < limit,
             "{kind:?}: relative error {}",

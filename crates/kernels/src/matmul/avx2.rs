@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use std::hint::black_box;
 
 use super::kinds::*;
-use super::{Job, Scratch, Sums, TILE_ROWS_AVX2, Tile, blocks_of, floats_of};
+use super::{Job, Scratch, Sums, TILE_ROWS_AVX2, Tile, blocks_of, floats_of, halves_of};
 use crate::blocks::{BLOCK, BlockKind};
 use crate::pack::{PANEL_ROWS, PackedMatrix, code_bytes, scales_per_block};
 use crate::quantise::Activations;
@@ -90,7 +90,10 @@ unsafe fn one<const KIND: u8, const ROWS: usize>(mut operands: Operands<'_>) {
             quantised::<KIND, ROWS>(&mut operands);
             (0..ROWS).for_each(|r| add_outliers::<KIND>(&mut operands, r));
         } else {
-            float::<KIND, ROWS>(operands);
+            match KIND {
+                BF16 => pairs::<ROWS>(operands),
+                _ => float::<KIND, ROWS>(operands),
+            }
         }
     }
 }
@@ -400,7 +403,7 @@ unsafe fn half_lanes(halves: *const u16) -> __m256 {
 }
 
 /// # Safety
-/// As for [`one`]; `KIND` is a float kind.
+/// As for [`one`]; `KIND` is F32 or F16.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn float<const KIND: u8, const ROWS: usize>(operands: Operands<'_>) {
     let Operands { weight, x, panel, row, out, column } = operands;
@@ -427,7 +430,48 @@ unsafe fn float<const KIND: u8, const ROWS: usize>(operands: Operands<'_>) {
     }
 }
 
-/// 8 values of a float kind as f32 lanes.
+/// Products of BF16.
+///
+/// # Safety
+/// As for [`one`]; the weight is of that kind.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn pairs<const ROWS: usize>(operands: Operands<'_>) {
+    let Operands { weight, x, panel, row, out, column } = operands;
+    let cols = weight.cols();
+    let mut acc = [[_mm256_setzero_ps(); HALVES]; ROWS];
+    // SAFETY: by the contract rows and panels exist, so every pointer stays inside its buffer.
+    unsafe {
+        let pairs = weight.codes().as_ptr().cast::<u32>().add(panel * cols / 2 * PANEL_ROWS);
+        let x = halves_of(x).as_ptr().add(row * cols);
+        for pair in 0..cols / 2 {
+            let mut weight = [_mm256_setzero_si256(); HALVES];
+            for h in 0..HALVES {
+                let at = pairs.add(pair * PANEL_ROWS + h * HALF);
+                weight[h] = _mm256_loadu_si256(at.cast());
+            }
+            for r in 0..ROWS {
+                let x = x.add(r * cols + 2 * pair).cast::<u32>().read_unaligned();
+                let (first, second) = both(_mm256_set1_epi32(x.cast_signed()));
+                for h in 0..HALVES {
+                    let (low, high) = both(weight[h]);
+                    acc[r][h] = _mm256_fmadd_ps(high, second, acc[r][h]);
+                    acc[r][h] = _mm256_fmadd_ps(low, first, acc[r][h]);
+                }
+            }
+        }
+        write::<ROWS>(&acc, out, column);
+    }
+}
+
+/// The first and the second of each pair of bfloat16.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn both(pairs: __m256i) -> (__m256, __m256) {
+    let second = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32.cast_signed()));
+    (_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)), _mm256_castsi256_ps(second))
+}
+
+/// 8 values of F32 or F16 as f32 lanes.
 ///
 /// # Safety
 /// 8 values of the kind can be read at `values`.
@@ -438,10 +482,6 @@ unsafe fn lanes<const KIND: u8>(values: *const u8) -> __m256 {
     unsafe {
         match KIND {
             F16 => half_lanes(values.cast()),
-            BF16 => {
-                let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(values.cast()));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
-            }
             _ => _mm256_loadu_ps(values.cast()),
         }
     }

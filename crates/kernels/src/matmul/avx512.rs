@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 
 use super::kinds::*;
-use super::{FEW_ROWS, Job, Scratch, Sums, TILE_ROWS, Tile, blocks_of, floats_of};
+use super::{FEW_ROWS, Job, Scratch, Sums, TILE_ROWS, Tile, blocks_of, floats_of, halves_of};
 use crate::blocks::{BLOCK, BlockKind};
 use crate::pack::{PANEL_ROWS, PackedMatrix, code_bytes, scales_per_block};
 use crate::quantise::{Activations, FLAG_GROUP};
@@ -126,7 +126,10 @@ unsafe fn one<const KIND: u8, const ROWS: usize, const PANELS: usize>(
         if kind_of(KIND).is_quantised() {
             quantised::<KIND, ROWS, PANELS>(operands, p);
         } else {
-            float::<KIND, ROWS, PANELS>(operands, p);
+            match KIND {
+                BF16 => pairs::<ROWS, PANELS>(operands, p),
+                _ => float::<KIND, ROWS, PANELS>(operands, p),
+            }
         }
     }
 }
@@ -374,7 +377,7 @@ unsafe fn half_lanes(halves: *const u16) -> __m512 {
 }
 
 /// # Safety
-/// As for [`one`]; `KIND` is a float kind.
+/// As for [`one`]; `KIND` is F32 or F16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c,fma")]
 unsafe fn float<const KIND: u8, const ROWS: usize, const PANELS: usize>(
     operands: &mut Operands<'_>,
@@ -402,7 +405,53 @@ unsafe fn float<const KIND: u8, const ROWS: usize, const PANELS: usize>(
     }
 }
 
-/// 16 values of a float kind as f32 lanes.
+/// Products of BF16.
+///
+/// # Safety
+/// As for [`one`]; the weight is of that kind.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+unsafe fn pairs<const ROWS: usize, const PANELS: usize>(operands: &mut Operands<'_>, first: usize) {
+    let Operands { weight, x, tile, ref mut out } = *operands;
+    let (row, panel) = (tile.row, tile.panel + first);
+    let cols = weight.cols();
+    let panel_pairs = cols / 2 * PANEL_ROWS;
+    let mut acc = [[_mm512_setzero_ps(); PANELS]; ROWS];
+    // SAFETY: by the contract rows and panels exist, so every pointer stays inside its buffer.
+    unsafe {
+        let pairs = weight.codes().as_ptr().cast::<u32>().add(panel * panel_pairs);
+        let x = halves_of(x).as_ptr().add(row * cols);
+        // The first rows read the panels from memory, so they ask for the panels that follow.
+        let ahead = if row == 0 { PANELS * panel_pairs } else { 0 };
+        for pair in 0..cols / 2 {
+            let pairs = pairs.add(pair * PANEL_ROWS);
+            let mut weight = [_mm512_setzero_si512(); PANELS];
+            for p in 0..PANELS {
+                let pairs = pairs.add(p * panel_pairs);
+                weight[p] = _mm512_loadu_si512(pairs.cast());
+                if ahead > 0 {
+                    _mm_prefetch::<_MM_HINT_T1>(pairs.wrapping_add(ahead).cast());
+                }
+            }
+            for r in 0..ROWS {
+                let x = x.add(r * cols + 2 * pair).cast::<i32>().read_unaligned();
+                let x = as_bf16(_mm512_set1_epi32(x));
+                for p in 0..PANELS {
+                    acc[r][p] = _mm512_dpbf16_ps(acc[r][p], as_bf16(weight[p]), x);
+                }
+            }
+        }
+        write::<ROWS, PANELS>(&acc, out, first);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn as_bf16(bits: __m512i) -> __m512bh {
+    // SAFETY: both are 512 bits of which any are valid.
+    unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) }
+}
+
+/// 16 values of F32 or F16 as f32 lanes.
 ///
 /// # Safety
 /// 16 values of the kind can be read at `values`.
@@ -413,10 +462,6 @@ unsafe fn lanes<const KIND: u8>(values: *const u8) -> __m512 {
     unsafe {
         match KIND {
             F16 => half_lanes(values.cast()),
-            BF16 => {
-                let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(values.cast()));
-                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
-            }
             _ => _mm512_loadu_ps(values.cast()),
         }
     }

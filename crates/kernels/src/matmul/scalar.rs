@@ -1,7 +1,9 @@
 //! The reference: one output at a time, in the order that every tier keeps.
 
-use super::{Sums, Tile, blocks_of, floats_of};
-use crate::blocks::BLOCK;
+use half::bf16;
+
+use super::{Sums, Tile, blocks_of, floats_of, halves_of};
+use crate::blocks::{BLOCK, BlockKind};
 use crate::pack::{PANEL_ROWS, PackedMatrix, code};
 use crate::quantise::Activations;
 
@@ -10,10 +12,10 @@ pub(super) fn sums(weight: &PackedMatrix, x: &Activations, tile: Tile, out: &mut
     for (row, out) in out.0[..tile.rows].iter_mut().enumerate() {
         for (i, out) in out[..tile.panels * PANEL_ROWS].iter_mut().enumerate() {
             let at = (tile.row + row, tile.panel + i / PANEL_ROWS, i % PANEL_ROWS);
-            *out = if weight.kind().is_quantised() {
-                quantised_dot(weight, x, at)
-            } else {
-                float_dot(weight, x, at)
+            *out = match weight.kind() {
+                BlockKind::F32 | BlockKind::F16 => float_dot(weight, x, at),
+                BlockKind::Bf16 => bf16_dot(weight, x, at),
+                _ => quantised_dot(weight, x, at),
             };
         }
     }
@@ -60,4 +62,17 @@ fn float_dot(
     let cols = weight.cols();
     let x = &floats_of(x)[row * cols..(row + 1) * cols];
     x.iter().enumerate().fold(0.0, |acc, (col, &x)| weight.float(panel, col, lane).mul_add(x, acc))
+}
+
+fn bf16_dot(
+    weight: &PackedMatrix,
+    x: &Activations,
+    (row, panel, lane): (usize, usize, usize),
+) -> f32 {
+    let cols = weight.cols();
+    let x = &halves_of(x)[row * cols..(row + 1) * cols];
+    let add = |acc: f32, col: usize| {
+        weight.float(panel, col, lane).mul_add(bf16::from_bits(x[col]).to_f32(), acc)
+    };
+    (0..cols).step_by(2).fold(0.0, |acc, col| add(add(acc, col + 1), col))
 }
