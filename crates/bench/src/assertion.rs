@@ -166,7 +166,7 @@ impl Assertion {
     }
 
     /// Looks whether it holds at the `levels` that ran.
-    pub(crate) fn check(&self, levels: &[LevelSummary]) -> AssertionResult {
+    pub fn check(&self, levels: &[LevelSummary]) -> AssertionResult {
         let checked = levels.iter().filter_map(|level| {
             let name = level_name(&level.plan.load);
             let value = self.metric.value(level);

@@ -104,7 +104,7 @@ pub(super) enum Origin {
 }
 
 /// The settings of the seed report: device, utilisation, sizes. Its step is vLLM's default.
-const SEED_DEVICE: &str = "rtx-4090";
+pub(super) const SEED_DEVICE: &str = "rtx-4090";
 const SEED_UTILIZATION: f64 = 0.5;
 const SEED_MAX_NUM_SEQS: u32 = 50;
 

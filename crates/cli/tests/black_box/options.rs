@@ -24,7 +24,7 @@ fn every_option_has_a_help_text() {
         ("pull", ["--help", "--version", "[NAME]"]),
         ("check", ["--help", "--version", "[MODEL]"]),
         ("roofline", ["--model", "--context", "--json"]),
-        ("plan", ["--device", "--length", "millrace plan --preset seed"]),
+        ("plan", ["--device", "--length", "--device-model"]),
     ] {
         let ended = millrace([command, "--help"]);
         let page = ended.output();

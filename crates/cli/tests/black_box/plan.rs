@@ -266,3 +266,79 @@ fn shares_of_memory_that_are_none_do_not_fit() {
         assert!(error.contains("above 0 and at most 1"), "{share}: {answer}");
     }
 }
+
+#[test]
+fn the_preset_prints_the_report_of_a_load_test() {
+    let ended =
+        millrace(["plan", "--preset", "seed", "--levels", "4,64", "--requests-per-user", "2"]);
+    let report = ended.output();
+    for part in [
+        "**Does it fit?** Yes",
+        "# Basics\nRTX 4090 (modelled)\ngpu_memory_utilization = 0.5\nGPU KV cache size: ",
+        "\nmax_num_seqs = 50\n\n## Concurrency Level: 4\n\n*   **Total Requests:** 8\n",
+        "## Concurrency Level: 64\n\n*   **Total Requests:** 128\n",
+        "| Num Generated Tokens   | 1184     | 1184      | 1184.00   |",
+        "the cap on concurrent sequences was reached (max_num_seqs=50)",
+    ] {
+        assert!(report.contains(part), "no {part:?} in {report}");
+    }
+}
+
+#[test]
+fn a_predicted_run_can_be_calibrated_from_and_planned_with() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("plain letters").to_owned();
+    let (run, model) = (path("run"), path("model.json"));
+    let short = ["--prompt-tokens", "50", "--output-tokens", "40"];
+    let seed = ["plan", "--preset", "seed", "--levels", "1,4,16,32", "--out", &run];
+    millrace(seed.into_iter().chain(short)).output();
+    let calibrate = ["plan", "calibrate", &run, "--fit-levels", "1,4,16", "--out", &model];
+    let ended = millrace(calibrate);
+    let table = ended.output();
+    let predicted = table.lines().find(|line| line.contains("| 32 users | predicted |"));
+    let cells: Vec<f64> = predicted
+        .unwrap_or_else(|| panic!("no level is predicted: {table}"))
+        .split('(')
+        .skip(1)
+        .filter_map(|cell| cell.split(' ').next()?.parse().ok())
+        .collect();
+    assert_eq!(cells.len(), 4, "{table}");
+    assert!(cells[..2].iter().all(|percent| percent.abs() < 3.0), "{table}");
+    let planned = ["plan", "--preset", "seed", "--device-model", &model, "--levels", "2"];
+    let ended = millrace(planned.into_iter().chain(short).chain(["--language", "zh"]));
+    assert!(ended.output().contains("# 基础信息\nRTX 4090"), "{ended:#?}");
+}
+
+#[test]
+fn a_search_shows_its_trials_and_the_answer() {
+    let short = ["--prompt-tokens", "50", "--output-tokens", "40", "--requests", "200"];
+    let search = |goal: &str, slo: &str| {
+        let options = ["plan", "--preset", "seed", "--find", goal, "--slo", slo];
+        millrace(options.into_iter().chain(short)).output().to_owned()
+    };
+    let users = search("max-users", "p95_latency<400ms");
+    assert!(users.contains("| 1 users | passed: p95_latency<400ms"), "{users}");
+    assert!(users.contains("**Up to ") && users.contains(" users** meets"), "{users}");
+    let rate = search("max-rate", "p95_ttft<100ms");
+    assert!(rate.contains(" requests/s** meets p95_ttft<100ms"), "{rate}");
+    let share = search("min-utilization", "failed==0");
+    assert!(share.contains("**From a utilisation of 0."), "{share}");
+    let never = search("max-users", "p95_latency<1ms");
+    assert!(never.contains("**Nothing that was tried** meets"), "{never}");
+}
+
+#[test]
+fn what_cannot_be_simulated_is_refused() {
+    for (options, part) in [
+        (&["--levels", "4", "--model", "dummy:tiny"][..], "calibrate"),
+        (&["--preset", "seed", "--prompt-tokens", "2000"], "max_model_len 1818"),
+        (&["--preset", "seed", "--find", "most"], "max-users, max-rate or min-utilization"),
+        (&["--preset", "seed", "--rate", "0"], "0 is no rate"),
+        (&["calibrate", "/nowhere"], "--prompt-tokens"),
+        (&["calibrate", "/nowhere", "--preset", "seed"], "cannot read /nowhere"),
+        (&["calibrate", "x", "--hold", "rows_us=1"], "host_us, step_us"),
+    ] {
+        let ended = millrace(["plan"].iter().chain(options).copied());
+        assert!(ended.stderr.contains(part), "no {part:?} for {options:?}: {ended:#?}");
+    }
+}
