@@ -110,7 +110,7 @@ impl TimeOptions {
         let report = prediction.report(basics, self.language);
         if let Some(folder) = &self.out {
             prediction
-                .write(folder, &report, self.language, &runs)
+                .write(folder, basics, self.language, &runs)
                 .with_context(|| format!("cannot write to {}", folder.display()))?;
         }
         Ok(report + "\n")

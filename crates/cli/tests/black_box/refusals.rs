@@ -115,7 +115,7 @@ fn load_tests_that_cannot_begin_are_refused() {
         (&["--rate", "0"], &["--rate", "more than 0"]),
         // The server refuses the warm-up: the model has room for 512 tokens.
         (
-            &["--model", "dummy:tiny", "--prompt-tokens", "500", "--output-tokens", "13"],
+            &["--model", "dummy:tiny", "--prompt-tokens", "510", "--output-tokens", "13"],
             &["13", "512"],
         ),
     ];

@@ -446,8 +446,7 @@ unsafe fn pairs<const ROWS: usize>(operands: Operands<'_>) {
         for pair in 0..cols / 2 {
             let mut weight = [_mm256_setzero_si256(); HALVES];
             for h in 0..HALVES {
-                let at = pairs.add(pair * PANEL_ROWS + h * HALF);
-                weight[h] = _mm256_loadu_si256(at.cast());
+                weight[h] = _mm256_loadu_si256(pairs.add(pair * PANEL_ROWS + h * HALF).cast());
             }
             for r in 0..ROWS {
                 let x = x.add(r * cols + 2 * pair).cast::<u32>().read_unaligned();
