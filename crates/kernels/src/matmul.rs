@@ -19,6 +19,7 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod kinds;
 mod scalar;
+mod top;
 
 use std::ops::Range;
 
@@ -29,6 +30,8 @@ use crate::isa::Isa;
 use crate::pack::{PANEL_ROWS, PackedMatrix};
 use crate::pool::SendPtr;
 use crate::quantise::Activations;
+
+pub use top::Top;
 
 /// Rows of activations of a tile at most.
 const TILE_ROWS: usize = 6;
@@ -69,75 +72,34 @@ pub fn matmul_swiglu(
     multiply(cpu, x, &[(gate, Finish::Swiglu { up })], out);
 }
 
-/// The greatest output of each row of `x · weightᵀ`, without writing the others: the lowest column
-/// among equals, or none if an output of the row is not a finite number.
+/// The `counts[row]` greatest outputs of each row of `x · weightᵀ`, without writing the others: column
+/// and value, the greatest first, of equals the lowest column first; all if there are fewer. None if
+/// an output of the row is not a finite number.
 ///
-/// Shapes: `x` [rows, cols], `weight` [n, cols]; `scratch` is kept between calls.
-pub fn matmul_argmax(
+/// Shapes: `x` [rows, cols], `weight` [n, cols], counts at least 1; `scratch` is kept between calls.
+pub fn matmul_top(
     cpu: &mut Cpu,
     x: &Activations,
-    weight: &PackedMatrix,
-    scratch: &mut Vec<Greatest>,
-) -> Vec<Option<u32>> {
+    (weight, counts): (&PackedMatrix, &[usize]),
+    scratch: &mut Vec<Top>,
+) -> Vec<Option<Vec<(u32, f32)>>> {
     let (rows, threads) = (x.rows(), cpu.pool.threads());
-    scratch.clear();
-    scratch.resize(threads * rows, Greatest::NONE);
-    let greatest = SendPtr(scratch.as_mut_ptr());
-    multiply(cpu, x, &[(weight, Finish::Argmax(greatest))], &mut []);
+    assert_eq!(counts.len(), rows, "a count for each row");
+    assert!(counts.iter().all(|&count| 0 < count), "at least one output of each row is wanted");
+    scratch.resize_with(scratch.len().max(threads * rows), Top::new);
+    for tops in scratch[..threads * rows].chunks_mut(rows.max(1)) {
+        tops.iter_mut().zip(counts).for_each(|(top, &count)| top.start(count));
+    }
+    multiply(cpu, x, &[(weight, Finish::Top(SendPtr(scratch.as_mut_ptr())))], &mut []);
     let of_threads = |row| (0..threads).map(move |thread| thread * rows + row);
-    (0..rows).map(|row| Greatest::column(of_threads(row).map(|at| &scratch[at]))).collect()
-}
-
-/// The greatest outputs of one row that one thread has seen, lane by lane.
-#[repr(align(64))]
-#[derive(Clone)]
-pub struct Greatest {
-    values: [f32; PANEL_ROWS],
-    columns: [u32; PANEL_ROWS],
-    /// NaN where an output was not finite, else 0.
-    taint: [f32; PANEL_ROWS],
-}
-
-impl Greatest {
-    const NONE: Greatest = Greatest {
-        values: [f32::NEG_INFINITY; PANEL_ROWS],
-        columns: [u32::MAX; PANEL_ROWS],
-        taint: [0.0; PANEL_ROWS],
-    };
-
-    /// Takes one panel's outputs in, which begin at `column`. Panels may come in any order.
-    #[inline(always)]
-    fn take(&mut self, column: usize, outputs: &[f32]) {
-        for (lane, &value) in outputs.iter().enumerate() {
-            let column = (column + lane) as u32;
-            let (best, at) = (self.values[lane], self.columns[lane]);
-            let better = (value > best) | ((value == best) & (column < at));
-            self.values[lane] = if better { value } else { best };
-            self.columns[lane] = if better { column } else { at };
-            self.taint[lane] += value * 0.0;
-        }
-    }
-
-    fn column<'a>(of_threads: impl Iterator<Item = &'a Greatest>) -> Option<u32> {
-        let (mut best, mut column, mut taint) = (f32::NEG_INFINITY, u32::MAX, 0.0);
-        for seen in of_threads {
-            for lane in 0..PANEL_ROWS {
-                let (value, at) = (seen.values[lane], seen.columns[lane]);
-                if value > best || value == best && at < column {
-                    (best, column) = (value, at);
-                }
-                taint += seen.taint[lane];
-            }
-        }
-        (taint == 0.0 && column != u32::MAX).then_some(column)
-    }
+    (0..rows).map(|row| Top::best(counts[row], of_threads(row).map(|at| &scratch[at]))).collect()
 }
 
 /// What becomes of a product's sums.
 #[derive(Clone, Copy)]
 enum Finish<'a> {
-    /// Only the greatest of each row is kept, `[threads][rows]`.
-    Argmax(SendPtr<Greatest>),
+    /// Only the greatest of each row are kept, `[threads][rows]`.
+    Top(SendPtr<Top>),
     Write,
     Add,
     /// The sums are gates; `up` multiplies the same activations.
@@ -189,7 +151,7 @@ fn multiply(
     out: &mut [f32],
 ) {
     let rows = x.rows();
-    let written = |finish: &Finish<'_>| !matches!(finish, Finish::Argmax(_));
+    let written = |finish: &Finish<'_>| !matches!(finish, Finish::Top(_));
     let widths = products.iter().filter(|(_, finish)| written(finish)).map(|(w, _)| w.rows());
     let out_stride: usize = widths.sum();
     assert!(products.iter().all(|(w, _)| w.cols() == x.cols()), "weights and activations agree");
@@ -285,14 +247,14 @@ fn finish_tile(
             gate(tile, values, ups);
             job.each_row(tile, values, |out, values| out.copy_from_slice(values));
         }
-        Finish::Argmax(greatest) => {
-            // SAFETY: `matmul_argmax` made as many for each thread as there are rows, and a thread
+        Finish::Top(tops) => {
+            // SAFETY: `matmul_top` made as many for each thread as there are rows, and a thread
             // runs one tile at a time.
-            let greatest = unsafe {
-                let first = greatest.get().add(*thread * job.x.rows() + tile.row);
+            let tops = unsafe {
+                let first = tops.get().add(*thread * job.x.rows() + tile.row);
                 std::slice::from_raw_parts_mut(first, tile.rows)
             };
-            job.take_greatest(tile, values, greatest);
+            job.take_top(tile, values, tops);
         }
     }
 }
@@ -328,11 +290,11 @@ impl Job<'_> {
     }
 
     #[inline(always)]
-    fn take_greatest(&self, tile: Tile, values: &Sums, greatest: &mut [Greatest]) {
+    fn take_top(&self, tile: Tile, values: &Sums, tops: &mut [Top]) {
         let (column, count) = self.columns(tile);
-        for (values, greatest) in values.0.iter().zip(greatest) {
+        for (values, top) in values.0.iter().zip(tops) {
             for (panel, outputs) in values[..count].chunks(PANEL_ROWS).enumerate() {
-                greatest.take(column + panel * PANEL_ROWS, outputs);
+                top.take(column + panel * PANEL_ROWS, outputs);
             }
         }
     }
@@ -351,20 +313,4 @@ fn floats_of(x: &Activations) -> &[f32] {
 /// The bits of the activations as bfloat16, which products with BF16 need.
 fn halves_of(x: &Activations) -> &[u16] {
     x.halves().expect("activations for float weights keep their halves")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn among_equals_the_lowest_column_stays_in_whatever_order_a_thread_sees_them() {
-        let (mut low, mut high) = ([1.0; PANEL_ROWS], [1.0; PANEL_ROWS]);
-        (low[5], high[5]) = (7.0, 7.0);
-        for panels in [[(0, low), (160, high)], [(160, high), (0, low)]] {
-            let mut greatest = Greatest::NONE;
-            panels.iter().for_each(|(column, outputs)| greatest.take(*column, outputs));
-            assert_eq!(Greatest::column([&greatest].into_iter()), Some(5));
-        }
-    }
 }

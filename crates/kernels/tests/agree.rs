@@ -6,7 +6,7 @@ use kernels::blocks::{BlockKind, dequantise};
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::{KvCache, KvShape, KvType};
-use kernels::matmul::{matmul, matmul_add, matmul_argmax, matmul_swiglu};
+use kernels::matmul::{matmul, matmul_add, matmul_swiglu, matmul_top};
 use kernels::norm::rms_norm;
 use kernels::pack::PackedMatrix;
 use kernels::quantise::Activations;
@@ -202,30 +202,44 @@ fn gated_products_have_the_bits_of_the_scalar_tier() {
     }
 }
 
+/// The first `count` of a row's outputs, greatest first, of equals the lowest column first; none if
+/// one is not finite.
+fn first_outputs(row: &[f32], count: usize) -> Option<Vec<(u32, f32)>> {
+    let mut all: Vec<(u32, f32)> = (0..).zip(row.iter().copied()).collect();
+    let finite = all.iter().all(|(_, value)| value.is_finite());
+    all.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(std::cmp::Ordering::Equal));
+    all.truncate(count);
+    finite.then_some(all)
+}
+
 #[test]
-fn the_greatest_output_is_the_first_of_the_product_in_every_tier() {
-    for (seed, n, rows) in [(21, 1, 1), (22, 70, 7), (23, 150, 13)] {
+fn the_greatest_outputs_are_those_of_the_product_in_every_tier_with_any_threads() {
+    for (seed, n, rows) in [(21, 1, 1), (22, 70, 7), (23, 150, 13), (24, 3000, 4)] {
         let mut case = ProductCase::new(seed, &[(BlockKind::Q8_0, n)], rows, 96);
         // All outputs of the last row are equal, those of the first are no numbers.
         case.x[(rows - 1) * 96..].fill(0.0);
         case.x[5] = f32::NAN;
+        // Every fifth word is the one before it: ties.
+        let word = case.tensors[0].2.len() / n;
+        for later in (1..n).step_by(5) {
+            case.tensors[0].2.copy_within((later - 1) * word..later * word, later * word);
+        }
         let product = case.run(1, Isa::Scalar, &case.x);
-        let first_greatest = |row: &[f32]| {
-            let all_finite = row.iter().all(|x| x.is_finite());
-            let greater =
-                |at: usize, column: usize| if row[column] > row[at] { column } else { at };
-            all_finite.then(|| (0..n).fold(0, greater) as u32)
-        };
-        let expected: Vec<_> = product.chunks(n).map(first_greatest).collect();
+        let counts: Vec<usize> = (0..rows).map(|row| [1, 5, 64, 20][row % 4]).collect();
+        let rows_and_counts = product.chunks(n).zip(&counts);
+        let expected: Vec<_> = rows_and_counts.map(|(row, &c)| first_outputs(row, c)).collect();
         assert_eq!(expected[0], None);
-        for isa in Isa::all_available() {
-            let mut cpu = Cpu::new(2, isa);
+        for (isa, threads) in Isa::all_available().flat_map(|isa| [(isa, 1), (isa, 2), (isa, 3)]) {
+            let mut cpu = Cpu::new(threads, isa);
             let (kind, _, bytes) = &case.tensors[0];
             let weight = PackedMatrix::pack(&mut cpu.pool, *kind, (n, 96), bytes);
             let mut x = Activations::new(rows, 96);
             x.quantise(&mut cpu, &case.x);
-            let greatest = matmul_argmax(&mut cpu, &x, &weight, &mut Vec::new());
-            assert_eq!(greatest, expected, "{n} outputs, {isa}");
+            let mut scratch = Vec::new();
+            for _ in 0..2 {
+                let top = matmul_top(&mut cpu, &x, (&weight, &counts), &mut scratch);
+                assert_eq!(top, expected, "{n} outputs, {isa}, {threads} threads");
+            }
         }
     }
 }

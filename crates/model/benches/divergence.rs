@@ -142,7 +142,7 @@ fn logits<'a>(transformer: &'a mut Transformer, cpu: &mut Cpu, passage: &Passage
     transformer
         .forward(
             cpu,
-            Batch { tokens, sequences: &[sequence], logits_rows: &logits_rows, argmax_rows: &[] },
+            Batch { tokens, sequences: &[sequence], logits_rows: &logits_rows, top_rows: &[] },
         )
         .logits
 }

@@ -11,7 +11,7 @@ use kernels::isa::Isa;
 use kernels::kv::KvType;
 use kernels::share::SequenceRows;
 use model::file::ModelFile;
-use model::transformer::{Batch, Transformer, TransformerSizes};
+use model::transformer::{Batch, TopRow, Transformer, TransformerSizes};
 use model::weights::Weights;
 
 const BLOCK: usize = 32;
@@ -103,8 +103,7 @@ fn forward(
         .enumerate()
         .map(|(s, blocks)| SequenceRows { row: s * rows, rows, position, blocks })
         .collect();
-    transformer.forward(
-        cpu,
-        Batch { tokens, sequences: &sequences, logits_rows: &[], argmax_rows: wanted },
-    );
+    let top_rows: Vec<TopRow> = wanted.iter().map(|&row| TopRow::greatest(row)).collect();
+    let batch = Batch { tokens, sequences: &sequences, logits_rows: &[], top_rows: &top_rows };
+    transformer.forward(cpu, batch);
 }

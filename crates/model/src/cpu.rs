@@ -9,7 +9,7 @@ use kernels::share::SequenceRows;
 use sampling::{Context, SampleError, Sampler, SamplingParams};
 
 use crate::config::ModelConfig;
-use crate::transformer::{Batch, Outputs, Transformer};
+use crate::transformer::{Batch, Outputs, TopRow, Transformer};
 
 /// Runs steps on the processor and samples their tokens.
 pub struct CpuDevice {
@@ -58,25 +58,31 @@ impl Device for CpuDevice {
         let batch = Batch {
             tokens: &step.tokens,
             sequences: &sequences,
-            logits_rows: &step.sampled.tokens,
-            argmax_rows: &step.greedy.tokens,
+            logits_rows: &step.whole_rows,
+            top_rows: &step.top_rows,
         };
-        let Outputs { logits, argmax } = self.transformer.forward(&mut self.cpu, batch);
-        let sampled = sample(&mut self.cpu, &mut self.threads, (plan, &step.sampled.rows), logits);
+        let Outputs { logits, top } = self.transformer.forward(&mut self.cpu, batch);
+        let sampled = sample(&mut self.cpu, &mut self.threads, (plan, &step.whole), logits);
         let mut rows: Vec<_> = plan.rows.iter().map(|_| RowOutput::Computed).collect();
-        for (&row, token) in step.greedy.rows.iter().zip(argmax) {
-            let broken = "a logit is not a finite number";
-            rows[row] = token.map_or_else(|| RowOutput::Failed(broken.to_owned()), chosen);
+        for (&row, top) in step.top.iter().zip(top) {
+            let (params, position) = (plan.rows[row].params, plan.rows[row].tokens.len());
+            rows[row] = match top {
+                Some(top) => output(self.threads[0].sampler.sample_top(&top, params, position)),
+                None => RowOutput::Failed("a logit is not a finite number".to_owned()),
+            };
         }
-        for (&row, token) in step.sampled.rows.iter().zip(sampled) {
-            rows[row] = token.map_or_else(|error| RowOutput::Failed(error.to_string()), chosen);
+        for (&row, token) in step.whole.iter().zip(sampled) {
+            rows[row] = output(token);
         }
         Ok(StepOutput { rows })
     }
 }
 
-fn chosen(token: u32) -> RowOutput<()> {
-    RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra: () }])
+fn output(token: Result<u32, SampleError>) -> RowOutput<()> {
+    match token {
+        Ok(token) => RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra: () }]),
+        Err(error) => RowOutput::Failed(error.to_string()),
+    }
 }
 
 /// A plan's rows laid one after another.
@@ -85,19 +91,12 @@ struct FlatStep {
     /// Block tables of all rows.
     blocks: Vec<u32>,
     rows: Vec<FlatRow>,
-    /// Rows that take the most likely token, whatever their history.
-    greedy: LastTokens,
-    /// Rows whose token needs every logit.
-    sampled: LastTokens,
-}
-
-/// Rows of a plan that give a token.
-#[derive(Default)]
-struct LastTokens {
-    /// Each row's last token in the flat step.
-    tokens: Vec<usize>,
-    /// Each row's place in the plan.
-    rows: Vec<usize>,
+    /// Last tokens of the rows whose token the greatest logits decide, and the rows' places in the plan.
+    top_rows: Vec<TopRow>,
+    top: Vec<usize>,
+    /// The same of the rows whose token needs every logit.
+    whole_rows: Vec<usize>,
+    whole: Vec<usize>,
 }
 
 struct FlatRow {
@@ -112,8 +111,10 @@ impl FlatStep {
             tokens: Vec::with_capacity(plan.token_count()),
             blocks: Vec::new(),
             rows: Vec::with_capacity(plan.rows.len()),
-            greedy: LastTokens::default(),
-            sampled: LastTokens::default(),
+            top_rows: Vec::new(),
+            top: Vec::new(),
+            whole_rows: Vec::new(),
+            whole: Vec::new(),
         };
         for (index, row) in plan.rows.iter().enumerate() {
             let (tokens, blocks) = (step.tokens.len(), step.blocks.len());
@@ -125,10 +126,14 @@ impl FlatStep {
                 blocks: blocks..step.blocks.len(),
             });
             if row.sampled() {
-                let whole = row.params.needs_logits();
-                let last = if whole { &mut step.sampled } else { &mut step.greedy };
-                last.tokens.push(step.tokens.len() - 1);
-                last.rows.push(index);
+                let last = step.tokens.len() - 1;
+                if let Some(count) = row.params.top_needed() {
+                    step.top_rows.push(TopRow { row: last, count });
+                    step.top.push(index);
+                } else {
+                    step.whole_rows.push(last);
+                    step.whole.push(index);
+                }
             }
         }
         step
@@ -145,7 +150,7 @@ impl FlatStep {
     }
 }
 
-/// Samples every row of `logits` in parallel; gives the tokens in the order of the rows.
+/// Samples every row of `logits` in parallel, those of these rows of the plan; gives the tokens in the order of the rows.
 fn sample(
     cpu: &mut Cpu,
     threads: &mut [SamplingThread],

@@ -4,11 +4,12 @@ use kernels::attention::{AttentionScratch, attention};
 use kernels::buffer::Buffer;
 use kernels::cpu::Cpu;
 use kernels::kv::{KvCache, KvShape, KvType};
-use kernels::matmul::{Greatest, matmul, matmul_add, matmul_argmax, matmul_swiglu};
+use kernels::matmul::{Top, matmul, matmul_add, matmul_swiglu, matmul_top};
 use kernels::norm::rms_norm;
 use kernels::quantise::Activations;
 use kernels::rope::RopeTable;
 use kernels::share::{SequenceRows, Share, share_out};
+use sampling::TOP_MAX;
 
 use crate::config::ModelConfig;
 use crate::weights::{LayerWeights, Weights};
@@ -39,17 +40,37 @@ pub struct Batch<'a> {
     pub sequences: &'a [SequenceRows<'a>],
     /// Rows whose logits are wanted, ascending.
     pub logits_rows: &'a [usize],
-    /// Rows of which only the token with the greatest logit is wanted, ascending.
-    pub argmax_rows: &'a [usize],
+    /// Rows of which only the greatest logits are wanted, ascending.
+    pub top_rows: &'a [TopRow],
+}
+
+/// A row of which only the greatest logits are wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct TopRow {
+    /// The row, of the step's tokens.
+    pub row: usize,
+    /// How many; 1 to [`TOP_MAX`].
+    pub count: usize,
+}
+
+impl TopRow {
+    /// A row of which the greatest logit is wanted.
+    pub const fn greatest(row: usize) -> TopRow {
+        TopRow { row, count: 1 }
+    }
 }
 
 /// What a step gives.
 pub struct Outputs<'a> {
     /// `[logits_rows, vocab_size]`.
     pub logits: &'a mut [f32],
-    /// The token of each of `argmax_rows`; none if a logit of the row is not a finite number.
-    pub argmax: Vec<Option<u32>>,
+    /// Tokens and logits of each of `top_rows`, the greatest first, of equals the lowest token first;
+    /// none if a logit of the row is not a finite number.
+    pub top: Vec<TopLogits>,
 }
+
+/// The greatest logits of a row; none if a logit is not a finite number.
+pub type TopLogits = Option<Vec<(u32, f32)>>;
 
 /// Steps of fewer rows per thread are computed by all threads together, layer by layer: they share
 /// the reading of weights. With more rows each thread takes its own rows through all layers.
@@ -91,7 +112,7 @@ struct Task<'a> {
 struct Turn<'a> {
     lane: &'a mut Lane,
     task: Option<Task<'a>>,
-    argmax: Vec<Option<u32>>,
+    top: Vec<TopLogits>,
 }
 
 /// Buffers of one step. Shapes in rows of the step's tokens, or of the logits' rows.
@@ -110,7 +131,7 @@ struct Work {
     /// Rows of `hidden` that go on to the head.
     last: Buffer<f32>,
     last_normed: Activations,
-    greatest: Vec<Greatest>,
+    tops: Vec<Top>,
 }
 
 impl Transformer {
@@ -145,7 +166,7 @@ impl Transformer {
         let lane = floats * size_of::<f32>() + activations;
         // The first lane's are of all threads, the others' of one.
         let scratches = 2 * threads - 1;
-        let scratch = AttentionScratch::bytes(scratches) + scratches * rows * size_of::<Greatest>();
+        let scratch = AttentionScratch::bytes(scratches) + scratches * rows * Top::bytes(TOP_MAX);
         let rope = RopeTable::bytes(sizes.positions_max, config.head_dim);
         let logits = rows * config.vocab_size * size_of::<f32>();
         (threads * lane + scratch + rope + logits) as u64
@@ -174,26 +195,23 @@ impl Transformer {
             let (batch, later) = rest.split_rows(share.rows().end);
             let (logits, others) = rest_logits.split_at_mut(batch.logits_rows.len() * vocabulary);
             (rest, rest_logits) = (later, others);
-            turns.push(Turn {
-                lane,
-                task: Some(Task { share, batch, logits }),
-                argmax: Vec::new(),
-            });
+            turns.push(Turn { lane, task: Some(Task { share, batch, logits }), top: Vec::new() });
         }
         self.model.take_turns(cpu, &mut turns);
-        let argmax = turns.into_iter().flat_map(|turn| turn.argmax).collect();
-        Outputs { logits, argmax }
+        let top = turns.into_iter().flat_map(|turn| turn.top).collect();
+        Outputs { logits, top }
     }
 }
 
 impl Batch<'_> {
     /// The rows asked for below `end`, and the others.
     fn split_rows(self, end: usize) -> (Self, Self) {
-        let split = |rows: &'_ [usize]| rows.partition_point(|&row| row < end);
-        let (logits, logits_later) = self.logits_rows.split_at(split(self.logits_rows));
-        let (argmax, argmax_later) = self.argmax_rows.split_at(split(self.argmax_rows));
-        let of = |logits_rows, argmax_rows| Batch { logits_rows, argmax_rows, ..self };
-        (of(logits, argmax), of(logits_later, argmax_later))
+        let split = self.logits_rows.partition_point(|&row| row < end);
+        let (logits, logits_later) = self.logits_rows.split_at(split);
+        let split = self.top_rows.partition_point(|top| top.row < end);
+        let (top, top_later) = self.top_rows.split_at(split);
+        let of = |logits_rows, top_rows| Batch { logits_rows, top_rows, ..self };
+        (of(logits, top), of(logits_later, top_later))
     }
 }
 
@@ -210,7 +228,7 @@ impl Model {
     fn take_turns(&self, cpu: &mut Cpu, turns: &mut [Turn<'_>]) {
         if let [turn] = turns {
             let task = turn.take_task();
-            turn.argmax = self.compute(cpu, &mut turn.lane.work, task);
+            turn.top = self.compute(cpu, &mut turn.lane.work, task);
             return;
         }
         // A share may wait for the one before it: each thread begins with its own, and takes
@@ -219,12 +237,12 @@ impl Model {
         cpu.pool.for_each_row(&mut threads, turns, 1, |(), _, turn| {
             let turn = &mut turn[0];
             let task = turn.take_task();
-            turn.argmax = self.compute(&mut turn.lane.cpu, &mut turn.lane.work, task);
+            turn.top = self.compute(&mut turn.lane.cpu, &mut turn.lane.work, task);
         });
     }
 
-    /// Computes a share; gives the tokens of its `argmax_rows`.
-    fn compute(&self, cpu: &mut Cpu, work: &mut Work, task: Task<'_>) -> Vec<Option<u32>> {
+    /// Computes a share; gives the logits of its `top_rows`.
+    fn compute(&self, cpu: &mut Cpu, work: &mut Work, task: Task<'_>) -> Vec<TopLogits> {
         let Task { mut share, batch, logits } = task;
         self.layers(cpu, work, &mut share, batch.tokens);
         self.head(cpu, work, (share.rows().start, batch), logits)
@@ -281,17 +299,19 @@ impl Model {
         work: &mut Work,
         (first, batch): (usize, Batch<'_>),
         logits: &mut [f32],
-    ) -> Vec<Option<u32>> {
+    ) -> Vec<TopLogits> {
         let head = self.weights.head();
         if !batch.logits_rows.is_empty() {
             self.normalise_last(cpu, work, (first, batch.logits_rows));
             matmul(cpu, &work.last_normed, &[head], logits);
         }
-        if batch.argmax_rows.is_empty() {
+        if batch.top_rows.is_empty() {
             return Vec::new();
         }
-        self.normalise_last(cpu, work, (first, batch.argmax_rows));
-        matmul_argmax(cpu, &work.last_normed, head, &mut work.greatest)
+        let (rows, counts): (Vec<_>, Vec<_>) =
+            batch.top_rows.iter().map(|top| (top.row, top.count)).unzip();
+        self.normalise_last(cpu, work, (first, &rows));
+        matmul_top(cpu, &work.last_normed, (head, &counts), &mut work.tops)
     }
 
     fn normalise_last(&self, cpu: &mut Cpu, work: &mut Work, (first, rows): (usize, &[usize])) {
@@ -320,7 +340,7 @@ impl Work {
             inner: Activations::new(tokens, config.intermediate_size).with_floats(floats),
             last: Buffer::zeroed(rows * config.hidden_size),
             last_normed: Activations::new(rows, config.hidden_size).with_floats(floats),
-            greatest: Vec::new(),
+            tops: Vec::new(),
         }
     }
 }

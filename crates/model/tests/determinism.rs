@@ -15,7 +15,7 @@ use kernels::kv::KvType;
 use kernels::share::SequenceRows;
 use model::cpu::CpuDevice;
 use model::file::ModelFile;
-use model::transformer::{Batch, Outputs, Transformer, TransformerSizes};
+use model::transformer::{Batch, Outputs, TopRow, Transformer, TransformerSizes};
 use model::weights::Weights;
 use sampling::{SamplingParams, SamplingRequest};
 use text::{ControlTokens, Tokenizer};
@@ -299,7 +299,7 @@ impl LogitBits {
                 tokens: &self.tokens[position..end],
                 sequences: &[sequence],
                 logits_rows: &[rows - 1],
-                argmax_rows: &[],
+                top_rows: &[],
             };
             logits = bits(self.transformer.forward(&mut self.cpus[threads - 1], batch).logits);
             position = end;
@@ -323,16 +323,22 @@ impl LogitBits {
             row += tokens.len();
         }
         let last_rows: Vec<usize> = sequences.iter().map(|s| s.row + s.rows - 1).collect();
+        let counts = [1, 2, 30, 64].into_iter().cycle();
+        let top_rows: Vec<TopRow> =
+            last_rows.iter().zip(counts).map(|(&row, count)| TopRow { row, count }).collect();
         let batch = Batch {
             tokens: &all.concat(),
             sequences: &sequences,
             logits_rows: &last_rows,
-            argmax_rows: &last_rows,
+            top_rows: &top_rows,
         };
         let vocabulary = self.transformer.config().vocab_size;
-        let Outputs { logits, argmax } = self.transformer.forward(&mut self.cpus[1], batch);
-        for (logits, token) in logits.chunks_exact(vocabulary).zip(argmax) {
-            assert_eq!(token, sampling::argmax(logits).ok(), "both heads name one token");
+        let Outputs { logits, top } = self.transformer.forward(&mut self.cpus[1], batch);
+        for (logits, (top, row)) in logits.chunks_exact(vocabulary).zip(top.iter().zip(&top_rows)) {
+            let mut expected: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+            expected.sort_by(|a, b| b.1.partial_cmp(&a.1).expect("no NaN"));
+            expected.truncate(row.count);
+            assert_eq!(top.as_ref(), Some(&expected), "both heads give the same logits");
         }
         bits(&logits[before.len() * vocabulary..][..vocabulary])
     }
@@ -388,7 +394,7 @@ fn a_step_that_panics_in_one_thread_ends_in_all() {
             tokens: &tokens,
             sequences: &[sequence],
             logits_rows: &[],
-            argmax_rows: &[199],
+            top_rows: &[TopRow::greatest(199)],
         };
         let step = std::panic::AssertUnwindSafe(|| drop(transformer.forward(&mut cpu, batch)));
         sender.send(std::panic::catch_unwind(step).is_err())

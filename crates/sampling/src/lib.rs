@@ -19,5 +19,5 @@ mod numeric;
 mod history;
 mod sampler;
 
-pub use params::{SamplingError, SamplingParams, SamplingRequest};
-pub use sampler::{Context, SampleError, Sampler, argmax};
+pub use params::{SamplingError, SamplingParams, SamplingRequest, TOP_MAX};
+pub use sampler::{Context, SampleError, Sampler};

@@ -15,6 +15,9 @@ const REPETITION_PENALTY_MAX: f32 = 100.0;
 /// Most tokens that `min_tokens` may mask.
 const BANNED_MAX: usize = 1024;
 
+/// Most logits that [`SamplingParams::top_needed`] asks for.
+pub const TOP_MAX: usize = 64;
+
 /// Sampling parameters as asked for, not checked yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingRequest {
@@ -115,10 +118,13 @@ impl SamplingParams {
         self.checked.temperature < GREEDY_BELOW
     }
 
-    /// False if the token is the plain argmax of the logits, whatever the history: a caller that
-    /// has the argmax already need not keep the row.
-    pub fn needs_logits(&self) -> bool {
-        !self.is_greedy() || self.has_penalties() || self.masks_end_tokens(0)
+    /// How many of the greatest logits decide the token, whatever the history; none if more than
+    /// [`TOP_MAX`], or if penalties or masks may change which are the greatest. Of a row of which a
+    /// caller has these, [`Sampler::sample_top`](crate::Sampler::sample_top) needs no others.
+    pub fn top_needed(&self) -> Option<usize> {
+        let count = if self.is_greedy() { 1 } else { self.top_k() as usize };
+        let changed = self.has_penalties() || self.masks_end_tokens(0);
+        (!changed && (1..=TOP_MAX).contains(&count)).then_some(count)
     }
 
     /// True if the history changes logits.
@@ -261,19 +267,21 @@ mod tests {
     }
 
     #[test]
-    fn only_a_plain_greedy_request_needs_no_logits() {
-        let needs = |change: fn(&mut SamplingRequest)| {
+    fn the_greatest_logits_decide_unless_penalties_or_masks_may_change_them() {
+        let needed = |change: fn(&mut SamplingRequest)| {
             let mut request = SamplingRequest { temperature: 0.0, ..Default::default() };
             change(&mut request);
-            SamplingParams::new(request, 10).expect("within ranges").needs_logits()
+            SamplingParams::new(request, 10).expect("within ranges").top_needed()
         };
-        assert!(!needs(|_| ()));
-        assert!(!needs(|r| r.top_k = 5));
-        assert!(!needs(|r| r.min_tokens = 5));
-        assert!(needs(|r| r.temperature = 0.5));
-        assert!(needs(|r| r.repetition_penalty = 1.1));
-        assert!(needs(|r| r.presence_penalty = 0.1));
-        assert!(needs(|r| r.frequency_penalty = -0.1));
-        assert!(needs(|r| (r.min_tokens, r.banned_until_min) = (1, vec![2])));
+        assert_eq!(needed(|_| ()), Some(1));
+        assert_eq!(needed(|r| r.top_k = 5), Some(1));
+        assert_eq!(needed(|r| r.min_tokens = 5), Some(1));
+        assert_eq!(needed(|r| r.temperature = 0.5), None);
+        assert_eq!(needed(|r| (r.temperature, r.top_k) = (0.5, 64)), Some(64));
+        assert_eq!(needed(|r| (r.temperature, r.top_k) = (0.5, 65)), None);
+        assert_eq!(needed(|r| r.repetition_penalty = 1.1), None);
+        assert_eq!(needed(|r| r.presence_penalty = 0.1), None);
+        assert_eq!(needed(|r| r.frequency_penalty = -0.1), None);
+        assert_eq!(needed(|r| (r.min_tokens, r.banned_until_min) = (1, vec![2])), None);
     }
 }

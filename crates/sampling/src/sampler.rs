@@ -57,19 +57,6 @@ pub enum SampleError {
     },
 }
 
-/// The token of the greatest logit; of equal logits the lowest id.
-pub fn argmax(logits: &[f32]) -> Result<u32, SampleError> {
-    let mut maxima = Vec::new();
-    if !numeric::lane_maxima(logits, &mut maxima) {
-        return Err(non_finite(logits));
-    }
-    let max = numeric::max(&maxima);
-    if max == f32::NEG_INFINITY {
-        return Err(SampleError::AllMasked { vocabulary_len: logits.len() });
-    }
-    Ok(first_of(logits, &maxima, max))
-}
-
 /// Chooses tokens. Holds only scratch memory, of a size fixed by the vocabulary, so that a call
 /// takes none from the allocator after the first; results do not depend on earlier calls.
 #[derive(Debug, Default)]
@@ -150,12 +137,11 @@ impl Sampler {
         if params.is_greedy() {
             return Ok(first_of(logits, &self.maxima, max));
         }
-        let floor = min_p_floor(params, max);
-        let weigher = Weigher { max, floor, scale: LOG2_E / params.temperature() };
+        let weigher = weigher(params, max);
         let number = random::unit(params.seed(), context.tokens.len() as u64);
         let top_k = params.top_k() as usize;
         let cut = 0 < top_k && top_k < logits.len();
-        if cut || self.is_rare(floor) {
+        if cut || self.is_rare(weigher.floor) {
             let top_k = if cut { top_k } else { logits.len() };
             self.keep_top_k(logits, top_k, weigher);
             self.keep_top_p(params.top_p(), None);
@@ -168,6 +154,31 @@ impl Sampler {
         self.gather_nucleus(logits, (params.top_p(), total), weigher);
         self.keep_top_p(params.top_p(), Some(total));
         Ok(self.draw_candidate(number))
+    }
+
+    /// The token that [`Sampler::sample`] would choose of a row whose greatest logits are `top`: as many
+    /// as [`SamplingParams::top_needed`] says, or all, the greatest first, of equals the lowest token
+    /// first. All logits are finite; `position` is the number of tokens before the one to be chosen.
+    pub fn sample_top(
+        &mut self,
+        top: &[(u32, f32)],
+        params: &SamplingParams,
+        position: usize,
+    ) -> Result<u32, SampleError> {
+        let Some(&(first, max)) = top.first() else {
+            return Err(SampleError::AllMasked { vocabulary_len: 0 });
+        };
+        if params.is_greedy() {
+            return Ok(first);
+        }
+        let weigher = weigher(params, max);
+        self.candidates.clear();
+        for &(id, logit) in top.iter().filter(|(_, logit)| weigher.floor <= *logit) {
+            self.candidates.push(Candidate::new(id as usize, logit, weigher.weight(logit)));
+        }
+        self.candidates.sort_unstable_by_key(|candidate| candidate.id());
+        self.keep_top_p(params.top_p(), None);
+        Ok(self.draw_candidate(random::unit(params.seed(), position as u64)))
     }
 
     /// Applies penalties and masks. False if no logit is changed.
@@ -357,6 +368,10 @@ fn first_of(logits: &[f32], maxima: &[Lanes], max: f32) -> u32 {
     let start = block.expect("the maximum is that of a block") * BLOCK;
     let offset = logits[start..].iter().position(|&logit| logit == max);
     (start + offset.expect("the maximum is one of the block's logits")) as u32
+}
+
+fn weigher(params: &SamplingParams, max: f32) -> Weigher {
+    Weigher { max, floor: min_p_floor(params, max), scale: LOG2_E / params.temperature() }
 }
 
 /// The least logit that `min_p` keeps: `exp((logit - max) / temperature) >= min_p`.

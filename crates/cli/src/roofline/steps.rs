@@ -9,7 +9,7 @@ use kernels::kv::TILE_TOKENS;
 use kernels::probe::Measured;
 use kernels::share::SequenceRows;
 use model::file::ModelFile;
-use model::transformer::{Batch, Transformer, TransformerSizes};
+use model::transformer::{Batch, TopRow, Transformer, TransformerSizes};
 use model::weights::Weights;
 
 use super::ceiling::{KV_TYPE, Step};
@@ -138,13 +138,10 @@ impl Steps {
         };
         let tables = self.tables[first..].iter().map(Vec::as_slice).enumerate();
         let sequences: Vec<SequenceRows<'_>> = tables.take(step.sequences).map(sequence).collect();
-        let sampled: Vec<usize> = (1..=step.sequences).map(|s| s * step.tokens - 1).collect();
-        let batch = Batch {
-            tokens: &tokens,
-            sequences: &sequences,
-            logits_rows: &[],
-            argmax_rows: &sampled,
-        };
+        let last = |sequence| TopRow::greatest(sequence * step.tokens - 1);
+        let top_rows: Vec<TopRow> = (1..=step.sequences).map(last).collect();
+        let batch =
+            Batch { tokens: &tokens, sequences: &sequences, logits_rows: &[], top_rows: &top_rows };
         self.transformer.forward(&mut self.cpu, batch);
     }
 }

@@ -164,6 +164,27 @@ proptest! {
     }
 
     #[test]
+    fn the_greatest_logits_alone_give_the_token_of_the_row(
+        (logits, request, tokens, _) in case(), top_k in 1_u32..=64,
+    ) {
+        let request = SamplingRequest {
+            top_k,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            min_tokens: 0,
+            ..request
+        };
+        let params = SamplingParams::new(request, logits.len()).expect("within ranges");
+        let mut top: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+        top.sort_by(|a, b| b.1.partial_cmp(&a.1).expect("no NaN").then(a.0.cmp(&b.0)));
+        top.truncate(params.top_needed().expect("few logits decide"));
+        let context = Context { tokens: &tokens, prompt_len: 0 };
+        let token = Sampler::new().sample(&mut logits.clone(), &params, &context);
+        prop_assert_eq!(Sampler::new().sample_top(&top, &params, tokens.len()), token);
+    }
+
+    #[test]
     fn earlier_calls_leave_no_trace(
         (logits, request, tokens, prompt_len) in case(),
         (other_logits, other, other_tokens, _) in case(),
@@ -251,7 +272,7 @@ fn greedy() -> SamplingRequest {
 fn greedy_takes_the_lowest_id_of_equal_logits() {
     assert_eq!(check(&[0.0, 2.0, 2.0, 1.0], greedy(), &[], 0), 1);
     assert_eq!(check(&[-0.0, 0.0], greedy(), &[], 0), 0);
-    assert_eq!(argmax(&[-5.0, -4.0, -4.0]), Ok(1));
+    assert_eq!(check(&[-5.0, -4.0, -4.0], greedy(), &[], 0), 1);
     let top_1 = SamplingRequest { top_k: 1, ..Default::default() };
     assert_eq!(check(&[0.0, 2.0, 2.0, 1.0], top_1, &[], 0), 1);
 }
