@@ -61,7 +61,7 @@ enum Command {
     /// `serve` would log. Everything else is estimated as vLLM finds it in the profile run at its
     /// start. Nothing is loaded but a file's header.
     #[command(after_help = plan::EXAMPLES)]
-    Plan(plan::PlanArgs),
+    Plan(Box<plan::PlanArgs>),
 }
 
 /// No command at all is answered with the help page.

@@ -40,8 +40,8 @@ Examples:
       A machine that was measured.
   millrace plan --preset seed --max-num-seqs 64 --memory-utilization 0.7
       The seed report's tables if its cap were 64.
-  millrace plan calibrate DIR --out here-model.json; millrace plan --device-model here-model.json \\
-          --find max-rate --slo 'p95_ttft<500ms'
+  millrace plan calibrate DIR --out here-model.json
+  millrace plan --device-model here-model.json --find max-rate --slo 'p95_ttft<500ms'
       What this machine can promise, from a run of `millrace bench --out DIR`.
 
 Exit code: 0 if it fits, 1 if it does not or nothing could be planned, 2 for a bad command line.";
@@ -69,12 +69,17 @@ pub struct PlanArgs {
     find: FindOptions,
 
     /// Print the memory's plan as JSON for programs, and nothing else.
-    #[arg(long, conflicts_with_all = ["device_model", "levels", "rate", "prompt_tokens",
-        "output_tokens", "out", "find"])]
+    #[arg(
+        long,
+        help_heading = "Output",
+        conflicts_with_all = [
+            "device_model", "levels", "rate", "prompt_tokens", "output_tokens", "out", "find",
+        ],
+    )]
     json: bool,
 
     /// Print the devices of the table and their sources, and do nothing else.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     list_devices: bool,
 }
 

@@ -211,7 +211,7 @@ fn rows(run: &Run, levels: &[Observation], role: &str, cost: StepCost) -> Result
         let name = level
             .plan
             .users()
-            .map_or_else(|| format!("number {}", level.number), |users| format!("{users} users"));
+            .map_or_else(|| format!("number {}", level.number), |users| format!("users: {users}"));
         format!("| {} | {name} | {role} | {} |\n", run.path.display(), cells.join(" | "))
     };
     Ok(levels.iter().zip(&predicted).map(row).collect())

@@ -94,7 +94,7 @@ impl Search<'_> {
     fn max_users(&self, trials: &mut Vec<String>) -> Result<Option<String>> {
         let found = last_that_holds(USERS_MAX, |rung| {
             let plan = self.options.closed(rung + 1, self.lengths);
-            self.holds(&self.server, vec![plan], format!("{} users", rung + 1), trials)
+            self.holds(&self.server, vec![plan], format!("users: {}", rung + 1), trials)
         })?;
         Ok(found.map(|rung| format!("Up to {} users", rung + 1)))
     }

@@ -66,7 +66,7 @@ pub(super) struct TimeOptions {
     #[arg(long, default_value = "en", value_name = "LANGUAGE")]
     language: Language,
 
-    /// Folder for report.md, summary.json and requests.jsonl of the predicted run.
+    /// Folder for report.md, report.html, summary.json and requests.jsonl of the predicted run.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

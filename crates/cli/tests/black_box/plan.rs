@@ -289,13 +289,13 @@ fn a_predicted_run_can_be_calibrated_from_and_planned_with() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("plain letters").to_owned();
     let (run, model) = (path("run"), path("model.json"));
-    let short = ["--prompt-tokens", "50", "--output-tokens", "40"];
-    let seed = ["plan", "--preset", "seed", "--levels", "1,4,16,32", "--out", &run];
+    let short = ["--prompt-tokens", "300", "--output-tokens", "60"];
+    let seed = ["plan", "--preset", "seed", "--levels", "1,8,24,48", "--out", &run];
     millrace(seed.into_iter().chain(short)).output();
-    let calibrate = ["plan", "calibrate", &run, "--fit-levels", "1,4,16", "--out", &model];
+    let calibrate = ["plan", "calibrate", &run, "--fit-levels", "1,8,24", "--out", &model];
     let ended = millrace(calibrate);
     let table = ended.output();
-    let predicted = table.lines().find(|line| line.contains("| 32 users | predicted |"));
+    let predicted = table.lines().find(|line| line.contains("| users: 48 | predicted |"));
     let cells: Vec<f64> = predicted
         .unwrap_or_else(|| panic!("no level is predicted: {table}"))
         .split('(')
@@ -317,7 +317,7 @@ fn a_search_shows_its_trials_and_the_answer() {
         millrace(options.into_iter().chain(short)).output().to_owned()
     };
     let users = search("max-users", "p95_latency<400ms");
-    assert!(users.contains("| 1 users | passed: p95_latency<400ms"), "{users}");
+    assert!(users.contains("| users: 1 | passed: p95_latency<400ms"), "{users}");
     assert!(users.contains("**Up to ") && users.contains(" users** meets"), "{users}");
     let rate = search("max-rate", "p95_ttft<100ms");
     assert!(rate.contains(" requests/s** meets p95_ttft<100ms"), "{rate}");
