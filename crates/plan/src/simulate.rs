@@ -227,7 +227,9 @@ impl<'a> Simulation<'a> {
             self.arrivals.pop();
             let token = TokenId(u32::try_from(place + 1).expect("fewer requests than token ids"));
             let request = request(self.lengths(place), token);
-            if let Err(refusal) = self.engine.submit(RequestId(place as u64), request, now) {
+            // It came while a step ran, and has been in the queue since, as behind a real handle.
+            let arrived = Nanos(at_ns);
+            if let Err(refusal) = self.engine.submit(RequestId(place as u64), request, arrived) {
                 self.end(place, now.0, Status::Failed(refusal.to_string()));
             }
         }

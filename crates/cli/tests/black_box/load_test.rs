@@ -98,7 +98,10 @@ fn a_load_test_of_a_running_server_writes_its_results() {
         assert_eq!(record["completion_tokens"], 12, "{record}");
     }
     let page = read("report.html");
-    assert!(page.contains("--language zh --seed 5 --slo ttft=900s,e2e=900s</dd>"), "the command is in the page");
+    assert!(
+        page.contains("--language zh --seed 5 --slo ttft=900s,e2e=900s</dd>"),
+        "the command is in the page"
+    );
     assert_eq!(fs::read_dir(&out).expect("it was made").count(), 5);
     // The warm-up too.
     assert_eq!(server.metric("millrace:requests_accepted_total"), 9.0);
