@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{HeaderName, HeaderValue, Method, Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -26,14 +26,20 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 pub(crate) struct Client {
     endpoint: Arc<Endpoint>,
     authorization: Option<String>,
+    headers: Arc<[(HeaderName, HeaderValue)]>,
     clock: Clock,
 }
 
 impl Client {
-    /// A client of `endpoint` that sends `api_key` with each request.
-    pub(crate) fn new(endpoint: Endpoint, api_key: Option<&str>, clock: Clock) -> Client {
+    /// A client of `endpoint` that sends `api_key` and `headers` with each request.
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        api_key: Option<&str>,
+        headers: &[(HeaderName, HeaderValue)],
+        clock: Clock,
+    ) -> Client {
         let authorization = api_key.map(|key| format!("Bearer {key}"));
-        Client { endpoint: Arc::new(endpoint), authorization, clock }
+        Client { endpoint: Arc::new(endpoint), authorization, headers: headers.into(), clock }
     }
 
     /// Where it sends to.
@@ -65,6 +71,9 @@ impl Client {
             .header(header::ACCEPT, "*/*");
         if let Some(authorization) = &self.authorization {
             head = head.header(header::AUTHORIZATION, authorization);
+        }
+        for (name, value) in &*self.headers {
+            head = head.header(name, value);
         }
         Call { head: head.body(()).map_err(|error| error.to_string()), body }
     }

@@ -1,13 +1,35 @@
-//! The body of a `/v1/completions` request.
+//! The body of a request for an answer.
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::{Value, json};
 use workload::lengths::Sampling;
 
+use crate::config::{Api, RequestForm};
+
+/// What is asked, as a stream with a count of its tokens at the end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question<'a> {
+    /// The model that is to answer.
+    pub(crate) model: &'a str,
+    /// The prompt.
+    pub(crate) prompt: &'a str,
+    /// Most tokens of the answer.
+    pub(crate) max_tokens: u32,
+    /// Whether end tokens are ignored, so that all of them come.
+    pub(crate) ignore_eos: bool,
+    /// How they are drawn.
+    pub(crate) sampling: Sampling,
+}
+
 #[derive(Serialize)]
-struct Body<'a> {
+struct StreamOptions {
+    include_usage: bool,
+}
+
+#[derive(Serialize)]
+struct Settings<'a> {
     model: &'a str,
-    prompt: &'a str,
     max_tokens: u32,
     ignore_eos: bool,
     stream: bool,
@@ -16,41 +38,63 @@ struct Body<'a> {
     sampling: Sampling,
 }
 
-#[derive(Serialize)]
-struct StreamOptions {
-    include_usage: bool,
-}
-
-/// A streamed completion of exactly `tokens` tokens, end tokens ignored, as JSON.
-pub(crate) fn body(model: &str, prompt: &str, tokens: u32, sampling: Sampling) -> Bytes {
-    let stream_options = StreamOptions { include_usage: true };
-    let body = Body {
-        model,
-        prompt,
-        max_tokens: tokens,
-        ignore_eos: true,
-        stream: true,
-        stream_options,
-        sampling,
-    };
-    Bytes::from(serde_json::to_vec(&body).expect("plain data with text keys"))
+impl Question<'_> {
+    /// The JSON text of it in this `form`.
+    pub(crate) fn body(&self, form: &RequestForm) -> Bytes {
+        let Question { model, prompt, max_tokens, ignore_eos, sampling } = *self;
+        let stream_options = StreamOptions { include_usage: true };
+        let settings =
+            Settings { model, max_tokens, ignore_eos, stream: true, stream_options, sampling };
+        let mut body = serde_json::to_value(settings).expect("plain data with text keys");
+        match form.api {
+            Api::Completions => body["prompt"] = Value::from(prompt),
+            Api::Chat => body["messages"] = json!([{ "role": "user", "content": prompt }]),
+        }
+        for (name, value) in &form.extra_body {
+            body[name.as_str()] = value.clone();
+        }
+        Bytes::from(body.to_string())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const QUESTION: Question<'_> = Question {
+        model: "m",
+        prompt: "river \"stone\"",
+        max_tokens: 7,
+        ignore_eos: true,
+        sampling: Sampling { temperature: 1.0, top_p: 0.8, top_k: 30, repetition_penalty: 10.0 },
+    };
+
+    fn body(form: &RequestForm) -> Value {
+        serde_json::from_slice(&QUESTION.body(form)).expect("JSON")
+    }
+
     #[test]
     fn every_setting_is_sent_under_its_name() {
-        let sampling =
-            Sampling { temperature: 1.0, top_p: 0.8, top_k: 30, repetition_penalty: 10.0 };
-        let body = body("m", "river \"stone\"", 7, sampling);
-        assert_eq!(
-            std::str::from_utf8(&body).expect("text"),
-            r#"{"model":"m","prompt":"river \"stone\"","max_tokens":7,"ignore_eos":true,"#
-                .to_owned()
-                + r#""stream":true,"stream_options":{"include_usage":true},"temperature":1.0,"#
-                + r#""top_p":0.8,"top_k":30,"repetition_penalty":10.0}"#
-        );
+        let expected = json!({
+            "model": "m", "prompt": "river \"stone\"", "max_tokens": 7, "ignore_eos": true,
+            "stream": true, "stream_options": {"include_usage": true}, "temperature": 1.0,
+            "top_p": 0.8, "top_k": 30, "repetition_penalty": 10.0
+        });
+        assert_eq!(body(&RequestForm::default()), expected);
+    }
+
+    #[test]
+    fn a_chat_has_the_prompt_as_its_one_message() {
+        let chat = body(&RequestForm { api: Api::Chat, ..RequestForm::default() });
+        let expected = json!([{"role": "user", "content": "river \"stone\""}]);
+        assert_eq!((&chat["messages"], &chat["prompt"]), (&expected, &Value::Null));
+    }
+
+    #[test]
+    fn extra_fields_come_beside_ours_and_in_their_place() {
+        let extra = json!({"ignore_eos": false, "user": {"id": 1}});
+        let Value::Object(extra_body) = extra else { unreachable!("it is an object") };
+        let body = body(&RequestForm { extra_body, ..RequestForm::default() });
+        assert_eq!((&body["ignore_eos"], &body["user"]["id"]), (&json!(false), &json!(1)));
     }
 }

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use http::{HeaderName, HeaderValue};
 use workload::distribution::Distribution;
 use workload::language::Language;
 use workload::lengths::{LengthLaws, Sampling};
 use workload::load::{Arrivals, LevelPlan, Load};
+use workload::saturation::{Saturation, next_users};
 use workload::slo::Slo;
+use workload::summary::LevelSummary;
 
 use crate::assertion::Assertion;
 use crate::error::BenchError;
@@ -21,6 +24,8 @@ pub struct BenchConfig {
     pub loads: Loads,
     /// Lengths of prompts and answers.
     pub lengths: LengthLaws,
+    /// What requests look like.
+    pub form: RequestForm,
     /// How the server draws tokens.
     pub sampling: Sampling,
     /// Decides prompts, lengths and times: the same seed gives the same ones.
@@ -43,6 +48,38 @@ pub struct BenchConfig {
     pub api_key: Option<String>,
 }
 
+/// What requests look like, their prompts and lengths aside.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RequestForm {
+    /// Where they go.
+    pub api: Api,
+    /// Fields of the body beside ours, which they replace where the names are the same.
+    pub extra_body: serde_json::Map<String, serde_json::Value>,
+    /// Header fields beside ours, with every request to the server.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What is asked for an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Api {
+    /// `/v1/completions`, with the prompt as it is.
+    #[default]
+    Completions,
+    /// `/v1/chat/completions`, with the prompt as the one message of a user. The server's template
+    /// makes it longer.
+    Chat,
+}
+
+impl Api {
+    /// Its path.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Api::Completions => "/v1/completions",
+            Api::Chat => "/v1/chat/completions",
+        }
+    }
+}
+
 /// The levels of load of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Loads {
@@ -50,6 +87,15 @@ pub enum Loads {
     Closed {
         /// Numbers of users, one level after another.
         levels: Vec<u32>,
+        /// Requests that each user of a level sends.
+        requests_per_user: u32,
+        /// Seconds from the end of an answer to the user's next request.
+        think_time_s: Distribution,
+    },
+    /// The same, with twice the users at each level, from 1 until more of them bring nothing.
+    Doubling {
+        /// Most users that are tried.
+        users_max: u32,
         /// Requests that each user of a level sends.
         requests_per_user: u32,
         /// Seconds from the end of an answer to the user's next request.
@@ -91,6 +137,9 @@ impl BenchConfig {
             Loads::Closed { levels, requests_per_user, .. } => {
                 check_users(levels, *requests_per_user)?;
             }
+            Loads::Doubling { users_max, requests_per_user, .. } => {
+                check_users(&[*users_max], *requests_per_user)?;
+            }
             Loads::Open { arrivals, extent, max_connections } => {
                 check_schedules(arrivals, *extent, *max_connections)?;
             }
@@ -101,8 +150,11 @@ impl BenchConfig {
         self.check_assertions()
     }
 
-    /// Refuses assertions about levels that will not run.
+    /// Refuses assertions about levels that will not run, as far as that is known.
     fn check_assertions(&self) -> Result<(), BenchError> {
+        if matches!(self.loads, Loads::Doubling { .. }) {
+            return Ok(());
+        }
         let names: Vec<String> = self.loads().iter().map(level_name).collect();
         match self.assertions.iter().find(|assertion| !assertion.is_about_one_of(&names)) {
             Some(assertion) => Err(BenchError::AssertedLevel {
@@ -123,15 +175,25 @@ impl BenchConfig {
         Err(setting("the load", value, need))
     }
 
-    /// Every level of the run.
+    /// The level after `levels`, or why there is none: `None` at the end of those asked for.
+    pub(crate) fn next_load(&self, levels: &[LevelSummary]) -> Result<Load, Option<Saturation>> {
+        match &self.loads {
+            Loads::Doubling { users_max, requests_per_user, think_time_s } => {
+                let users = next_users(levels, *users_max).map_err(Some)?;
+                Ok(closed(users, *requests_per_user, think_time_s))
+            }
+            Loads::Closed { .. } | Loads::Open { .. } => {
+                self.loads().into_iter().nth(levels.len()).ok_or(None)
+            }
+        }
+    }
+
+    /// Every level that is known before the run.
     pub(crate) fn loads(&self) -> Vec<Load> {
         match &self.loads {
+            Loads::Doubling { .. } => Vec::new(),
             Loads::Closed { levels, requests_per_user, think_time_s } => {
-                let load = |users: &u32| Load::Closed {
-                    users: *users,
-                    requests_per_user: *requests_per_user,
-                    think_time_s: think_time_s.clone(),
-                };
+                let load = |users: &u32| closed(*users, *requests_per_user, think_time_s);
                 levels.iter().map(load).collect()
             }
             Loads::Open { arrivals, extent, .. } => {
@@ -154,6 +216,10 @@ impl BenchConfig {
     pub(crate) fn plan(&self, load: Load) -> LevelPlan {
         LevelPlan { load, lengths: self.lengths.clone() }
     }
+}
+
+fn closed(users: u32, requests_per_user: u32, think_time_s: &Distribution) -> Load {
+    Load::Closed { users, requests_per_user, think_time_s: think_time_s.clone() }
 }
 
 fn check_users(levels: &[u32], requests_per_user: u32) -> Result<(), BenchError> {

@@ -46,7 +46,7 @@ mod run;
 
 pub use assertion::{Assertion, AssertionError, AssertionResult, Checked};
 pub use cancel::Cancel;
-pub use config::{BenchConfig, Extent, Loads, USERS_MAX};
+pub use config::{Api, BenchConfig, Extent, Loads, RequestForm, USERS_MAX};
 pub use error::BenchError;
 pub use output::{Definitions, RunSummary};
 pub use probe::{ServerFacts, ServerInfo};

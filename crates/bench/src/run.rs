@@ -19,8 +19,8 @@ use crate::answer;
 use crate::cancel::Cancel;
 use crate::client::{Call, Client, Connection, RawAnswer};
 use crate::clock::Clock;
-use crate::completion;
-use crate::config::{BenchConfig, Loads};
+use crate::completion::Question;
+use crate::config::{Api, BenchConfig, Loads};
 use crate::drive::{self, Asked, Finished, Live, Request, Requests, Sender};
 use crate::endpoint::Endpoint;
 use crate::error::BenchError;
@@ -70,7 +70,12 @@ impl Outcome {
 pub async fn run(config: BenchConfig, cancel: Cancel) -> Result<Outcome, BenchError> {
     config.check()?;
     let clock = Clock::start();
-    let client = Client::new(Endpoint::parse(&config.url)?, config.api_key.as_deref(), clock);
+    let client = Client::new(
+        Endpoint::parse(&config.url)?,
+        config.api_key.as_deref(),
+        &config.form.headers,
+        clock,
+    );
     let mut connection = Connection::new(client.clone(), Arc::default());
     let learn = async {
         let server = probe(&client, &mut connection).await?;
@@ -152,9 +157,17 @@ impl Run {
     }
 
     async fn all_levels(&mut self) -> Result<(), BenchError> {
-        for (number, load) in (1..).zip(self.config.loads()) {
-            let plan = self.config.plan(load);
-            let Some(requests) = self.prepare(number, &plan).await else { return Ok(()) };
+        for number in 1.. {
+            let plan = match self.config.next_load(&self.levels) {
+                Ok(load) => self.config.plan(load),
+                Err(reason) => {
+                    if let Some(reason) = reason {
+                        eprintln!("no further level: {reason}");
+                    }
+                    break;
+                }
+            };
+            let Some(requests) = self.prepare(number, &plan).await else { break };
             let level = self.level(number, plan, requests).await?;
             self.progress.end_level(&level);
             self.levels.push(level);
@@ -208,8 +221,10 @@ impl Run {
 
     async fn request(&mut self, key: RequestKey, plan: &LevelPlan) -> Request {
         let lengths = plan.lengths.draw(key);
+        // What a chat's template adds is the server's.
+        let is_exact = self.config.form.api == Api::Completions;
         let asked = Asked {
-            prompt_tokens: Some(lengths.prompt_tokens),
+            prompt_tokens: is_exact.then_some(lengths.prompt_tokens),
             output_tokens: lengths.output_tokens,
         };
         let call = self.completion(key, lengths).await;
@@ -219,9 +234,15 @@ impl Run {
     async fn completion(&mut self, key: RequestKey, lengths: Lengths) -> Call {
         let Lengths { prompt_tokens, output_tokens } = lengths;
         let prompt = self.prompts.write(&mut self.connection, key, prompt_tokens).await;
-        let sampling = self.config.sampling;
-        let body = completion::body(&self.server.model, &prompt, output_tokens, sampling);
-        self.client.post("/v1/completions", body)
+        let BenchConfig { form, sampling, lengths, .. } = &self.config;
+        let question = Question {
+            model: &self.server.model,
+            prompt: &prompt,
+            max_tokens: output_tokens,
+            ignore_eos: lengths.ignore_eos,
+            sampling: *sampling,
+        };
+        self.client.post(form.api.path(), question.body(form))
     }
 
     async fn level(
@@ -302,9 +323,9 @@ impl Run {
     }
 
     fn finish(mut self) -> Outcome {
-        let not_run = self.config.loads().split_off(self.levels.len());
+        let not_run = self.config.loads().into_iter().skip(self.levels.len());
         let levels_not_run: Vec<_> =
-            not_run.into_iter().map(|load| LevelName::of(&self.config.plan(load))).collect();
+            not_run.map(|load| LevelName::of(&self.config.plan(load))).collect();
         let info = self.server.info.as_ref();
         let findings = analyse(&Evidence {
             levels: &self.levels,
@@ -340,8 +361,12 @@ impl Run {
         let counts = self.levels.iter().map(|level| level.counts);
         let verdict = self.levels.iter().map(|level| level.validity.verdict).max();
         let assertions = self.config.assertions.iter();
-        let levels_asked = self.config.loads();
-        let is_whole = self.levels.len() == levels_asked.len()
+        let levels_asked = match &self.config.loads {
+            Loads::Doubling { .. } => self.levels.iter().map(|l| l.plan.load.clone()).collect(),
+            Loads::Closed { .. } | Loads::Open { .. } => self.config.loads(),
+        };
+        let is_whole = !self.cancel.is_cancelled()
+            && self.levels.len() == levels_asked.len()
             && self.levels.iter().all(LevelSummary::is_complete);
         RunSummary {
             tool: "millrace bench",

@@ -7,13 +7,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use bench::{
-    Assertion, BenchConfig, Cancel, Language, LengthLaws, Lengths, Outcome, Preset, Sampling, Slo,
+    Api, Assertion, BenchConfig, Cancel, Distribution, Language, LengthLaws, Lengths, Outcome,
+    Preset, RequestForm, Sampling, Slo,
 };
-use clap::Args;
+use clap::{ArgAction, Args, ValueEnum};
+use http::{HeaderName, HeaderValue};
+use serde_json::{Map, Value};
 
 use crate::command_line;
 use crate::launch::EngineArgs;
-use crate::load::LoadArgs;
+use crate::load::{LoadArgs, length};
 use crate::server_process::ServerProcess;
 use crate::source::{self, Source};
 
@@ -28,13 +31,33 @@ pub struct BenchArgs {
     #[command(flatten, next_help_heading = "Load")]
     load: LoadArgs,
 
-    /// Tokens of each prompt [default: 100].
-    #[arg(long, value_name = "N")]
-    prompt_tokens: Option<u32>,
+    /// Tokens of prompts: a number, uniform:MIN..MAX, normal:MEAN,SD or lognormal:MEAN,SD (bounded
+    /// with ,MIN..MAX behind), file:PATH with one number a line [default: 100].
+    #[arg(long, value_name = "N", value_parser = length)]
+    prompt_tokens: Option<Distribution>,
 
-    /// Tokens of each answer [default: 128].
-    #[arg(long, value_name = "N")]
-    output_tokens: Option<u32>,
+    /// Tokens of answers, in the same forms [default: 128].
+    #[arg(long, value_name = "N", value_parser = length)]
+    output_tokens: Option<Distribution>,
+
+    /// Whether end tokens are ignored, so that every answer has the length asked for. With false,
+    /// that length is the most it may have.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    ignore_eos: bool,
+
+    /// What is asked: completions (prompts as they are) or chat (the prompt is a user's message).
+    #[arg(long, value_name = "NAME", default_value = "completions")]
+    endpoint: EndpointName,
+
+    /// A JSON object whose fields go into every request, in place of ours where the names are the
+    /// same, like '{"priority": 1}'.
+    #[arg(long, value_name = "JSON", value_parser = extra_body)]
+    extra_body: Option<Map<String, Value>>,
+
+    /// A header field for every request to the server, like 'X-Team: search'. May be given several
+    /// times.
+    #[arg(long = "header", value_name = "NAME:VALUE", value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
 
     /// A named set of lengths, sampling and server limits. seed: 634 + 1184 tokens, temperature 1.0,
     /// top_p 0.8, top_k 30, repetition_penalty 10, max_num_seqs 50, max_model_len 1818.
@@ -75,6 +98,32 @@ pub struct BenchArgs {
     /// Options of the server that is started.
     #[command(flatten, next_help_heading = "Server options (without --url)")]
     engine: EngineArgs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum EndpointName {
+    Completions,
+    Chat,
+}
+
+impl From<EndpointName> for Api {
+    fn from(name: EndpointName) -> Api {
+        match name {
+            EndpointName::Completions => Api::Completions,
+            EndpointName::Chat => Api::Chat,
+        }
+    }
+}
+
+fn extra_body(text: &str) -> Result<Map<String, Value>> {
+    serde_json::from_str(text).context("a JSON object is needed, like {\"priority\": 1}")
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue)> {
+    let (name, value) = text.split_once(':').context("give NAME:VALUE")?;
+    let name = name.trim().parse().with_context(|| format!("`{name}` is no name of a header"))?;
+    let value = value.trim().parse().with_context(|| format!("`{name}` cannot have this value"))?;
+    Ok((name, value))
 }
 
 const LENGTHS: Lengths = Lengths { prompt_tokens: 100, output_tokens: 128 };
@@ -135,14 +184,22 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let seed = args.seed.unwrap_or_else(|| if args.url.is_some() { clock() } else { 0 });
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    let lengths = Lengths {
-        prompt_tokens: args.prompt_tokens.unwrap_or(lengths.prompt_tokens),
-        output_tokens: args.output_tokens.unwrap_or(lengths.output_tokens),
+    let usual = LengthLaws::fixed(lengths);
+    let lengths = LengthLaws {
+        prompt: args.prompt_tokens.clone().unwrap_or(usual.prompt),
+        output: args.output_tokens.clone().unwrap_or(usual.output),
+        ignore_eos: args.ignore_eos,
+    };
+    let form = RequestForm {
+        api: args.endpoint.into(),
+        extra_body: args.extra_body.clone().unwrap_or_default(),
+        headers: args.headers.clone(),
     };
     Ok(BenchConfig {
         url: String::new(),
         loads: args.load.loads()?,
-        lengths: LengthLaws::from(lengths),
+        lengths,
+        form,
         sampling: preset.map_or(Sampling::GREEDY, |preset| preset.sampling),
         seed,
         slo: args.slo,
@@ -151,7 +208,7 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
         out: args.out.clone(),
         assertions: args.assertions.clone(),
         failures_allowed: args.allow_failures,
-        command: command_line::shown(words, &["--api-key"]),
+        command: command_line::shown(words, &["--api-key", "--header"]),
         api_key: args.api_key.clone(),
     })
 }

@@ -1,27 +1,38 @@
 //! Options of `bench` that say how the server is loaded.
 
-use anyhow::{Result, bail};
+use std::fs::File;
+use std::io::Read as _;
+use std::ops::RangeInclusive;
+
+use anyhow::{Context, Result, bail};
 use bench::{Arrivals, Distribution, Extent, Loads};
 use clap::{Args, ValueEnum};
+use workload::lengths::LENGTH_LIMITS;
 
 /// How the server is loaded: by users who wait for their answers (`--levels`), or by a schedule that
 /// does not (`--rate`).
 #[derive(Args)]
 pub struct LoadArgs {
     /// Closed loop: numbers of users, one level after another. Each user waits for the whole answer
-    /// before its next request.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_values_t = [1, 4, 8, 16, 32, 64],
-        value_name = "N,N,…",
-        conflicts_with = "rate"
-    )]
-    levels: Vec<u32>,
+    /// before its next request. `auto` doubles the users from 1 until two doublings in a row gain
+    /// less than 5 % of throughput, or requests fail.
+    #[arg(long, default_value = "1,4,8,16,32,64", value_name = "N,N,…", conflicts_with = "rate")]
+    levels: Levels,
 
     /// Requests that each user sends, one after another.
     #[arg(long, default_value_t = 5, value_name = "N", conflicts_with = "rate")]
     requests_per_user: u32,
+
+    /// Seconds from the end of an answer to the user's next request: a number, uniform:MIN..MAX,
+    /// normal:MEAN,SD or lognormal:MEAN,SD (bounded with ,MIN..MAX behind), file:PATH.
+    #[arg(
+        long,
+        default_value = "0",
+        value_name = "SECONDS",
+        conflicts_with = "rate",
+        value_parser = think_time
+    )]
+    think_time: Distribution,
 
     /// Open loop: requests per second, one level after another. Requests are sent when they are
     /// due, whether or not earlier ones have been answered. FROM..TO is a ramp.
@@ -45,6 +56,63 @@ pub struct LoadArgs {
     /// not sent but counted as dropped, and the run is no success.
     #[arg(long, default_value_t = 1024, value_name = "N", requires = "rate")]
     max_connections: u32,
+}
+
+/// `1,4,8` or `auto`.
+#[derive(Clone)]
+enum Levels {
+    Listed(Vec<u32>),
+    Auto,
+}
+
+/// Most users that `--levels auto` tries.
+const AUTO_USERS_MAX: u32 = 1024;
+
+impl std::str::FromStr for Levels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Levels, String> {
+        if text == "auto" {
+            return Ok(Levels::Auto);
+        }
+        let users = text.split(',').map(|users| {
+            let wrong = || format!("`{users}` is no number of users: give N,N,… or auto");
+            users.trim().parse().map_err(|_| wrong())
+        });
+        users.collect::<Result<_, _>>().map(Levels::Listed)
+    }
+}
+
+/// Longest time that a user may think, seconds.
+const THINK_TIME_S_MAX: f64 = 3600.0;
+
+fn think_time(text: &str) -> Result<Distribution> {
+    distribution(text, 0.0..=THINK_TIME_S_MAX)
+}
+
+/// How lengths are spread: a distribution of whole tokens.
+pub fn length(text: &str) -> Result<Distribution> {
+    distribution(text, LENGTH_LIMITS)
+}
+
+/// Largest file of values.
+const LIST_BYTES_MAX: u64 = 64 << 20;
+
+/// Reads what [`Distribution::parse`] does, and `file:PATH` with one value a line.
+fn distribution(text: &str, limits: RangeInclusive<f64>) -> Result<Distribution> {
+    let Some(path) = text.strip_prefix("file:") else {
+        return Ok(Distribution::parse(text, limits)?);
+    };
+    let read = || -> std::io::Result<String> {
+        let mut list = String::new();
+        File::open(path)?.take(LIST_BYTES_MAX + 1).read_to_string(&mut list)?;
+        Ok(list)
+    };
+    let list = read().with_context(|| format!("cannot read `{path}`"))?;
+    if LIST_BYTES_MAX < list.len() as u64 {
+        bail!("`{path}` is larger than {LIST_BYTES_MAX} bytes");
+    }
+    Distribution::listed(&list, limits).with_context(|| format!("`{path}` holds no values"))
 }
 
 /// How requests are spread in time.
@@ -84,10 +152,16 @@ impl LoadArgs {
     /// The levels that these options describe.
     pub fn loads(&self) -> Result<Loads> {
         if self.rate.is_empty() {
-            return Ok(Loads::Closed {
-                levels: self.levels.clone(),
-                requests_per_user: self.requests_per_user,
-                think_time_s: Distribution::fixed(0.0),
+            let (requests_per_user, think_time_s) =
+                (self.requests_per_user, self.think_time.clone());
+            return Ok(match &self.levels {
+                Levels::Listed(levels) => {
+                    let levels = levels.clone();
+                    Loads::Closed { levels, requests_per_user, think_time_s }
+                }
+                Levels::Auto => {
+                    Loads::Doubling { users_max: AUTO_USERS_MAX, requests_per_user, think_time_s }
+                }
             });
         }
         let arrivals = self.rate.iter().map(|rate| self.schedule(*rate));

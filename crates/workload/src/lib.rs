@@ -35,6 +35,7 @@ pub mod gauges;
 pub mod little;
 pub mod validity;
 pub mod summary;
+pub mod saturation;
 pub mod analysis;
 pub mod language;
 pub mod wording;

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use bench::{BenchConfig, Cancel, Distribution, Language, Lengths, Loads, Sampling};
+use bench::{BenchConfig, Cancel, Distribution, Language, Lengths, Loads, RequestForm, Sampling};
 use metronome::Beat;
 use workload::percentile::Spread;
 use workload::record::RequestRecord;
@@ -55,6 +55,7 @@ fn row(users: u32) -> Result<String, Box<dyn Error>> {
             think_time_s: Distribution::fixed(0.0),
         },
         lengths: Lengths { prompt_tokens: 8, output_tokens: TOKENS }.into(),
+        form: RequestForm::default(),
         sampling: Sampling::GREEDY,
         seed: 0,
         slo: None,

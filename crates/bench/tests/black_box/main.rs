@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bench::{
     Assertion, BenchConfig, BenchError, Cancel, Counts, Distribution, Language, Lengths, Loads,
-    Outcome, Preset, Sampling,
+    Outcome, Preset, RequestForm, Sampling,
 };
 use serde_json::Value;
 use workload::analysis::Finding;
 use workload::record::RequestRecord;
 
+mod forms;
 mod mock_server;
 mod open_loop;
 use mock_server::{Behaviour, Close, Fault, MockServer};
@@ -24,6 +25,7 @@ fn config(url: String, levels: &[u32], requests_per_user: u32) -> BenchConfig {
             think_time_s: Distribution::fixed(0.0),
         },
         lengths: Lengths { prompt_tokens: 12, output_tokens: 6 }.into(),
+        form: RequestForm::default(),
         sampling: Sampling::GREEDY,
         seed: 7,
         slo: None,

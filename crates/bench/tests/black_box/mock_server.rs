@@ -158,7 +158,10 @@ async fn serve(state: &State, mut stream: TcpStream) -> io::Result<()> {
         let key = state.behaviour.api_key.map(|key| format!("authorization: bearer {key}\r\n"));
         if key.is_some_and(|key| !request.head.to_ascii_lowercase().contains(&key)) {
             reply(state, &mut stream, 401, "{\"error\":{\"message\":\"no key\"}}").await?;
-        } else if request.line.starts_with("POST /v1/completions ") {
+        } else if ["completions", "chat/completions"]
+            .iter()
+            .any(|name| request.line.starts_with(&format!("POST /v1/{name} ")))
+        {
             complete(state, &mut stream, &request.body).await?;
         } else {
             let (status, body) = answer(state, &request);
@@ -311,7 +314,8 @@ async fn last_event(
 ) -> io::Result<()> {
     let mut last = json!({"choices": []});
     if behaviour.usage {
-        let prompt_tokens = tokens_of(body["prompt"].as_str().expect("every request has it"));
+        let prompt = body["prompt"].as_str().or(body["messages"][0]["content"].as_str());
+        let prompt_tokens = tokens_of(prompt.expect("every request has one"));
         last["usage"] = json!({"prompt_tokens": prompt_tokens, "completion_tokens": tokens});
     }
     if behaviour.timings {

@@ -71,6 +71,46 @@ fn a_load_test_of_its_own_server_has_the_seeds_form() {
 }
 
 #[test]
+fn lengths_and_think_times_are_drawn_from_distributions() {
+    let out = tempfile::tempdir().expect("a folder");
+    let values = out.path().join("values.txt");
+    fs::write(&values, "4\n9\n").expect("it can be written");
+    let output = format!("file:{}", values.display());
+    let path = out.path().display().to_string();
+    let lengths = ["--prompt-tokens", "uniform:10..40", "--output-tokens", &output];
+    let load = ["--levels", "2", "--requests-per-user", "6", "--think-time", "uniform:0.01..0.05"];
+    millrace(bench(&[TINY, &lengths, &load, &["--out", &path]])).output();
+    let requests = fs::read_to_string(out.path().join("requests.jsonl")).expect("written");
+    let records: Vec<Value> =
+        requests.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
+    let all = |name: &str| -> Vec<u64> {
+        records.iter().map(|record| record[name].as_u64().expect("a number")).collect()
+    };
+    let asked = all("asked_prompt_tokens");
+    assert!(asked.iter().all(|tokens| (10..=40).contains(tokens)), "{asked:?}");
+    assert!(asked.iter().any(|tokens| *tokens != asked[0]), "{asked:?}");
+    // A prompt is cut between words, and a word has up to 8 tokens here.
+    let prompts = all("prompt_tokens");
+    let fits = |(asked, got): (&u64, &u64)| (asked.saturating_sub(7)..=*asked).contains(got);
+    assert!(asked.iter().zip(&prompts).all(fits), "{asked:?}, {prompts:?}");
+    let answers = all("completion_tokens");
+    assert!(answers.contains(&4) && answers.contains(&9), "{answers:?}");
+    assert!(answers.iter().all(|tokens| [4, 9].contains(tokens)), "{answers:?}");
+    for user in 0..2 {
+        let of_user = records.iter().filter(|record| record["user"] == user);
+        let mut times: Vec<(u64, u64)> = of_user
+            .map(|record| ["due_ns", "done_ns"].map(|name| record[name].as_u64().expect("a time")))
+            .map(|[due, done]| (due, done))
+            .collect();
+        times.sort_unstable();
+        for pair in times.windows(2) {
+            let thought_ns = pair[1].0 - pair[0].1;
+            assert!((10_000_000..=50_000_000).contains(&thought_ns), "{times:?}");
+        }
+    }
+}
+
+#[test]
 fn a_load_test_of_a_running_server_writes_its_results() {
     let server = Server::start(TINY.iter().copied());
     let folder = tempfile::tempdir().expect("temporary folders can be made");
