@@ -43,6 +43,7 @@ mod progress;
 mod output;
 mod html;
 mod run;
+pub mod compare;
 
 pub use assertion::{Assertion, AssertionError, AssertionResult, Checked};
 pub use cancel::Cancel;
