@@ -1,5 +1,7 @@
 //! `millrace bench`.
 
+mod compare;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +12,7 @@ use bench::{
     Api, Assertion, BenchConfig, Cancel, Distribution, Language, LengthLaws, Lengths, Outcome,
     Preset, RequestForm, Sampling, Slo,
 };
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
@@ -20,9 +22,20 @@ use crate::load::{LoadArgs, length};
 use crate::server_process::ServerProcess;
 use crate::source::{self, Source};
 
+#[derive(Subcommand)]
+enum BenchCommand {
+    /// Compare two runs, or repeated runs, level by level: what changed, and how sure that is.
+    Compare(compare::CompareArgs),
+}
+
 /// Options of `millrace bench`.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    /// What to do in place of a test.
+    #[command(subcommand)]
+    command: Option<BenchCommand>,
+
     /// Test the OpenAI-compatible server at this address instead of starting one.
     #[arg(long, value_name = "URL", conflicts_with = "EngineArgs")]
     url: Option<String>,
@@ -130,6 +143,9 @@ const LENGTHS: Lengths = Lengths { prompt_tokens: 100, output_tokens: 128 };
 
 /// Runs the load test and prints its report.
 pub fn run(args: BenchArgs) -> Result<ExitCode> {
+    if let Some(BenchCommand::Compare(args)) = &args.command {
+        return compare::run(args);
+    }
     let preset = args.preset.as_deref().map(preset).transpose()?;
     let config = config(&args, preset)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -145,6 +145,15 @@ fn a_load_test_of_a_running_server_writes_its_results() {
     assert_eq!(fs::read_dir(&out).expect("it was made").count(), 5);
     // The warm-up too.
     assert_eq!(server.metric("millrace:requests_accepted_total"), 9.0);
+
+    let folder = out.to_str().expect("it is text");
+    let compared = millrace(["bench", "compare", folder, folder]);
+    let compared = compared.output();
+    assert!(compared.contains("\n## 3 users with 2 requests each\n"), "{compared}");
+    assert!(compared.contains("| no detectable change (95 % CI "), "{compared}");
+    let json = millrace(["bench", "compare", "--json", folder, folder]);
+    let json: Value = serde_json::from_str(json.output()).expect("JSON");
+    assert_eq!(json["levels"][1]["changes"][0]["percent"], 0.0, "{json}");
 }
 
 #[test]
