@@ -16,6 +16,7 @@
 //! calling side
 //! meanwhile samples the server's gauges (`gauges`), reads finished answers (`sse`, `answer`) into
 //! records, writes them down (`output`), draws the page of them (`html`) and shows the progress.
+//! What was written down by two runs can be compared afterwards (`compare`).
 #![forbid(unsafe_code)]
 
 mod error;
