@@ -39,7 +39,7 @@ enum Command {
     /// Serve a model over an OpenAI-compatible HTTP API.
     Serve(serve::ServeArgs),
     /// Load-test a server and print the report. Starts a server of its own unless --url is given.
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Answer one prompt on the terminal.
     Generate(generate::GenerateArgs),
     /// Fetch a model of the catalogue.
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Serve(args) => serve::run(args),
-        Command::Bench(args) => bench::run(args),
+        Command::Bench(args) => bench::run(*args),
         Command::Generate(args) => generate::run(args),
         Command::Pull(args) => pull::run(&args),
         Command::Check(args) => check::run(&args),
