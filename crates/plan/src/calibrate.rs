@@ -30,7 +30,8 @@ pub type Held = [Option<f64>; PARAMETERS];
 pub struct Fit {
     /// The parameters.
     pub cost: StepCost,
-    /// Root of the mean square of the relative differences, each in units of [`REPEATS_TO`].
+    /// Root of the mean square of the relative differences, each in units of what its figure repeats to
+    /// from run to run.
     pub misfit: f64,
     /// Simulations of all levels that it took.
     pub simulations: usize,

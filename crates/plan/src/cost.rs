@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 /// `positions` are computed in the step, `rows` give a token, and `kv_tokens` are the positions
 /// whose keys and values are read, each row its own from 0 to the last it computes.
 ///
-/// All in microseconds, at least 0. The comments say where a value comes from: [`calibrate`]
-/// (crate::calibrate) finds those of a machine that can be measured.
+/// All in microseconds, at least 0. The comments say where a value comes from:
+/// [`calibrate`](crate::calibrate) finds those of a machine that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StepCost {

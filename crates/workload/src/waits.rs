@@ -17,7 +17,7 @@ pub struct QueueDigest {
     /// Requests looked at for long waits: all but each user's first (all, if each sent one), since
     /// the first ones arrive together and are let in step by step on any server.
     pub later: usize,
-    /// Those of them that waited longer than [`long_wait_ms`].
+    /// Those of them that waited longer than [`LONG_WAIT`] of a typical service time, and than a step.
     pub later_waited: usize,
 }
 
