@@ -67,7 +67,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_alarm_rings_when_it_is_due_and_not_before() {
-        let clock = Clock::start();
+        let clock = Clock::start_at(0);
         let alarm = Alarm::new(clock).expect("descriptors are left");
         for at_ns in [3_000_000, 3_200_000, 1, 4_000_000] {
             alarm.wait_until(at_ns).await;
@@ -77,7 +77,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_alarm_given_up_can_be_set_again() {
-        let clock = Clock::start();
+        let clock = Clock::start_at(0);
         let alarm = Alarm::new(clock).expect("descriptors are left");
         tokio::select! {
             biased;

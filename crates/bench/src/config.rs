@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
 use workload::distribution::Distribution;
 use workload::language::Language;
 use workload::lengths::{LengthLaws, Sampling};
@@ -38,6 +39,8 @@ pub struct BenchConfig {
     pub language: Language,
     /// Folder for the results; made if it does not exist.
     pub out: Option<PathBuf>,
+    /// Whether to go on with the run in that folder, if there is one.
+    pub resume: bool,
     /// What must hold for the run to be a success.
     pub assertions: Vec<Assertion>,
     /// Whether the run may be a success though requests failed.
@@ -49,18 +52,20 @@ pub struct BenchConfig {
 }
 
 /// What requests look like, their prompts and lengths aside.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RequestForm {
     /// Where they go.
     pub api: Api,
     /// Fields of the body beside ours, which they replace where the names are the same.
     pub extra_body: serde_json::Map<String, serde_json::Value>,
     /// Header fields beside ours, with every request to the server.
+    #[serde(skip)]
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What is asked for an answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Api {
     /// `/v1/completions`, with the prompt as it is.
     #[default]
@@ -81,7 +86,8 @@ impl Api {
 }
 
 /// The levels of load of a run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "loop", rename_all = "snake_case")]
 pub enum Loads {
     /// Users who wait for each answer before they send again.
     Closed {
@@ -113,7 +119,8 @@ pub enum Loads {
 }
 
 /// Where a level of an open loop ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Extent {
     /// After so many requests.
     Requests(u32),

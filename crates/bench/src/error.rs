@@ -63,6 +63,40 @@ pub enum BenchError {
         /// What it said.
         reason: String,
     },
+    /// A run cannot be continued with other settings.
+    #[error(
+        "cannot continue the run in {}: its `{field}` is {recorded}, now it is {asked}; give the \
+         same settings, or another --out",
+        folder.display()
+    )]
+    OtherSetup {
+        /// Where the run is.
+        folder: PathBuf,
+        /// What differs.
+        field: String,
+        /// What the run has, as JSON.
+        recorded: String,
+        /// What was asked for now.
+        asked: String,
+    },
+    /// A file of a run could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Input {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file of a run is not what it should be.
+    #[error("{} is damaged in line {line}: {reason}", path.display())]
+    Damaged {
+        /// Which one.
+        path: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong there.
+        reason: String,
+    },
     /// A result could not be written.
     #[error("cannot write {}: {source}", path.display())]
     Output {

@@ -3,21 +3,11 @@
 use page::{LevelRun, Page};
 use serde::Serialize;
 use serde_json::Value;
-use workload::gauges::GaugeSample;
 use workload::language::Language;
-use workload::record::RequestRecord;
 use workload::report::Report;
 
+use crate::journal::Measured;
 use crate::output::RunSummary;
-
-/// What was measured of a level.
-#[derive(Clone, Debug)]
-pub(crate) struct Measured {
-    /// How its requests ended.
-    pub(crate) records: Vec<RequestRecord>,
-    /// The server's gauges meanwhile.
-    pub(crate) samples: Vec<GaugeSample>,
-}
 
 /// Draws the page of a run whose levels are `measured` and that `command` asked for.
 pub(crate) fn page(
@@ -31,17 +21,17 @@ pub(crate) fn page(
         .map(|level| LevelRun { records: &level.records, samples: &level.samples })
         .collect();
     let page = Page {
-        title: &format!("Load test of {}", summary.server.model),
+        title: &format!("Load test of {}", summary.setup.server.model),
         is_measurement: true,
         report: Report {
-            basics: &summary.server.basics(),
+            basics: &summary.setup.server.basics(),
             levels: &summary.levels,
             analysis: &summary.analysis,
             language,
         },
         findings: &summary.findings,
         runs: &runs,
-        max_num_seqs: summary.server.info.as_ref().and_then(|info| info.max_num_seqs),
+        max_num_seqs: summary.setup.server.info.as_ref().and_then(|info| info.max_num_seqs),
         facts: &facts(summary, command),
         definitions: &named(&summary.definitions),
     };
@@ -50,19 +40,19 @@ pub(crate) fn page(
 
 /// What was run, by name.
 fn facts(summary: &RunSummary, command: &str) -> Vec<(String, String)> {
-    let server = &summary.server;
+    let server = &summary.setup.server;
     let version = server.info.as_ref().and_then(|info| info.version.clone());
     let fact = |name: &str, value: String| (name.to_owned(), value);
     let mut facts = vec![
         fact("Command", command.to_owned()),
-        fact("Measured by", format!("{} {}", summary.tool, summary.version)),
+        fact("Measured by", format!("{} {}", summary.setup.tool, summary.setup.version)),
         fact("Server", server.url.clone()),
         fact("Model", server.model.clone()),
     ];
     facts.extend(version.map(|version| fact("Version of the server", version)));
     facts.push(fact("Every request with all its times", "requests.jsonl beside this file".into()));
-    facts.push(fact("Seed of the prompts", summary.seed.to_string()));
-    let sampling = named(&summary.sampling);
+    facts.push(fact("Seed of the prompts", summary.setup.seed.to_string()));
+    let sampling = named(&summary.setup.sampling);
     facts.extend(sampling.into_iter().map(|(name, value)| (format!("Sampling: {name}"), value)));
     facts
 }

@@ -15,7 +15,7 @@
 //! server, and the thread watches itself (`vitals`), so that it is told when it was busy. The
 //! calling side
 //! meanwhile samples the server's gauges (`gauges`), reads finished answers (`sse`, `answer`) into
-//! records, writes them down (`output`), draws the page of them (`html`) and shows the progress.
+//! records, writes them down (`journal`), draws the page of them (`html`) and shows the progress.
 //! What was written down by two runs can be compared afterwards (`compare`).
 #![forbid(unsafe_code)]
 
@@ -41,6 +41,9 @@ mod prompts;
 mod vitals;
 mod drive;
 mod progress;
+mod setup;
+mod journal;
+mod resume;
 mod output;
 mod html;
 mod run;
@@ -52,7 +55,9 @@ pub use config::{Api, BenchConfig, Extent, Loads, RequestForm, USERS_MAX};
 pub use error::BenchError;
 pub use output::{Definitions, RunSummary};
 pub use probe::{ServerFacts, ServerInfo};
+pub use resume::recorded_seed;
 pub use run::{Outcome, run};
+pub use setup::{Difference, Setup};
 pub use workload::distribution::Distribution;
 pub use workload::language::Language;
 pub use workload::lengths::{LengthLaws, Lengths, Preset, Sampling};

@@ -1,45 +1,31 @@
-//! What is left when the test is over: report.md, report.html, summary.json, summary.csv,
-//! requests.jsonl.
+//! What is left when the test is over, beside its journal: report.md, report.html, summary.json,
+//! summary.csv.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use serde::Serialize;
 use workload::analysis::Finding;
-use workload::lengths::{LengthLaws, Sampling};
 use workload::load::Load;
-use workload::record::RequestRecord;
-use workload::slo::Slo;
 use workload::summary::{Counts, LevelSummary};
 use workload::validity::{HostFacts, Verdict};
 
 use crate::assertion::AssertionResult;
 use crate::error::BenchError;
-use crate::probe::ServerFacts;
+use crate::setup::Setup;
 use crate::table;
 
 /// A whole run in numbers: the contents of summary.json.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunSummary {
-    /// What measured.
-    pub tool: &'static str,
-    /// Its version.
-    pub version: &'static str,
-    /// What was measured.
-    pub server: ServerFacts,
+    /// What was asked of which server.
+    #[serde(flatten)]
+    pub setup: Setup,
+    /// How often the run was continued after it had been interrupted.
+    pub resumes: u32,
     /// The levels asked for.
     pub levels_asked: Vec<Load>,
-    /// Lengths of prompts and answers, as asked for.
-    pub lengths: LengthLaws,
-    /// Whether prompts were cut to length with the server's own tokenizer.
-    pub exact_prompts: bool,
-    /// How tokens were drawn.
-    pub sampling: Sampling,
-    /// Seed of the prompts.
-    pub seed: u64,
-    /// What was expected of each request, if anything.
-    pub slo: Option<Slo>,
     /// The client's machine.
     pub host: HostFacts,
     /// Whether the client was fit to measure: the worst verdict of a level.
@@ -139,58 +125,39 @@ impl Definitions {
     };
 }
 
-/// The folder that results go to.
-#[derive(Debug)]
-pub(crate) struct OutputFolder {
-    folder: PathBuf,
-    requests: File,
+const REPORT: &str = "report.md";
+const PAGE: &str = "report.html";
+const SUMMARY: &str = "summary.json";
+const TABLE: &str = "summary.csv";
+
+/// Takes away the results of an earlier run in `folder`, which would contradict its journal.
+pub(crate) fn remove_results(folder: &Path) -> Result<(), BenchError> {
+    for path in [REPORT, PAGE, SUMMARY, TABLE].map(|name| folder.join(name)) {
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(BenchError::Output { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
-impl OutputFolder {
-    /// Makes the folder and begins requests.jsonl; what an earlier run left there is replaced.
-    pub(crate) fn create(folder: &Path) -> Result<OutputFolder, BenchError> {
-        let failed = |path: &Path, source| BenchError::Output { path: path.to_owned(), source };
-        fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
-        for stale in ["report.md", "report.html", "summary.json", "summary.csv"] {
-            let path = folder.join(stale);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed(&path, error));
-                }
-                _ => {}
-            }
-        }
-        let path = folder.join("requests.jsonl");
-        let requests = File::create(&path).map_err(|error| failed(&path, error))?;
-        Ok(OutputFolder { folder: folder.to_owned(), requests })
-    }
-
-    /// Adds a finished request to requests.jsonl.
-    pub(crate) fn record(&mut self, record: &RequestRecord) -> Result<(), BenchError> {
-        let mut line = serde_json::to_vec(record).expect("plain data with text keys");
-        line.push(b'\n');
-        self.requests.write_all(&line).map_err(|source| self.failed("requests.jsonl", source))
-    }
-
-    /// Writes report.md, report.html, summary.json and summary.csv.
-    pub(crate) fn finish(
-        &self,
-        report: &str,
-        page: &str,
-        summary: &RunSummary,
-    ) -> Result<(), BenchError> {
-        let mut json = serde_json::to_vec_pretty(summary).expect("plain data with text keys");
-        json.push(b'\n');
-        let write = |name: &str, bytes: &[u8]| {
-            fs::write(self.folder.join(name), bytes).map_err(|source| self.failed(name, source))
-        };
-        write("report.md", format!("{report}\n").as_bytes())?;
-        write("summary.csv", &table::to_csv(&summary.levels))?;
-        write("report.html", page.as_bytes())?;
-        write("summary.json", &json)
-    }
-
-    fn failed(&self, name: &str, source: io::Error) -> BenchError {
-        BenchError::Output { path: self.folder.join(name), source }
-    }
+/// Writes report.md, summary.csv, report.html and summary.json.
+pub(crate) fn write_results(
+    folder: &Path,
+    report: &str,
+    page: &str,
+    summary: &RunSummary,
+) -> Result<(), BenchError> {
+    let mut json = serde_json::to_vec_pretty(summary).expect("plain data with text keys");
+    json.push(b'\n');
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        fs::write(&path, bytes).map_err(|source| BenchError::Output { path, source })
+    };
+    write(REPORT, format!("{report}\n").as_bytes())?;
+    write(TABLE, &table::to_csv(&summary.levels))?;
+    write(PAGE, page.as_bytes())?;
+    write(SUMMARY, &json)
 }

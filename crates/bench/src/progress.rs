@@ -75,6 +75,11 @@ impl Progress {
         }
     }
 
+    /// Says something while nothing else is shown.
+    pub(crate) fn note(&self, text: &str) {
+        eprintln!("millrace: {text}");
+    }
+
     /// Begins something called `name` with `total` parts at `at_ns`.
     pub(crate) fn begin(&mut self, name: String, total: usize, at_ns: u64) {
         self.rate = Rate { from_ns: at_ns, ..Rate::default() };

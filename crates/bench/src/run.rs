@@ -1,5 +1,6 @@
 //! A whole run: who the server is, a warm-up, level after level, the report.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -25,11 +26,14 @@ use crate::drive::{self, Asked, Finished, Live, Request, Requests, Sender};
 use crate::endpoint::Endpoint;
 use crate::error::BenchError;
 use crate::gauges::Sampler;
-use crate::html::{self, Measured};
-use crate::output::{Definitions, OutputFolder, RunSummary};
-use crate::probe::{ServerFacts, probe};
+use crate::html;
+use crate::journal::{Journal, Measured, Recorded};
+use crate::output::{Definitions, RunSummary, remove_results, write_results};
+use crate::probe::probe;
 use crate::progress::{self, Progress, View};
 use crate::prompts::PromptWriter;
+use crate::resume::{self, Start};
+use crate::setup::Setup;
 use crate::vitals::{CpuMeter, host_facts};
 
 /// What a run has come to.
@@ -69,7 +73,8 @@ impl Outcome {
 /// warm-up request, an output folder that cannot be made.
 pub async fn run(config: BenchConfig, cancel: Cancel) -> Result<Outcome, BenchError> {
     config.check()?;
-    let clock = Clock::start();
+    let earlier = resume::earlier(&config)?;
+    let clock = Clock::start_at(earlier.as_ref().map_or(0, Recorded::end_ns));
     let client = Client::new(
         Endpoint::parse(&config.url)?,
         config.api_key.as_deref(),
@@ -87,23 +92,31 @@ pub async fn run(config: BenchConfig, cancel: Cancel) -> Result<Outcome, BenchEr
         () = cancel.cancelled() => return Err(BenchError::Stopped),
     };
     let host = host_facts(client.endpoint());
-    let folder = config.out.as_deref().map(OutputFolder::create).transpose()?;
+    let setup = Setup::of(&config, server, prompts.is_exact());
     let progress = Progress::new();
+    let Start { kept, resumes, notes } = Start::of(&config, &setup, earlier)?;
+    notes.iter().for_each(|note| progress.note(note));
+    let begin = |folder| Journal::begin(folder, &setup, resumes, &kept);
+    let journal = config.out.as_deref().map(begin).transpose()?;
+    config.out.as_deref().map(remove_results).transpose()?;
     let mut run = Run {
         config,
         cancel,
         client,
         connection,
-        server,
+        setup,
         host,
         prompts,
-        folder,
+        journal,
         output_error: None,
         progress,
+        is_warm: false,
+        continued: kept.iter().map(|level| LevelName::of(&level.plan)).collect(),
+        kept,
+        resumes,
         levels: Vec::new(),
         measured: Vec::new(),
     };
-    run.warm_up().await?;
     run.all_levels().await?;
     Ok(run.finish())
 }
@@ -114,12 +127,20 @@ struct Run {
     client: Client,
     /// For everything that is not measured.
     connection: Connection,
-    server: ServerFacts,
+    setup: Setup,
     host: HostFacts,
     prompts: PromptWriter,
-    folder: Option<OutputFolder>,
+    journal: Option<Journal>,
     output_error: Option<BenchError>,
     progress: Progress,
+    /// Whether the request before the first level has been sent.
+    is_warm: bool,
+    /// Levels that an earlier part of this run completed.
+    kept: Vec<Measured>,
+    /// Their names.
+    continued: Vec<LevelName>,
+    /// How often it was continued.
+    resumes: u32,
     levels: Vec<LevelSummary>,
     /// What the page draws of each level; empty without a folder for it.
     measured: Vec<Measured>,
@@ -128,6 +149,7 @@ struct Run {
 impl Run {
     /// One request that is not measured, so that the first level meets a warm server.
     async fn warm_up(&mut self) -> Result<(), BenchError> {
+        self.is_warm = true;
         self.progress.begin("warm-up".to_owned(), 1, self.client.clock().now_ns());
         let cancel = self.cancel.clone();
         let mut answer = RawAnswer::default();
@@ -167,12 +189,45 @@ impl Run {
                     break;
                 }
             };
-            let Some(requests) = self.prepare(number, &plan).await else { break };
-            let level = self.level(number, plan, requests).await?;
-            self.progress.end_level(&level);
+            let kept = self.kept.iter().position(|kept| kept.level == number);
+            let (measured, level) = match kept.map(|place| self.kept.swap_remove(place)) {
+                Some(measured) => {
+                    let level = measured.summary(self.config.slo);
+                    (measured, level)
+                }
+                None => match self.run_level(number, plan).await? {
+                    Some(measured) => measured,
+                    None => break,
+                },
+            };
             self.levels.push(level);
+            if self.journal.is_some() {
+                self.measured.push(measured);
+            }
         }
         Ok(())
+    }
+
+    /// Runs a level and writes it down. `None` if the run is stopped before it begins.
+    async fn run_level(
+        &mut self,
+        number: u32,
+        plan: LevelPlan,
+    ) -> Result<Option<(Measured, LevelSummary)>, BenchError> {
+        if !self.is_warm {
+            self.warm_up().await?;
+        }
+        let Some(requests) = self.prepare(number, &plan).await else { return Ok(None) };
+        let measured = self.level(number, plan, requests).await?;
+        let level = measured.summary(self.config.slo);
+        if let Some(journal) = &mut self.journal
+            && level.is_complete()
+            && let Err(error) = journal.end_level(&measured)
+        {
+            self.output_error.get_or_insert(error);
+        }
+        self.progress.end_level(&level);
+        Ok(Some((measured, level)))
     }
 
     /// The requests of a level. `None` if the run is stopped meanwhile.
@@ -233,10 +288,13 @@ impl Run {
 
     async fn completion(&mut self, key: RequestKey, lengths: Lengths) -> Call {
         let Lengths { prompt_tokens, output_tokens } = lengths;
+        // A level that is run again has other prompts: the server's cache may hold the first ones.
+        let seed = key.seed.wrapping_add(u64::from(self.resumes) << 48);
+        let key = RequestKey { seed, ..key };
         let prompt = self.prompts.write(&mut self.connection, key, prompt_tokens).await;
         let BenchConfig { form, sampling, lengths, .. } = &self.config;
         let question = Question {
-            model: &self.server.model,
+            model: &self.setup.server.model,
             prompt: &prompt,
             max_tokens: output_tokens,
             ignore_eos: lengths.ignore_eos,
@@ -250,10 +308,10 @@ impl Run {
         number: u32,
         plan: LevelPlan,
         requests: Requests,
-    ) -> Result<LevelSummary, BenchError> {
+    ) -> Result<Measured, BenchError> {
         let name = progress::name(&plan.load);
         self.progress.begin(name, plan.requests(), self.client.clock().now_ns());
-        let sampler = self.server.has_gauges.then(|| Sampler::start(self.client.clone()));
+        let sampler = self.setup.server.has_gauges.then(|| Sampler::start(self.client.clone()));
         let meter = CpuMeter::start(self.config.server_pid, plan.users().unwrap_or(0));
         let live = Arc::new(Live::default());
         let (sender, finished) = mpsc::unbounded_channel();
@@ -272,16 +330,8 @@ impl Run {
             Some(sampler) => sampler.stop().await,
             None => Vec::new(),
         };
-        let level = LevelSummary::of(plan, live.sent.load(Relaxed), &records, &samples);
-        let level = level.with_client(client, &records);
-        let level = match self.config.slo {
-            Some(slo) => level.with_goodput(slo, &records),
-            None => level,
-        };
-        if self.folder.is_some() {
-            self.measured.push(Measured { records, samples });
-        }
-        Ok(level)
+        let sent = live.sent.load(Relaxed);
+        Ok(Measured { level: number, plan, sent, records, samples, client })
     }
 
     /// Reads answers as they finish, until the level is over.
@@ -314,8 +364,8 @@ impl Run {
     /// Makes a record of a finished request and writes it down.
     fn keep(&mut self, level: u32, finished: Finished) -> RequestRecord {
         let record = record(level, finished);
-        if let Some(folder) = &mut self.folder
-            && let Err(error) = folder.record(&record)
+        if let Some(journal) = &mut self.journal
+            && let Err(error) = journal.record(&record)
         {
             self.output_error.get_or_insert(error);
         }
@@ -326,30 +376,33 @@ impl Run {
         let not_run = self.config.loads().into_iter().skip(self.levels.len());
         let levels_not_run: Vec<_> =
             not_run.map(|load| LevelName::of(&self.config.plan(load))).collect();
-        let info = self.server.info.as_ref();
-        let findings = analyse(&Evidence {
+        let info = self.setup.server.info.as_ref();
+        let mut findings = analyse(&Evidence {
             levels: &self.levels,
             levels_not_run: &levels_not_run,
             max_num_seqs: info.and_then(|info| info.max_num_seqs),
             max_num_batched_tokens: info.and_then(|info| info.max_num_batched_tokens),
-            has_gauges: self.server.has_gauges,
+            has_gauges: self.setup.server.has_gauges,
             exact_prompts: self.prompts.is_exact(),
             host: Some(&self.host),
         });
+        if !self.continued.is_empty() {
+            findings.push(Finding::Continued { levels: std::mem::take(&mut self.continued) });
+        }
         let language = self.config.language;
         let analysis: Vec<_> = findings.iter().map(|finding| finding.text(language)).collect();
-        let basics = self.server.basics();
+        let basics = self.setup.server.basics();
         let report =
             Report { basics: &basics, levels: &self.levels, analysis: &analysis, language };
         let report = report.to_markdown();
-        let folder = self.folder.take();
+        let folder = self.config.out.take();
         let mut output_error = self.output_error.take();
         let measured = std::mem::take(&mut self.measured);
         let command = std::mem::take(&mut self.config.command);
         let summary = self.summary(findings, analysis);
-        let write = |folder: OutputFolder| {
+        let write = |folder: PathBuf| {
             let page = html::page(&summary, &measured, language, &command);
-            folder.finish(&report, &page, &summary)
+            write_results(&folder, &report, &page, &summary)
         };
         if let Some(error) = folder.and_then(|folder| write(folder).err()) {
             output_error.get_or_insert(error);
@@ -369,15 +422,9 @@ impl Run {
             && self.levels.len() == levels_asked.len()
             && self.levels.iter().all(LevelSummary::is_complete);
         RunSummary {
-            tool: "millrace bench",
-            version: env!("CARGO_PKG_VERSION"),
-            server: self.server,
+            setup: Setup { exact_prompts: self.prompts.is_exact(), ..self.setup },
+            resumes: self.resumes,
             levels_asked,
-            lengths: self.config.lengths,
-            exact_prompts: self.prompts.is_exact(),
-            sampling: self.config.sampling,
-            seed: self.config.seed,
-            slo: self.config.slo,
             host: self.host,
             verdict: verdict.unwrap_or(Verdict::Valid),
             interrupted: !is_whole,

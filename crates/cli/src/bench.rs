@@ -95,6 +95,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
+    /// Go on with the run in the folder of --out: levels that are complete are taken from there.
+    #[arg(long, requires = "out")]
+    resume: bool,
+
     /// What must hold for the exit code to be 0, like 'p95_ttft<500ms', 'throughput>1000' or
     /// 'failed==0@64' (at 64 users alone; elsewhere at each level). May be given several times.
     #[arg(long = "assert", value_name = "EXPRESSION")]
@@ -198,7 +202,12 @@ fn preset(name: &str) -> Result<Preset> {
 fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
     let lengths = preset.map_or(LENGTHS, |preset| preset.lengths);
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let seed = args.seed.unwrap_or_else(|| if args.url.is_some() { clock() } else { 0 });
+    let recorded = match &args.out {
+        Some(folder) if args.resume => bench::recorded_seed(folder)?,
+        _ => None,
+    };
+    let seed = args.seed.or(recorded);
+    let seed = seed.unwrap_or_else(|| if args.url.is_some() { clock() } else { 0 });
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let usual = LengthLaws::fixed(lengths);
     let lengths = LengthLaws {
@@ -222,6 +231,7 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
         server_pid: None,
         language: args.language,
         out: args.out.clone(),
+        resume: args.resume,
         assertions: args.assertions.clone(),
         failures_allowed: args.allow_failures,
         command: command_line::shown(words, &["--api-key", "--header"]),

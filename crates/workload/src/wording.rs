@@ -35,6 +35,7 @@ impl Subject {
         match finding {
             Finding::ClientUnfit { .. }
             | Finding::Interrupted { .. }
+            | Finding::Continued { .. }
             | Finding::Failures { .. }
             | Finding::Refusals { .. }
             | Finding::Dropped { .. }

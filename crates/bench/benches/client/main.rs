@@ -62,6 +62,7 @@ fn row(users: u32) -> Result<String, Box<dyn Error>> {
         server_pid: None,
         language: Language::English,
         out: Some(folder.path().to_owned()),
+        resume: false,
         assertions: Vec::new(),
         failures_allowed: false,
         command: String::new(),

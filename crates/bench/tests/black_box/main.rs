@@ -14,6 +14,7 @@ use workload::record::RequestRecord;
 mod forms;
 mod mock_server;
 mod open_loop;
+mod resume;
 use mock_server::{Behaviour, Close, Fault, MockServer};
 
 fn config(url: String, levels: &[u32], requests_per_user: u32) -> BenchConfig {
@@ -32,6 +33,7 @@ fn config(url: String, levels: &[u32], requests_per_user: u32) -> BenchConfig {
         server_pid: None,
         language: Language::English,
         out: None,
+        resume: false,
         assertions: Vec::new(),
         failures_allowed: false,
         command: "millrace bench --levels 1,3".to_owned(),
@@ -84,7 +86,7 @@ async fn prompts_are_distinct_and_have_exactly_the_length_asked_for() {
         let tokens = level.prompt_tokens.expect("the server counts");
         assert_eq!((tokens.min, tokens.max), (12.0, 12.0));
     }
-    assert!(outcome.summary.exact_prompts);
+    assert!(outcome.summary.setup.exact_prompts);
     assert!(!outcome.report.contains("approximate"));
 }
 
@@ -403,7 +405,7 @@ async fn answers_of_another_length_are_told() {
 async fn without_a_tokenizer_lengths_follow_the_warm_up() {
     let (outcome, _) = run_small(Behaviour { tokenize: false, ..Behaviour::default() }).await;
     assert_all_ok(&outcome, 8);
-    assert!(!outcome.summary.exact_prompts);
+    assert!(!outcome.summary.setup.exact_prompts);
     let tokens = outcome.summary.levels[0].prompt_tokens.expect("the server counts");
     assert_eq!((tokens.min, tokens.max), (12.0, 12.0), "12 words were 13 tokens, so 11 are sent");
 }

@@ -142,7 +142,7 @@ fn a_load_test_of_a_running_server_writes_its_results() {
         page.contains("--language zh --seed 5 --slo ttft=900s,e2e=900s</dd>"),
         "the command is in the page"
     );
-    assert_eq!(fs::read_dir(&out).expect("it was made").count(), 5);
+    assert_eq!(fs::read_dir(&out).expect("it was made").count(), 8);
     // The warm-up too.
     assert_eq!(server.metric("millrace:requests_accepted_total"), 9.0);
 
@@ -220,6 +220,34 @@ fn a_rate_loads_the_server_by_a_schedule() {
         assert!(report.contains(&head), "{report}");
     }
     assert!(ended.stderr.contains("80 requests/s: 8 requests"), "progress: {}", ended.stderr);
+}
+
+#[test]
+fn a_killed_load_test_is_continued() {
+    let folder = tempfile::tempdir().expect("temporary folders can be made");
+    let out = folder.path().to_str().expect("it is text");
+    let long = ["--levels", "1,2,3", "--requests-per-user", "2", "--output-tokens", "300"];
+    let options = [TINY, &long, &["--out", out]];
+    let process = Process::start(bench(&options), "");
+    let levels = folder.path().join("levels.jsonl");
+    wait_for("the first level", || {
+        fs::read_to_string(&levels).is_ok_and(|text| text.contains('\n')).then_some(())
+    });
+    process.signal("KILL");
+    process.end();
+    let ended = millrace(bench(&[options.as_slice(), &[&["--resume"]]].concat()));
+    let report = ended.output();
+    let note = format!("millrace: the run in {out} goes on; complete levels: 1");
+    assert!(ended.stderr.contains(&note), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("1 users: 2 requests"), "it ran again: {}", ended.stderr);
+    for users in [1, 2, 3] {
+        assert_eq!(form(level(report, users)), form(level(SEED, 1)));
+    }
+    let other = ["--requests-per-user", "3", "--levels", "1,2,3", "--output-tokens", "300"];
+    let ended = millrace(bench(&[TINY, &other, &["--out", out, "--resume"]]));
+    assert_eq!(ended.code(), Some(1), "{ended:#?}");
+    let refusal = "its `loads.requests_per_user` is 2, now it is 3";
+    assert!(ended.stderr.contains(refusal), "{}", ended.stderr);
 }
 
 #[test]

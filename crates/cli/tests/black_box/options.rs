@@ -18,7 +18,7 @@ fn unexplained(page: &str) -> Vec<&str> {
 #[test]
 fn every_option_has_a_help_text() {
     for (command, options) in [
-        ("bench", ["--assert", "--allow-failures", "--max-num-batched-tokens"]),
+        ("bench", ["--assert", "--resume", "--max-num-batched-tokens"]),
         ("serve", ["--memory-utilization", "--enable-web-page", "--shutdown-timeout"]),
         ("generate", ["--max-tokens", "--temperature", "--threads"]),
         ("pull", ["--help", "--version", "[NAME]"]),

@@ -191,6 +191,11 @@ pub enum Finding {
         /// The levels that never began.
         levels_not_run: Vec<LevelName>,
     },
+    /// The run was interrupted and went on later.
+    Continued {
+        /// The levels that were measured before, at least one.
+        levels: Vec<LevelName>,
+    },
     /// Requests failed, refused ones aside.
     Failures {
         /// The level.

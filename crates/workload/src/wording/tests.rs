@@ -199,6 +199,7 @@ fn of_the_client() -> Vec<Finding> {
         unfit(Verdict::Warning, false),
         Finding::Interrupted { level: Some((users(64), 7, 320)), levels_not_run: vec![] },
         Finding::Interrupted { level: None, levels_not_run: vec![users(16), POISSON] },
+        Finding::Continued { levels: vec![users(1), POISSON] },
         Finding::Failures { level: OPEN, failed: 2, sent: 320, first: "HTTP 500".to_owned() },
         Finding::Refusals { level: users(9), refused: 3, sent: 45, first: "HTTP 429".to_owned() },
         Finding::Dropped { level: POISSON, dropped: 3, due: 45 },

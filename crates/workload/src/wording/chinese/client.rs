@@ -10,6 +10,9 @@ pub(super) fn text(finding: &Finding) -> String {
     match finding {
         Finding::ClientUnfit { verdict, levels, same_host } => unfit(*verdict, levels, *same_host),
         Finding::Interrupted { level, levels_not_run } => interrupted(*level, levels_not_run),
+        Finding::Continued { levels } => {
+            format!("测试曾被中断，后来继续：{} 的各档是在中断之前测得的。", all_of(levels))
+        }
         Finding::Failures { level, failed, sent, first } => format!(
             "{} 时，{sent} 个请求中有 {failed} 个失败；失败的请求只计入 Total Requests，不计入其他指标。\
              第一个失败的信息：{first}",

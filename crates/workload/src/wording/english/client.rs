@@ -10,6 +10,10 @@ pub(super) fn text(finding: &Finding) -> String {
     match finding {
         Finding::ClientUnfit { verdict, levels, same_host } => unfit(*verdict, levels, *same_host),
         Finding::Interrupted { level, levels_not_run } => interrupted(*level, levels_not_run),
+        Finding::Continued { levels } => format!(
+            "The run was interrupted and went on later: {} had been measured before.",
+            all_of(levels)
+        ),
         Finding::Failures { level, failed, sent, first } => format!(
             "At {}, {failed} of {sent} requests failed; they are counted in Total Requests and in \
              nothing else. The first one said: {first}",
