@@ -50,6 +50,17 @@ pub(crate) enum Requests {
     },
 }
 
+impl Requests {
+    /// Tokens of all answers, as asked for.
+    pub(crate) fn output_tokens(&self) -> u64 {
+        let tokens = |request: &Request| u64::from(request.asked.output_tokens);
+        match self {
+            Requests::Closed(users) => users.iter().flatten().map(tokens).sum(),
+            Requests::Open { requests, .. } => requests.iter().map(|(_, r)| tokens(r)).sum(),
+        }
+    }
+}
+
 /// What a level is to send, and what everything that sends has in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Sender {

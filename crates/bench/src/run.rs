@@ -117,7 +117,9 @@ pub async fn run(config: BenchConfig, cancel: Cancel) -> Result<Outcome, BenchEr
         levels: Vec::new(),
         measured: Vec::new(),
     };
-    run.all_levels().await?;
+    let levels = run.all_levels().await;
+    run.progress.end();
+    levels?;
     Ok(run.finish())
 }
 
@@ -150,7 +152,7 @@ impl Run {
     /// One request that is not measured, so that the first level meets a warm server.
     async fn warm_up(&mut self) -> Result<(), BenchError> {
         self.is_warm = true;
-        self.progress.begin("warm-up".to_owned(), 1, self.client.clock().now_ns());
+        self.progress.begin("warm-up", 1, self.client.clock().now_ns());
         let cancel = self.cancel.clone();
         let mut answer = RawAnswer::default();
         let key = RequestKey { seed: self.config.seed, level: 0, user: 0, request: 0 };
@@ -163,8 +165,8 @@ impl Run {
             () = ask => false,
             () = cancel.cancelled() => true,
         };
-        self.progress.clear();
         if cancelled {
+            self.progress.stopping();
             return Ok(());
         }
         match answer::read(&answer) {
@@ -184,7 +186,7 @@ impl Run {
                 Ok(load) => self.config.plan(load),
                 Err(reason) => {
                     if let Some(reason) = reason {
-                        eprintln!("no further level: {reason}");
+                        self.progress.note(&format!("no further level: {reason}"));
                     }
                     break;
                 }
@@ -233,14 +235,16 @@ impl Run {
     /// The requests of a level. `None` if the run is stopped meanwhile.
     async fn prepare(&mut self, number: u32, plan: &LevelPlan) -> Option<Requests> {
         let name = format!("prompts for {}", progress::name(&plan.load));
-        self.progress.begin(name, plan.requests(), self.client.clock().now_ns());
+        self.progress.begin(&name, plan.requests(), self.client.clock().now_ns());
         let cancel = self.cancel.clone();
         let requests = tokio::select! {
             biased;
             () = cancel.cancelled() => None,
             requests = self.write_requests(number, plan) => Some(requests),
         };
-        self.progress.clear();
+        if requests.is_none() {
+            self.progress.stopping();
+        }
         requests
     }
 
@@ -253,7 +257,7 @@ impl Run {
                 let mut written = Vec::new();
                 for (number, due_ns) in (0..).zip(times) {
                     written.push((due_ns, self.request(key(number, 0), plan).await));
-                    self.progress.step(written.len());
+                    self.progress.step(written.len(), self.client.clock().now_ns());
                 }
                 Requests::Open { requests: written, max_connections }
             }
@@ -267,7 +271,8 @@ impl Run {
                         of_user.push(self.request(key(user, request), plan).await);
                     }
                     written.push(of_user);
-                    self.progress.step(written.len() * of_each as usize);
+                    let done = written.len() * of_each as usize;
+                    self.progress.step(done, self.client.clock().now_ns());
                 }
                 Requests::Closed(written)
             }
@@ -309,8 +314,9 @@ impl Run {
         plan: LevelPlan,
         requests: Requests,
     ) -> Result<Measured, BenchError> {
-        let name = progress::name(&plan.load);
-        self.progress.begin(name, plan.requests(), self.client.clock().now_ns());
+        let name = self.title(number, &plan);
+        let (total, tokens) = (plan.requests(), requests.output_tokens());
+        self.progress.begin_level(&name, total, tokens, self.client.clock().now_ns());
         let sampler = self.setup.server.has_gauges.then(|| Sampler::start(self.client.clone()));
         let meter = CpuMeter::start(self.config.server_pid, plan.users().unwrap_or(0));
         let live = Arc::new(Live::default());
@@ -324,6 +330,9 @@ impl Run {
         let thread =
             drive::start(requests, sender).map_err(|source| BenchError::Thread { source })?;
         let records = self.collect(number, finished, &live, sampler.as_ref()).await;
+        if self.cancel.is_cancelled() {
+            self.progress.stopping();
+        }
         let thread = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let client = meter.stop(thread);
         let samples = match sampler {
@@ -332,6 +341,15 @@ impl Run {
         };
         let sent = live.sent.load(Relaxed);
         Ok(Measured { level: number, plan, sent, records, samples, client })
+    }
+
+    /// What a level is called while it runs: `level 2 of 6: 4 users`.
+    fn title(&self, number: u32, plan: &LevelPlan) -> String {
+        let name = progress::name(&plan.load);
+        match self.config.loads().len() {
+            0 => format!("level {number}: {name}"),
+            levels => format!("level {number} of {levels}: {name}"),
+        }
     }
 
     /// Reads answers as they finish, until the level is over.
@@ -344,16 +362,20 @@ impl Run {
     ) -> Vec<RequestRecord> {
         let mut ticks = interval(progress::PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let cancel = self.cancel.clone();
         let mut records = Vec::new();
         loop {
             tokio::select! {
+                () = cancel.cancelled(), if !self.progress.is_stopping() => {
+                    self.progress.stopping();
+                }
                 next = finished.recv() => match next {
                     Some(finished) => records.push(self.keep(level, finished)),
                     None => return records,
                 },
                 _ = ticks.tick() => self.progress.update(&View {
                     at_ns: self.client.clock().now_ns(),
-                    done: records.len(),
+                    records: &records,
                     pieces: live.pieces.load(Relaxed),
                     gauges: sampler.and_then(Sampler::latest),
                 }),

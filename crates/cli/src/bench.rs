@@ -265,7 +265,6 @@ async fn cancel_on_signals(cancel: Cancel) -> Result<()> {
         if last {
             std::process::exit(130);
         }
-        eprintln!("millrace: stopping; press Ctrl-C again to end without a report");
         cancel.cancel();
     }
     Ok(())
