@@ -106,19 +106,20 @@ fn limit(value: &str, unit: Unit, is_named: bool) -> Option<f64> {
         Some(number) if suffix.is_empty() => (number, "%"),
         _ => (number, suffix),
     };
-    let factor = match (unit, suffix) {
-        (Unit::Milliseconds, "us") => 1e-3,
-        (Unit::Milliseconds, "ms") => 1.0,
-        (Unit::Milliseconds, "") if is_named => 1.0,
-        (Unit::Milliseconds, "s") => 1e3,
-        (Unit::Seconds, "ms") => 1e-3,
-        (Unit::Seconds, "" | "s") => 1.0,
-        (Unit::Share, "%") => 1e-2,
-        (Unit::Count | Unit::PerSecond | Unit::Share, "") => 1.0,
+    // Divided, not multiplied by a fraction: 95 % is 0.95 to the bit.
+    let (times, parts) = match (unit, suffix) {
+        (Unit::Milliseconds, "us") => (1.0, 1000.0),
+        (Unit::Milliseconds, "ms") => (1.0, 1.0),
+        (Unit::Milliseconds, "") if is_named => (1.0, 1.0),
+        (Unit::Milliseconds, "s") => (1000.0, 1.0),
+        (Unit::Seconds, "ms") => (1.0, 1000.0),
+        (Unit::Seconds, "" | "s") => (1.0, 1.0),
+        (Unit::Share, "%") => (1.0, 100.0),
+        (Unit::Count | Unit::PerSecond | Unit::Share, "") => (1.0, 1.0),
         _ => return None,
     };
     let number: f64 = number.trim().parse().ok()?;
-    number.is_finite().then_some(number * factor)
+    number.is_finite().then_some(number * times / parts)
 }
 
 fn example(unit: Unit) -> &'static str {
@@ -163,6 +164,11 @@ impl Assertion {
     /// Whether it is about a level that is among those called `names`, or about each.
     pub(crate) fn is_about_one_of(&self, names: &[String]) -> bool {
         self.level.as_ref().is_none_or(|level| names.contains(level))
+    }
+
+    /// Whether it is about goodput, which only exists where limits are given.
+    pub(crate) fn needs_slo(&self) -> bool {
+        self.metric.name.contains("goodput")
     }
 
     /// Looks whether it holds at the `levels` that ran.

@@ -159,6 +159,11 @@ impl BenchConfig {
 
     /// Refuses assertions about levels that will not run, as far as that is known.
     fn check_assertions(&self) -> Result<(), BenchError> {
+        let of_goodput = self.assertions.iter().find(|assertion| assertion.needs_slo());
+        if let (Some(assertion), None) = (of_goodput, self.slo) {
+            let assertion = assertion.text().to_owned();
+            return Err(BenchError::AssertedGoodput { assertion });
+        }
         if matches!(self.loads, Loads::Doubling { .. }) {
             return Ok(());
         }

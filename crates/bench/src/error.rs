@@ -30,6 +30,14 @@ pub enum BenchError {
         /// What it must be.
         need: &'static str,
     },
+    /// An assertion is about goodput, and nothing says what is good.
+    #[error(
+        "`--assert {assertion}` needs --slo, which says what is good, like ttft=500ms,tpot=50ms"
+    )]
+    AssertedGoodput {
+        /// The assertion.
+        assertion: String,
+    },
     /// An assertion is about a level that is not to run.
     #[error("`--assert {assertion}` is about a level that does not run; there are {levels}")]
     AssertedLevel {

@@ -48,50 +48,57 @@ pub(crate) struct Metric {
 #[derive(Clone, Copy, Debug)]
 enum Source {
     Level(fn(&LevelSummary) -> Option<f64>),
-    Spread(fn(&LevelSummary) -> Option<Spread>, fn(&Spread) -> f64),
+    Spread(fn(&LevelSummary) -> Option<Spread>, fn(&Spread) -> Option<f64>),
 }
 
 /// Numbers of a level as a whole: name, another name for it, unit, value.
 type Whole = (&'static str, Option<&'static str>, Unit, fn(&LevelSummary) -> Option<f64>);
 
-const OF_THE_LEVEL: [Whole; 12] = [
+const OF_THE_LEVEL: [Whole; 17] = [
     ("num_prompts", None, Unit::Count, |level| Some(level.plan.requests() as f64)),
     ("completed", Some("ok"), Unit::Count, |level| Some(level.counts.ok as f64)),
     ("failed", None, Unit::Count, |level| Some(level.counts.failed as f64)),
+    ("refused", None, Unit::Count, |level| Some(level.counts.refused as f64)),
+    ("dropped", None, Unit::Count, |level| Some(level.counts.dropped as f64)),
     ("cancelled", None, Unit::Count, |level| Some(level.counts.cancelled as f64)),
     ("duration", Some("total_time_s"), Unit::Seconds, |level| level.total_time_s),
     ("total_input_tokens", None, Unit::Count, input_tokens),
     ("total_output_tokens", None, Unit::Count, output_tokens),
-    ("request_throughput", None, Unit::PerSecond, |level| {
-        Some(level.counts.ok as f64 / level.total_time_s?)
-    }),
+    ("request_throughput", None, Unit::PerSecond, |level| level.requests_per_second),
     ("output_throughput", Some("throughput"), Unit::PerSecond, |level| level.tokens_per_second),
     ("total_token_throughput", None, Unit::PerSecond, |level| {
         Some((input_tokens(level)? + output_tokens(level)?) / level.total_time_s?)
     }),
+    ("request_goodput", None, Unit::PerSecond, |level| level.goodput?.per_second),
+    ("goodput_share", Some("goodput"), Unit::Share, |level| Some(level.goodput?.share)),
     ("mean_concurrency", None, Unit::Count, |level| level.delivered_concurrency),
     ("cached_input_share", None, Unit::Share, |level| level.cached_share),
+    ("client_breaches", None, Unit::Count, |level| Some(level.validity.breaches.len() as f64)),
 ];
 
 /// Times of a request: name, other names for it, value.
 type Timing = (&'static str, &'static [&'static str], fn(&LevelSummary) -> Option<Spread>);
 
-const OF_A_REQUEST: [Timing; 3] = [
+const OF_A_REQUEST: [Timing; 6] = [
     ("ttft", &[], |level| level.ttft_ms),
     ("tpot", &[], |level| level.tpot_ms),
+    ("itl", &[], |level| level.gaps?.itl_ms),
     ("e2el", &["e2e", "latency"], |level| level.latency_ms),
+    ("ttft_user", &[], |level| level.ttft_user_ms),
+    ("e2el_user", &["e2e_user", "latency_user"], |level| level.latency_user_ms),
 ];
 
 /// What a sample of times is summed up by: name, another name for it, value.
-type Statistic = (&'static str, Option<&'static str>, fn(&Spread) -> f64);
+type Statistic = (&'static str, Option<&'static str>, fn(&Spread) -> Option<f64>);
 
-const STATISTICS: [Statistic; 6] = [
-    ("mean", None, |spread| spread.mean),
-    ("median", Some("p50"), |spread| spread.p50),
-    ("p95", None, |spread| spread.p95),
-    ("p99", None, |spread| spread.p99),
-    ("min", None, |spread| spread.min),
-    ("max", None, |spread| spread.max),
+const STATISTICS: [Statistic; 7] = [
+    ("mean", None, |spread| Some(spread.mean)),
+    ("median", Some("p50"), |spread| Some(spread.p50)),
+    ("std", None, |spread| spread.std),
+    ("p95", None, |spread| Some(spread.p95)),
+    ("p99", None, |spread| Some(spread.p99)),
+    ("min", None, |spread| Some(spread.min)),
+    ("max", None, |spread| Some(spread.max)),
 ];
 
 impl Metric {
@@ -133,7 +140,7 @@ impl Metric {
     pub(crate) fn value(&self, level: &LevelSummary) -> Option<f64> {
         match self.source {
             Source::Level(value) => value(level),
-            Source::Spread(spread, value) => spread(level).as_ref().map(value),
+            Source::Spread(spread, value) => spread(level).as_ref().and_then(value),
         }
     }
 }

@@ -112,8 +112,8 @@ mod tests {
         let text = String::from_utf8(text).expect("numbers and names");
         let rows: Vec<&str> = text.lines().collect();
         assert!(rows[0].starts_with("level,max_concurrency,request_rate,num_prompts,completed,"));
-        assert!(rows[1].starts_with("1,4,,20,0,0,0,,"), "{}", rows[1]);
-        assert!(rows[2].starts_with("2,,2.5,7,0,0,0,,"), "{}", rows[2]);
+        assert!(rows[1].starts_with("1,4,,20,0,0,0,0,0,,"), "{}", rows[1]);
+        assert!(rows[2].starts_with("2,,2.5,7,0,0,0,0,0,,"), "{}", rows[2]);
         assert_eq!(rows.len(), 3);
     }
 

@@ -32,6 +32,8 @@ fn values_have_the_unit_of_their_metric() {
     assert_eq!(limit_of("median_ttft_ms<1e2"), 100.0);
     assert_eq!(limit_of("duration<90s@all"), 90.0);
     assert_eq!(limit_of("throughput>1000"), 1000.0);
+    assert_eq!(limit_of("goodput>=95%"), 0.95);
+    assert_eq!(limit_of("p99_itl<80ms"), 80.0);
     assert_eq!(limit_of("failed==0@64"), 0.0);
     assert_eq!(limit_of("cached_input_share<=5%"), 0.05);
     assert_eq!(limit_of("cached_input_share<=0.05"), 0.05);

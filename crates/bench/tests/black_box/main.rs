@@ -301,7 +301,12 @@ async fn requests_are_held_to_limits_and_refused_ones_are_bad() {
     let fault = |number| (number == 2).then_some(Fault::Refused);
     let server = MockServer::start(Behaviour { fault, ..Behaviour::default() }).await;
     let slo = Some("ttft=1000s,e2e=1000s".parse().expect("limits"));
-    let outcome = run(BenchConfig { slo, ..config(server.url(), &[2], 3) }).await;
+    let assertions = vec!["goodput>=83%".parse().expect("an assertion")];
+    let config = BenchConfig { slo, assertions, ..config(server.url(), &[2], 3) };
+    let outcome = run(config.clone()).await;
+    assert!(outcome.summary.assertions[0].passed, "{:?}", outcome.summary.assertions);
+    let error = try_run(BenchConfig { slo: None, ..config }).await.expect_err("nothing is good");
+    assert!(error.to_string().contains("goodput>=83%` needs --slo"), "{error}");
     let goodput = outcome.summary.levels[0].goodput.expect("limits were given");
     assert_eq!((goodput.good, goodput.requests), (5, 6));
     assert!(outcome.report.contains("83% at concurrency 2, 5 of 6"), "{}", outcome.report);

@@ -101,7 +101,7 @@ fn load_tests_that_cannot_begin_are_refused() {
         (&["--language", "xx"], &["--language", "xx", "zh"]),
         (&["--url", &nobody, "--max-num-seqs", "5"], &["--url", "--max-num-seqs"]),
         (&["--assert", "p95_ttft"], &["--assert", "p95_ttft<500ms"]),
-        (&["--assert", "p98_ttft<5ms"], &["`p98_ttft`", "p95, p99", "ttft, tpot, e2el"]),
+        (&["--assert", "p98_ttft<5ms"], &["`p98_ttft`", "p95, p99", "ttft, tpot, itl, e2el"]),
         (
             &["--model", "dummy:tiny", "--levels", "1,2", "--assert", "failed==0@4"],
             &["--assert failed==0@4", "there are 1, 2"],
