@@ -1,8 +1,8 @@
 //! Two runs, or two sets of repeated runs, beside each other: what changed, and how sure that is.
 //!
 //! Levels are paired by their load. With three or more runs on both sides, the interval of a
-//! difference is Welch's t-interval over the runs; with fewer, it is a bootstrap over the users of
-//! each run, which knows the spread between users but not that between runs.
+//! difference is Welch's t-interval over the runs; with fewer, it is a bootstrap over the users and
+//! waves of each run, which knows what varies within a run but not what varies between runs.
 
 mod interval;
 mod resample;
@@ -13,12 +13,13 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use workload::load::Load;
+use workload::percentile::sample_size_with_bound;
 use workload::random::Random;
 use workload::validity::Verdict;
 
 use interval::Interval;
-use resample::Blocks;
 pub use resample::Metric;
+use resample::Table;
 pub use side::CompareError;
 use side::Run;
 
@@ -64,6 +65,16 @@ pub struct Change {
     pub percent: f64,
     /// The 95 % confidence interval of that, percent; `None` where nothing can vary.
     pub percent_interval: Option<[f64; 2]>,
+    /// Requests of the run with the fewest, if a percentile needs more to be judged: below
+    /// [`Change::p95_needs`] it only leans towards the maximum.
+    pub too_few: Option<usize>,
+}
+
+impl Change {
+    /// Requests from which on a 95th percentile is judged.
+    pub fn p95_needs() -> usize {
+        sample_size_with_bound(0.95)
+    }
 }
 
 /// Reads the folders and compares those of `b` to those of `a`; neither is empty.
@@ -148,11 +159,17 @@ fn difference_warnings(runs: &[&Run]) -> Vec<String> {
 }
 
 fn compare_level(load: &Load, a: &[Run], b: &[Run]) -> LevelComparison {
-    let (a, b) = (blocks(a, load), blocks(b, load));
-    let measured = |side: &[Blocks<'_>]| side.iter().map(Blocks::measured).collect::<Vec<_>>();
+    let (a, b) = (tables(a, load), tables(b, load));
+    let measured = |side: &[Table<'_>]| side.iter().map(Table::measured).collect::<Vec<_>>();
     let (a_values, b_values) = (measured(&a), measured(&b));
     let is_over_runs = RUNS_FOR_T <= a.len().min(b.len());
-    let resamples = if is_over_runs { Vec::new() } else { resampled_ratios(&a, &b) };
+    let runs = || a.iter().chain(&b);
+    let wholes: Option<Vec<usize>> = runs().map(Table::wholes).collect();
+    let requests = runs().map(Table::requests).min().unwrap_or(0);
+    let resamples = match &wholes {
+        Some(_) if !is_over_runs => resampled_ratios(&a, &b),
+        _ => Vec::new(),
+    };
     let mut changes = Vec::new();
     for (index, metric) in Metric::ALL.into_iter().enumerate() {
         let (Some(a), Some(b)) = (column(&a_values, index), column(&b_values, index)) else {
@@ -161,23 +178,23 @@ fn compare_level(load: &Load, a: &[Run], b: &[Run]) -> LevelComparison {
         let interval = if is_over_runs {
             interval::over_runs(&a, &b)
         } else {
-            interval::of_resamples(resamples.iter().filter_map(|ratios| ratios[index]).collect())
+            let ratios = resamples.iter().filter_map(|ratios| ratios[index]).collect();
+            wholes.as_ref().and_then(|wholes| interval::of_resamples(ratios, wholes))
         };
-        changes.extend(change(metric, mean(&a), mean(&b), interval));
+        let is_short = metric == Metric::TtftP95 && requests < Change::p95_needs();
+        let change = change(metric, mean(&a), mean(&b), interval);
+        changes.extend(change.map(|c| Change { too_few: is_short.then_some(requests), ..c }));
     }
     LevelComparison { load: load.clone(), changes }
 }
 
 /// The level of every run that has it.
-fn blocks<'a>(runs: &'a [Run], load: &Load) -> Vec<Blocks<'a>> {
-    runs.iter().filter_map(|run| Some(Blocks::of(run.level(load)?, load))).collect()
+fn tables<'a>(runs: &'a [Run], load: &Load) -> Vec<Table<'a>> {
+    runs.iter().filter_map(|run| Some(Table::of(run.level(load)?, load))).collect()
 }
 
-/// B / A of every metric for each draw; nothing where a run has too few blocks to vary.
-fn resampled_ratios(a: &[Blocks<'_>], b: &[Blocks<'_>]) -> Vec<[Option<f64>; 6]> {
-    if !a.iter().chain(b).all(Blocks::can_vary) {
-        return Vec::new();
-    }
+/// B / A of every metric for each draw.
+fn resampled_ratios(a: &[Table<'_>], b: &[Table<'_>]) -> Vec<[Option<f64>; 6]> {
     let mut random = Random::new(SEED, &[]);
     let mut draw = || {
         let a: Vec<_> = a.iter().map(|run| run.drawn(&mut random)).collect();
@@ -202,7 +219,10 @@ fn mean(values: &[f64]) -> f64 {
 fn change(metric: Metric, a: f64, b: f64, interval: Option<Interval>) -> Option<Change> {
     let percent = |ratio: f64| 100.0 * (ratio - 1.0);
     let percent_interval = interval.map(|ends| [percent(ends.low), percent(ends.high)]);
-    (0.0 < a).then(|| Change { metric, a, b, percent: percent(b / a), percent_interval })
+    (0.0 < a).then(|| {
+        let percent = percent(b / a);
+        Change { metric, a, b, percent, percent_interval, too_few: None }
+    })
 }
 
 #[cfg(test)]

@@ -18,10 +18,26 @@ const T_975: [f64; 30] = [
     2.052, 2.048, 2.045, 2.042,
 ];
 
-/// The interval between the 2.5th and 97.5th percentile of resampled ratios; `None` without any.
-pub(super) fn of_resamples(mut ratios: Vec<f64>) -> Option<Interval> {
+/// The same of the normal distribution.
+const NORMAL_975: f64 = 1.960;
+
+/// The interval between the 2.5th and 97.5th percentile of resampled ratios, of samples of so many
+/// `wholes` each; `None` without any.
+///
+/// Few wholes vary less than what they are drawn from: the ends are moved away from the median by
+/// sqrt(n / (n - 1)) and by Student's t over the normal quantile (after Hesterberg, "What Teachers
+/// Should Know About the Bootstrap", The American Statistician 69, 2015).
+pub(super) fn of_resamples(mut ratios: Vec<f64>, wholes: &[usize]) -> Option<Interval> {
     ratios.sort_by(f64::total_cmp);
-    Some(Interval { low: percentile(&ratios, 0.025)?, high: percentile(&ratios, 0.975)? })
+    let least = *wholes.iter().min()? as f64;
+    let freedom: usize = wholes.iter().map(|wholes| wholes - 1).sum();
+    let t = T_975[freedom.clamp(1, T_975.len()) - 1];
+    let widening = t / NORMAL_975 * (least / (least - 1.0)).sqrt();
+    let middle = percentile(&ratios, 0.5)?;
+    // As ratios, so that the interval of A / B is the inverse of that of B / A.
+    let away = |end: f64| middle * (end / middle).powf(widening);
+    let (low, high) = (percentile(&ratios, 0.025)?, percentile(&ratios, 0.975)?);
+    Some(Interval { low: away(low), high: away(high) })
 }
 
 /// Welch's t-interval over the logarithms of one value a run.
@@ -80,6 +96,15 @@ mod tests {
     fn one_run_or_a_zero_has_no_interval() {
         assert_eq!(over_runs(&[1.0], &[1.0, 2.0, 3.0]), None);
         assert_eq!(over_runs(&[1.0, 0.0, 1.0], &[1.0, 2.0, 3.0]), None);
-        assert_eq!(of_resamples(Vec::new()), None);
+        assert_eq!(of_resamples(Vec::new(), &[5, 5]), None);
+        let ratios = || (0..=1000).map(|n| 1.0 + f64::from(n) / 1000.0).collect();
+        let width = |wholes: [usize; 2]| {
+            let ends = of_resamples(ratios(), &wholes).expect("many ratios");
+            ends.high.ln() - ends.low.ln()
+        };
+        // Student's t of 8 degrees over the normal 1.960, times sqrt(5 / 4).
+        let widening = width([5, 5]) / (1.975_f64 / 1.025).ln();
+        assert!((widening - 2.306 / 1.960 * 1.25_f64.sqrt()).abs() < 1e-9, "{widening}");
+        assert!(width([40, 40]) < width([5, 5]));
     }
 }

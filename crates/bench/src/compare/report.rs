@@ -30,6 +30,10 @@ impl Change {
             (_, true) => "longer",
             (_, false) => "shorter",
         };
+        if let Some(requests) = self.too_few {
+            let needed = Change::p95_needs();
+            return format!("not judged: {requests} requests a run, {needed} are needed");
+        }
         match self.percent_interval {
             None => format!("{size:.1} % {word} in B; too few users or runs to say how sure"),
             Some([low, high]) if low <= 0.0 && 0.0 <= high => {
@@ -51,8 +55,8 @@ impl Display for Comparison {
         f.write_str(if is_over_runs {
             "- Intervals: Welch's t over the runs\n"
         } else {
-            "- Intervals: bootstrap over the users of each run. How much one run differs from the \
-             next is not in them: repeat both sides three times (A1,A2,A3 B1,B2,B3) for that.\n"
+            "- Intervals: bootstrap over the users and waves of each run. How much one run \
+             differs from the next is not in them: repeat both sides three times (A1,A2,A3 B1,B2,B3) for that.\n"
         })?;
         if !self.warnings.is_empty() {
             writeln!(f, "\n## Warnings\n")?;

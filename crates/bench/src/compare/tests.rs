@@ -4,6 +4,8 @@ use std::path::Path;
 use serde_json::json;
 use tempfile::TempDir;
 use workload::lengths::{LengthLaws, Lengths};
+use workload::load::Arrivals;
+use workload::record::RequestRecord;
 
 use super::*;
 
@@ -66,7 +68,7 @@ fn a_large_difference_is_told_with_its_interval() {
 
 #[test]
 fn the_same_run_twice_shows_no_change() {
-    let (_home, folders) = runs(&[(8, 100, 50.0)]);
+    let (_home, folders) = runs(&[(12, 100, 50.0)]);
     let comparison = compare(&folders, &folders).expect("a run");
     for change in &comparison.levels[0].changes {
         assert!(change.verdict().starts_with("no detectable change"), "{}", change.verdict());
@@ -113,4 +115,88 @@ fn a_line_that_is_no_record_is_named() {
     fs::write(folders[0].join("requests.jsonl"), "{}\n").expect("written");
     let error = compare(&folders, &folders).expect_err("no record").to_string();
     assert!(error.contains("requests.jsonl, line 1: missing field"), "{error}");
+}
+
+const USERS: u32 = 8;
+const WAVES: u32 = 5;
+
+/// Requests whose times are `scale` times what chance gives them: a part by user, a part by wave and
+/// a part of their own, all of the same size.
+fn random_records(seed: u64, scale: f64) -> Vec<RequestRecord> {
+    let mut random = Random::new(seed, &[]);
+    let by_user: Vec<f64> = (0..USERS).map(|_| random.normal()).collect();
+    let by_wave: Vec<f64> = (0..WAVES).map(|_| random.normal()).collect();
+    let mut records = Vec::new();
+    for (user, index) in (0..USERS).flat_map(|user| (0..WAVES).map(move |index| (user, index))) {
+        let effect = by_user[user as usize] + by_wave[index as usize] + random.normal();
+        let first = (scale * 1e7 * (1.0 + 0.03 * effect)) as u64;
+        records.push(record([user, index], 0, first));
+    }
+    records
+}
+
+/// A request that is due at `due_ns`, with its first token `first_ns` later and ten more as slowly.
+fn record([user, index]: [u32; 2], due_ns: u64, first_ns: u64) -> RequestRecord {
+    let (first, last) = (due_ns + first_ns, due_ns + 11 * first_ns);
+    let record = json!({
+        "level": 1, "user": user, "index": index, "due_ns": due_ns, "sent_ns": due_ns,
+        "first_token_ns": first, "last_token_ns": last, "client_delay_ns": 0, "done_ns": last,
+        "prompt_tokens": 5, "completion_tokens": 11, "asked_tokens": 11, "chunks": [],
+        "finish_reason": "length", "status": "ok", "timings": null,
+    });
+    serde_json::from_value(record).expect("a good example")
+}
+
+fn table<'a>(records: &'a [RequestRecord], load: &Load) -> [Table<'a>; 1] {
+    let records = records.iter().collect();
+    [Table::of(side::RunLevel { tokens_per_second: Some(100.0), records }, load)]
+}
+
+#[test]
+fn intervals_hold_the_true_difference_though_users_and_waves_vary() {
+    // 95 % of the intervals should hold the truth. Of 40 more than 5 miss it with a chance of 1.4 %
+    // if it were exactly 95 %; when users alone are drawn, every fourth does.
+    let (mut missed, mut seen) = (0, 0);
+    let load = Load::closed(USERS, WAVES);
+    let ttft = Metric::ALL.iter().position(|metric| *metric == Metric::TtftMean);
+    let ttft = ttft.expect("it is compared");
+    for pair in 0..40 {
+        let (a, b) = (random_records(2 * pair, 1.0), random_records(2 * pair + 1, 1.2));
+        let (a, b) = (table(&a, &load), table(&b, &load));
+        let ratios = resampled_ratios(&a, &b).iter().filter_map(|ratios| ratios[ttft]).collect();
+        let wholes = [&a, &b].map(|side| side[0].wholes().expect("there are several"));
+        let ends = interval::of_resamples(ratios, &wholes).expect("many ratios");
+        missed += usize::from(!(ends.low..=ends.high).contains(&1.2));
+        seen += usize::from(1.0 < ends.low);
+    }
+    assert!(missed <= 5, "{missed} of 40 intervals do not hold the truth");
+    assert!(36 <= seen, "a fifth more was seen only {seen} times of 40");
+}
+
+#[test]
+fn an_open_loop_counts_from_when_due_and_varies_by_blocks_of_time() {
+    let load = Load::Open { arrivals: Arrivals::Constant { rate: 10.0 }, requests: 100 };
+    let records: Vec<_> = (0..100)
+        .map(|number| RequestRecord {
+            sent_ns: u64::from(number) * 100_000_000 + 4_000_000, // 4 ms late
+            ..record([number, 0], u64::from(number) * 100_000_000, 5_000_000)
+        })
+        .collect();
+    let [table] = table(&records, &load);
+    let [_, ttft, ..] = table.measured();
+    assert_eq!(ttft, Some(5.0));
+    assert_eq!(table.wholes(), Some(20), "blocks of 5 requests");
+}
+
+#[test]
+fn a_percentile_of_few_requests_is_not_judged() {
+    let (_home, folders) =
+        runs(&[(8, 100, 50.0), (8, 200, 50.0), (12, 100, 50.0), (12, 200, 50.0)]);
+    let verdict = |folders: &[PathBuf]| {
+        let comparison = compare(&folders[..1], &folders[1..]).expect("two runs");
+        the_change(&comparison, Metric::TtftP95).verdict()
+    };
+    assert_eq!(verdict(&folders[..2]), "not judged: 40 requests a run, 59 are needed");
+    let verdict = verdict(&folders[2..]);
+    assert!(verdict.starts_with("B is "), "{verdict}");
 }
