@@ -97,10 +97,11 @@ pub struct Definitions {
 impl Definitions {
     /// The definitions in force.
     pub const OURS: Definitions = Definitions {
-        total_time: "last token read of a successful request - first byte written of any request",
+        total_time: "last token of a successful request arrived - first byte written of any request",
         throughput: "sum of completion_tokens of successful requests / total time",
-        ttft: "first chunk with a generated token read - first byte of the request written",
-        latency: "last chunk with a generated token read - first byte of the request written",
+        ttft: "first chunk with a generated token arrived - first byte of the request written; arrivals are \
+               the kernel's note (SO_TIMESTAMPNS) or, where it has none, the return of the read",
+        latency: "last chunk with a generated token arrived - first byte of the request written",
         user: "as ttft and latency, but from when the request was due; in an open loop only",
         tokens: "completion_tokens of the server's usage; chunks of the stream without a usage",
         tpot: "(latency - ttft) / (tokens - 1), one value per request, from 2 tokens on",
@@ -120,8 +121,9 @@ impl Definitions {
         stages: "ttft from when due = lag (client) + network + queue + prefill (server's own times)",
         validity: "one breached limit is a warning, two are invalid; limits: P99 of sent - due at \
                    most max(1 ms, 2% of median ttft), at least 95% of the load delivered, at most 80% \
-                   of a core for the load's thread, P99 of its heartbeat at most max(2 ms, 2% of \
-                   median ttft), enough open files",
+                   of a core for the load's thread, P99 of its heartbeat at most max(5 ms, 10% of \
+                   median ttft), or max(2 ms, 2%) where the kernel noted no arrivals, enough open \
+                   files",
     };
 }
 

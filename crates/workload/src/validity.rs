@@ -112,12 +112,13 @@ pub enum Breach {
 
 /// Least limit of the 99th percentile of the schedule lag, milliseconds.
 const LAG_MS: f64 = 1.0;
-/// Least limit of the 99th percentile of the heartbeat, milliseconds.
-const HEARTBEAT_MS: f64 = 5.0;
-/// Share of the median time to first token by which the load's thread may be late. That makes no
-/// time stamp wrong, since arrivals are noted by the kernel and what is sent late is in the schedule
-/// lag; but a thread that is late by more than that is no good sign.
-const HEARTBEAT_SHARE: f64 = 0.1;
+/// Least limit of the 99th percentile of the heartbeat, milliseconds: timers count in whole ones.
+const HEARTBEAT_MS: f64 = 2.0;
+/// The same where the kernel noted when answers arrived: a thread that reads late then makes no time
+/// stamp wrong, and what it sends late is in the schedule lag. It is only no good sign.
+const HEARTBEAT_NOTED_MS: f64 = 5.0;
+/// Share of the median time to first token by which the thread may be late in that case.
+const HEARTBEAT_NOTED_SHARE: f64 = 0.1;
 /// Share of the median time to first token by which a time stamp may be wrong.
 const SHARE_OF_TTFT: f64 = 0.02;
 /// Least share of the load asked for.
@@ -144,8 +145,14 @@ impl Validity {
             delivered_share: delivered_share(plan, records),
             client,
         };
-        let heartbeat_ms = ttft_p50_ms.map_or(0.0, |ms| HEARTBEAT_SHARE * ms);
-        validity.breaches = validity.find_breaches(heartbeat_ms.max(HEARTBEAT_MS));
+        // A stamp that is the reader's own has no delay.
+        let noted = records.iter().any(|record| 0 < record.client_delay_ns);
+        let heartbeat_limit_ms = if noted {
+            ttft_p50_ms.map_or(0.0, |ms| HEARTBEAT_NOTED_SHARE * ms).max(HEARTBEAT_NOTED_MS)
+        } else {
+            tolerance_ms.max(HEARTBEAT_MS)
+        };
+        validity.breaches = validity.find_breaches(heartbeat_limit_ms);
         validity.verdict = match validity.breaches.len() {
             0 => Verdict::Valid,
             1 => Verdict::Warning,
@@ -258,8 +265,25 @@ mod tests {
             ..ClientReadings::default()
         };
         let expected =
-            [Breach::Heartbeat { p99_ms: 9.0, limit_ms: 5.0 }, Breach::OpenFiles { missing: 3 }];
+            [Breach::Heartbeat { p99_ms: 9.0, limit_ms: 2.0 }, Breach::OpenFiles { missing: 3 }];
         assert_eq!(judge(&closed(0), client).breaches, expected);
+    }
+
+    #[test]
+    fn a_late_heartbeat_counts_for_less_where_the_kernel_noted_arrivals() {
+        let late = |ms: f64| ClientReadings {
+            heartbeat_ms: Spread::of(vec![ms; 50]),
+            ..ClientReadings::default()
+        };
+        let mut noted = closed(0);
+        noted[0].client_delay_ns = 40_000;
+        let verdict = |records: &[RequestRecord], ms| {
+            Validity::of(&CLOSED, records, Some(100.0), Some(late(ms))).verdict
+        };
+        assert_eq!(verdict(&closed(0), 4.0), Verdict::Warning);
+        assert_eq!(verdict(&noted, 4.0), Verdict::Valid);
+        assert_eq!(verdict(&noted, 9.9), Verdict::Valid, "a tenth of the time to first token");
+        assert_eq!(verdict(&noted, 10.1), Verdict::Warning);
     }
 
     #[test]
