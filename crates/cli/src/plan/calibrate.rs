@@ -138,7 +138,8 @@ impl CalibrateArgs {
             Some("seed") => Some(Preset::SEED),
             Some(other) => bail!("unknown --preset \"{other}\"; known: seed"),
         };
-        let observed = if path.is_dir() {
+        let kind = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let observed = if kind.is_dir() {
             Observed::of_folder(path)?
         } else {
             Observed::of_report(path, self.lengths(preset)?)?

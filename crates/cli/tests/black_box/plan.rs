@@ -334,7 +334,8 @@ fn what_cannot_be_simulated_is_refused() {
         (&["--preset", "seed", "--prompt-tokens", "2000"], "max_model_len 1818"),
         (&["--preset", "seed", "--find", "most"], "max-users, max-rate or min-utilization"),
         (&["--preset", "seed", "--rate", "0"], "0 is no rate"),
-        (&["calibrate", "/nowhere"], "--prompt-tokens"),
+        (&["calibrate", "/nowhere"], "cannot read /nowhere"),
+        (&["calibrate", "Cargo.toml"], "--prompt-tokens"),
         (&["calibrate", "/nowhere", "--preset", "seed"], "cannot read /nowhere"),
         (&["calibrate", "x", "--hold", "rows_us=1"], "host_us, step_us"),
     ] {
