@@ -48,6 +48,16 @@ pub(crate) fn read(answer: &RawAnswer) -> (Reading, Status) {
     (reading, status)
 }
 
+/// The text of an answer that came whole; none otherwise.
+pub(crate) fn text(answer: &RawAnswer) -> Option<String> {
+    let (_, Status::Ok) = read(answer) else { return None };
+    let chunks = events(&answer.bytes).filter_map(|event| serde_json::from_slice(&event.data).ok());
+    let choices = chunks.filter_map(|chunk: Chunk| chunk.choices?.into_iter().next());
+    let pieces = choices
+        .filter_map(|choice| choice.text.or_else(|| choice.delta.and_then(|delta| delta.content)));
+    Some(pieces.collect())
+}
+
 /// Whether a server says with this HTTP status that it takes no more for now.
 fn is_refusal(status: u16) -> bool {
     matches!(status, 429 | 503)

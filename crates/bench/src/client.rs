@@ -88,6 +88,12 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// The bytes behind the head.
+    #[cfg(test)]
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     fn to_request(&self) -> Result<Request<Full<Bytes>>, String> {
         let body = Full::new(self.body.clone());
         self.head.clone().map(|head| head.map(|()| body))

@@ -1,6 +1,7 @@
 //! What is to be tested, and how.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use workload::slo::Slo;
 use workload::summary::LevelSummary;
 
 use crate::assertion::Assertion;
+use crate::dataset::DatasetFile;
 use crate::error::BenchError;
 use crate::table::level_name;
 
@@ -25,6 +27,8 @@ pub struct BenchConfig {
     pub loads: Loads,
     /// Lengths of prompts and answers.
     pub lengths: LengthLaws,
+    /// Where prompts come from, if they are not written here. A trace also says when they are due.
+    pub dataset: Option<Arc<DatasetFile>>,
     /// What requests look like.
     pub form: RequestForm,
     /// How the server draws tokens.
@@ -134,6 +138,12 @@ pub const USERS_MAX: u32 = 16_384;
 /// Most requests of a level: all of them are written before it begins.
 const REQUESTS_MAX: u32 = 1_000_000;
 
+/// Most turns of a conversation: each writes all before it again.
+const TURNS_MAX: u32 = 1000;
+
+/// Most shared prefixes: each is written before it is used.
+const PREFIXES_MAX: u32 = 10_000;
+
 /// Most requests per second: far beyond what one thread can send.
 const RATE_MAX: f64 = 1e6;
 
@@ -154,6 +164,13 @@ impl BenchConfig {
         for (number, load) in (1..).zip(self.loads()) {
             self.check_size(number, load)?;
         }
+        if let (Some(dataset), Api::Completions) = (&self.dataset, self.form.api)
+            && let Some(line) = dataset.first_chat()
+        {
+            let why = format!("request {line} is a chat; send it with `--endpoint chat`");
+            return Err(BenchError::Dataset { file: dataset.name.file.clone().into(), why });
+        }
+        self.check_turns()?;
         self.check_assertions()
     }
 
@@ -175,6 +192,22 @@ impl BenchConfig {
             }),
             None => Ok(()),
         }
+    }
+
+    fn check_turns(&self) -> Result<(), BenchError> {
+        let LengthLaws { turns, prefix, .. } = &self.lengths;
+        if !(1..=TURNS_MAX).contains(turns) {
+            return Err(setting("--turns", turns.to_string(), "it must be from 1 to 1000"));
+        }
+        if 0 < prefix.tokens && !(1..=PREFIXES_MAX).contains(&prefix.count) {
+            let need = "it must be from 1 to 10000";
+            return Err(setting("--prefixes", prefix.count.to_string(), need));
+        }
+        if 1 < *turns && matches!(self.loads, Loads::Open { .. }) {
+            let need = "conversations need users who wait for their answers: give --levels";
+            return Err(setting("--turns", turns.to_string(), need));
+        }
+        Ok(())
     }
 
     fn check_size(&self, number: u32, load: Load) -> Result<(), BenchError> {
@@ -221,6 +254,14 @@ impl BenchConfig {
                 };
                 (1..).zip(arrivals).map(load).collect()
             }
+        }
+    }
+
+    /// When each of `requests` requests of a level is due, nanoseconds after its beginning.
+    pub(crate) fn schedule_ns(&self, arrivals: Arrivals, requests: u32, level: u32) -> Vec<u64> {
+        match (arrivals, &self.dataset) {
+            (Arrivals::Trace { speed, .. }, Some(trace)) => trace.schedule_ns(requests, speed),
+            _ => arrivals.schedule_ns(requests, self.seed, level).unwrap_or_default(),
         }
     }
 

@@ -13,14 +13,15 @@ use workload::record::Status;
 use crate::alarm::Alarm;
 use crate::cancel::Cancel;
 use crate::client::{Call, Client, Connection, RawAnswer};
+use crate::conversation::{Ask, Conversation};
 use crate::pool::Pool;
 use crate::vitals::{self, ThreadReadings};
 
 /// A request that is to be sent.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// Its bytes.
-    pub(crate) call: Call,
+    /// What it says.
+    pub(crate) ask: Ask,
     /// What it asks for.
     pub(crate) asked: Asked,
     /// In a closed loop, how long after the user's answer before it it is due, nanoseconds.
@@ -173,6 +174,7 @@ impl User {
         }
         self.start.wait().await;
         let mut due_ns = self.sender.client.clock().now_ns();
+        let mut conversation = Conversation::default();
         for (index, request) in (0..).zip(std::mem::take(&mut self.requests)) {
             due_ns += request.think_time_ns;
             if let Some(alarm) = &self.alarm {
@@ -184,10 +186,19 @@ impl User {
             if cancel.is_cancelled() {
                 return;
             }
+            let Request { ask, asked, .. } = request;
+            let is_turn = matches!(ask, Ask::Turn(_));
+            let call = match ask {
+                Ask::Ready(call) => *call,
+                Ask::Turn(turn) => conversation.say(turn),
+            };
             let number = self.number;
             let finished =
-                self.sender.send(&mut self.connection, request, due_ns, (number, index)).await;
+                self.sender.send(&mut self.connection, &call, due_ns, (number, index, asked)).await;
             due_ns = finished.answer.done_ns;
+            if is_turn {
+                conversation.hear(&finished.answer);
+            }
             self.sender.tell(finished);
         }
     }
@@ -230,29 +241,35 @@ impl Sender {
         due_ns: u64,
         number: u32,
     ) {
-        let finished = self.send(&mut connection, request, due_ns, (number, 0)).await;
+        let Request { ask, asked, .. } = request;
+        let call = match ask {
+            Ask::Ready(call) => *call,
+            Ask::Turn(turn) => Conversation::default().say(turn),
+        };
+        let finished = self.send(&mut connection, &call, due_ns, (number, 0, asked)).await;
         pool.give_back(connection);
         self.tell(finished);
     }
 
-    /// Sends one request and waits for its answer; `name` is its user and its index.
+    /// Sends one request and waits for its answer; behind when it was due stand whose it is, which
+    /// of its user's, and what it asks for.
     async fn send(
         &self,
         connection: &mut Connection,
-        request: Request,
+        call: &Call,
         due_ns: u64,
-        (user, index): (u32, u32),
+        (user, index, asked): (u32, u32, Asked),
     ) -> Finished {
         self.live.sent.fetch_add(1, Relaxed);
         let mut answer = RawAnswer { sent_ns: self.client.clock().now_ns(), ..Default::default() };
         let ended = tokio::select! {
-            () = connection.exchange(&request.call, &mut answer) => None,
+            () = connection.exchange(call, &mut answer) => None,
             () = self.cancel.cancelled() => Some(Status::Cancelled),
         };
         if ended.is_some() {
             answer.done_ns = self.client.clock().now_ns();
         }
-        Finished { user, index, asked: request.asked, due_ns, answer, ended }
+        Finished { user, index, asked, due_ns, answer, ended }
     }
 
     fn drop_request(&self, request: &Request, due_ns: u64, user: u32) {

@@ -30,6 +30,14 @@ pub enum BenchError {
         /// What it must be.
         need: &'static str,
     },
+    /// A file of recorded requests cannot be used.
+    #[error("`{file}` cannot be sent: {why}")]
+    Dataset {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// An assertion is about goodput, and nothing says what is good.
     #[error(
         "`--assert {assertion}` needs --slo, which says what is good, like ttft=500ms,tpot=50ms"

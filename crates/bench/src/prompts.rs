@@ -1,6 +1,9 @@
 //! Prompts of the right length, cut with the server's own tokenizer where it has one.
 
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+use workload::lengths::SharedPrefix;
 use workload::prompts::{FittedPrompt, PromptFit, prompt_text};
 use workload::random::RequestKey;
 
@@ -33,6 +36,14 @@ struct Tokenized {
     tokens: Option<Vec<serde::de::IgnoredAny>>,
 }
 
+/// Tokens of a text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counted {
+    pub(crate) tokens: u32,
+    /// Whether the server counted them.
+    pub(crate) is_exact: bool,
+}
+
 /// Writes prompts of given numbers of tokens.
 #[derive(Debug)]
 pub(crate) struct PromptWriter {
@@ -42,6 +53,8 @@ pub(crate) struct PromptWriter {
     form: Option<TokenizeForm>,
     /// Words that make up a token, as far as is known.
     words_per_token: f64,
+    /// The shared prefixes that were written, by their numbers.
+    prefixes: HashMap<u32, String>,
 }
 
 impl PromptWriter {
@@ -56,6 +69,7 @@ impl PromptWriter {
             model: model.to_owned(),
             form: None,
             words_per_token: 1.0,
+            prefixes: HashMap::new(),
         };
         for form in [TokenizeForm::Prompt, TokenizeForm::Content] {
             let counted = writer.count(connection, form, "river stone market").await;
@@ -65,6 +79,11 @@ impl PromptWriter {
             }
         }
         writer
+    }
+
+    /// What it asks the server with.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Whether prompts are cut by the server's own count.
@@ -80,24 +99,66 @@ impl PromptWriter {
         }
     }
 
-    /// The prompt of `key` with `target` tokens. If the server stops counting, the rest of the
-    /// prompts is approximate.
+    /// The prompt of `key` with `target` tokens behind its `prefix`, if it has one. If the server
+    /// stops counting, the rest of the prompts is approximate.
     pub(crate) async fn write(
         &mut self,
         connection: &mut Connection,
         key: RequestKey,
         target: u32,
+        prefix: SharedPrefix,
+    ) -> String {
+        let Some(number) = prefix.pick(key) else {
+            return self.behind(connection, "", 0, (key, target)).await;
+        };
+        let beginning = match self.prefixes.get(&number) {
+            Some(beginning) => beginning.clone(),
+            None => {
+                let prefix_key = SharedPrefix::key(key.seed, number);
+                self.behind(connection, "", 0, (prefix_key, prefix.tokens)).await
+            }
+        };
+        let prompt = self.behind(connection, &beginning, prefix.tokens, (key, target)).await;
+        self.prefixes.insert(number, beginning);
+        prompt
+    }
+
+    /// `prefix`, which has so many tokens, with `target` tokens of `key` behind it.
+    async fn behind(
+        &mut self,
+        connection: &mut Connection,
+        prefix: &str,
+        prefix_tokens: u32,
+        (key, target): (RequestKey, u32),
     ) -> String {
         if let Some(form) = self.form {
-            match self.fit(connection, form, key, target).await {
+            let guess = self.words(target);
+            let fit = PromptFit::new(key, prefix, prefix_tokens + target, guess);
+            match self.fit(connection, form, fit).await {
                 Some(prompt) => {
-                    self.words_per_token = prompt.words as f64 / f64::from(prompt.tokens.max(1));
+                    let own = prompt.tokens.saturating_sub(prefix_tokens).max(1);
+                    self.words_per_token = prompt.words as f64 / f64::from(own);
                     return prompt.text;
                 }
                 None => self.form = None,
             }
         }
-        prompt_text(key, self.words(target))
+        prompt_text(key, prefix, self.words(target))
+    }
+
+    /// Tokens of `text`: by the server's count, or else about a quarter of its characters.
+    pub(crate) async fn tokens(&self, connection: &mut Connection, text: &str) -> Counted {
+        let counted = match self.form {
+            Some(form) => self.count(connection, form, text).await,
+            None => None,
+        };
+        match counted {
+            Some(tokens) => Counted { tokens, is_exact: true },
+            None => {
+                let tokens = u32::try_from(text.chars().count() / 4).unwrap_or(u32::MAX).max(1);
+                Counted { tokens, is_exact: false }
+            }
+        }
     }
 
     /// Words that a prompt of `target` tokens will probably need.
@@ -109,10 +170,8 @@ impl PromptWriter {
         &self,
         connection: &mut Connection,
         form: TokenizeForm,
-        key: RequestKey,
-        target: u32,
+        mut fit: PromptFit,
     ) -> Option<FittedPrompt> {
-        let mut fit = PromptFit::new(key, target, self.words(target));
         loop {
             let tokens = self.count(connection, form, &fit.text()).await?;
             if let Some(prompt) = fit.answer(tokens) {

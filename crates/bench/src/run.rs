@@ -7,10 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use workload::analysis::{Evidence, Finding, analyse};
-use workload::lengths::Lengths;
 use workload::level::LevelName;
 use workload::load::{LevelPlan, Load};
-use workload::random::RequestKey;
 use workload::record::{RequestRecord, Status};
 use workload::report::Report;
 use workload::summary::{Counts, LevelSummary};
@@ -18,11 +16,10 @@ use workload::validity::{HostFacts, Verdict};
 
 use crate::answer;
 use crate::cancel::Cancel;
-use crate::client::{Call, Client, Connection, RawAnswer};
+use crate::client::{Client, Connection, RawAnswer};
 use crate::clock::Clock;
-use crate::completion::Question;
-use crate::config::{Api, BenchConfig, Loads};
-use crate::drive::{self, Asked, Finished, Live, Request, Requests, Sender};
+use crate::config::{BenchConfig, Loads};
+use crate::drive::{self, Finished, Live, Requests, Sender};
 use crate::endpoint::Endpoint;
 use crate::error::BenchError;
 use crate::gauges::Sampler;
@@ -33,6 +30,7 @@ use crate::probe::probe;
 use crate::progress::{self, Progress, View};
 use crate::prompts::PromptWriter;
 use crate::resume::{self, Start};
+use crate::script::Script;
 use crate::setup::Setup;
 use crate::vitals::{CpuMeter, host_facts};
 
@@ -99,6 +97,8 @@ pub async fn run(config: BenchConfig, cancel: Cancel) -> Result<Outcome, BenchEr
     let begin = |folder| Journal::begin(folder, &setup, resumes, &kept);
     let journal = config.out.as_deref().map(begin).transpose()?;
     config.out.as_deref().map(remove_results).transpose()?;
+    let counting = Connection::new(client.clone(), Arc::default());
+    let script = Script::new(&config, &setup.server, prompts, counting, resumes);
     let mut run = Run {
         config,
         cancel,
@@ -106,7 +106,7 @@ pub async fn run(config: BenchConfig, cancel: Cancel) -> Result<Outcome, BenchEr
         connection,
         setup,
         host,
-        prompts,
+        script,
         journal,
         output_error: None,
         progress,
@@ -127,11 +127,11 @@ struct Run {
     config: BenchConfig,
     cancel: Cancel,
     client: Client,
-    /// For everything that is not measured.
+    /// For the warm-up.
     connection: Connection,
     setup: Setup,
     host: HostFacts,
-    prompts: PromptWriter,
+    script: Script,
     journal: Option<Journal>,
     output_error: Option<BenchError>,
     progress: Progress,
@@ -155,26 +155,25 @@ impl Run {
         self.progress.begin("warm-up", 1, self.client.clock().now_ns());
         let cancel = self.cancel.clone();
         let mut answer = RawAnswer::default();
-        let key = RequestKey { seed: self.config.seed, level: 0, user: 0, request: 0 };
-        let asked = self.config.lengths.draw(key);
         let ask = async {
-            let call = self.completion(key, asked).await;
+            let (call, prompt_tokens) = self.script.warm_up(&self.config.lengths).await;
             self.connection.exchange(&call, &mut answer).await;
+            prompt_tokens
         };
-        let cancelled = tokio::select! {
-            () = ask => false,
-            () = cancel.cancelled() => true,
+        let asked = tokio::select! {
+            prompt_tokens = ask => Some(prompt_tokens),
+            () = cancel.cancelled() => None,
         };
-        if cancelled {
+        let Some(asked) = asked else {
             self.progress.stopping();
             return Ok(());
-        }
+        };
         match answer::read(&answer) {
             (_, Status::Failed(reason) | Status::Refused(reason)) => {
                 Err(BenchError::WarmUp { reason })
             }
             (reading, _) => {
-                self.prompts.learn(asked.prompt_tokens, reading.prompt_tokens.unwrap_or(0));
+                self.script.learn(asked, reading.prompt_tokens.unwrap_or(0));
                 Ok(())
             }
         }
@@ -219,7 +218,7 @@ impl Run {
         if !self.is_warm {
             self.warm_up().await?;
         }
-        let Some(requests) = self.prepare(number, &plan).await else { return Ok(None) };
+        let Some(requests) = self.prepare(number, &plan).await? else { return Ok(None) };
         let measured = self.level(number, plan, requests).await?;
         let level = measured.summary(self.config.slo);
         if let Some(journal) = &mut self.journal
@@ -233,7 +232,11 @@ impl Run {
     }
 
     /// The requests of a level. `None` if the run is stopped meanwhile.
-    async fn prepare(&mut self, number: u32, plan: &LevelPlan) -> Option<Requests> {
+    async fn prepare(
+        &mut self,
+        number: u32,
+        plan: &LevelPlan,
+    ) -> Result<Option<Requests>, BenchError> {
         let name = format!("prompts for {}", progress::name(&plan.load));
         self.progress.begin(&name, plan.requests(), self.client.clock().now_ns());
         let cancel = self.cancel.clone();
@@ -245,21 +248,35 @@ impl Run {
         if requests.is_none() {
             self.progress.stopping();
         }
-        requests
+        let too_long = self.script.take_too_long();
+        if 0 < too_long {
+            let note = format!(
+                "{too_long} requests of the data set are longer than the server's \
+                context; others are sent in their place"
+            );
+            self.progress.note(&note);
+        }
+        requests.transpose()
     }
 
-    async fn write_requests(&mut self, level: u32, plan: &LevelPlan) -> Requests {
-        let seed = self.config.seed;
-        let key = |user, request| RequestKey { seed, level, user, request };
+    async fn write_requests(
+        &mut self,
+        level: u32,
+        plan: &LevelPlan,
+    ) -> Result<Requests, BenchError> {
+        self.script.begin_level(self.levels.iter().map(|level| level.plan.requests()).sum());
+        let clock = self.client.clock();
+        let mut done = 0;
         match (&plan.load, &self.config.loads) {
             (&Load::Open { arrivals, requests }, &Loads::Open { max_connections, .. }) => {
-                let times = arrivals.schedule_ns(requests, seed, level).unwrap_or_default();
+                let times = self.config.schedule_ns(arrivals, requests, level);
                 let mut written = Vec::new();
                 for (number, due_ns) in (0..).zip(times) {
-                    written.push((due_ns, self.request(key(number, 0), plan).await));
-                    self.progress.step(written.len(), self.client.clock().now_ns());
+                    let of_one = self.script.conversation(plan, (level, number, 0), 1).await?;
+                    written.extend(of_one.into_iter().map(|request| (due_ns, request)));
+                    self.progress.step(written.len(), clock.now_ns());
                 }
-                Requests::Open { requests: written, max_connections }
+                Ok(Requests::Open { requests: written, max_connections })
             }
             _ => {
                 let users = plan.users().unwrap_or(0);
@@ -267,45 +284,19 @@ impl Run {
                 let mut written = Vec::new();
                 for user in 0..users {
                     let mut of_user = Vec::new();
-                    for request in 0..of_each {
-                        of_user.push(self.request(key(user, request), plan).await);
+                    while (of_user.len() as u32) < of_each {
+                        let begin = of_user.len() as u32;
+                        let left = of_each - begin;
+                        let more = self.script.conversation(plan, (level, user, begin), left);
+                        of_user.extend(more.await?);
                     }
+                    done += of_user.len();
                     written.push(of_user);
-                    let done = written.len() * of_each as usize;
-                    self.progress.step(done, self.client.clock().now_ns());
+                    self.progress.step(done, clock.now_ns());
                 }
-                Requests::Closed(written)
+                Ok(Requests::Closed(written))
             }
         }
-    }
-
-    async fn request(&mut self, key: RequestKey, plan: &LevelPlan) -> Request {
-        let lengths = plan.lengths.draw(key);
-        // What a chat's template adds is the server's.
-        let is_exact = self.config.form.api == Api::Completions;
-        let asked = Asked {
-            prompt_tokens: is_exact.then_some(lengths.prompt_tokens),
-            output_tokens: lengths.output_tokens,
-        };
-        let call = self.completion(key, lengths).await;
-        Request { call, asked, think_time_ns: plan.load.think_time_ns(key) }
-    }
-
-    async fn completion(&mut self, key: RequestKey, lengths: Lengths) -> Call {
-        let Lengths { prompt_tokens, output_tokens } = lengths;
-        // A level that is run again has other prompts: the server's cache may hold the first ones.
-        let seed = key.seed.wrapping_add(u64::from(self.resumes) << 48);
-        let key = RequestKey { seed, ..key };
-        let prompt = self.prompts.write(&mut self.connection, key, prompt_tokens).await;
-        let BenchConfig { form, sampling, lengths, .. } = &self.config;
-        let question = Question {
-            model: &self.setup.server.model,
-            prompt: &prompt,
-            max_tokens: output_tokens,
-            ignore_eos: lengths.ignore_eos,
-            sampling: *sampling,
-        };
-        self.client.post(form.api.path(), question.body(form))
     }
 
     async fn level(
@@ -405,7 +396,7 @@ impl Run {
             max_num_seqs: info.and_then(|info| info.max_num_seqs),
             max_num_batched_tokens: info.and_then(|info| info.max_num_batched_tokens),
             has_gauges: self.setup.server.has_gauges,
-            exact_prompts: self.prompts.is_exact(),
+            exact_prompts: self.script.is_exact(),
             host: Some(&self.host),
         });
         if !self.continued.is_empty() {
@@ -444,7 +435,7 @@ impl Run {
             && self.levels.len() == levels_asked.len()
             && self.levels.iter().all(LevelSummary::is_complete);
         RunSummary {
-            setup: Setup { exact_prompts: self.prompts.is_exact(), ..self.setup },
+            setup: Setup { exact_prompts: self.script.is_exact(), ..self.setup },
             resumes: self.resumes,
             levels_asked,
             host: self.host,

@@ -6,6 +6,7 @@ use workload::lengths::{LengthLaws, Sampling};
 use workload::slo::Slo;
 
 use crate::config::{BenchConfig, Loads, RequestForm};
+use crate::dataset::DatasetName;
 use crate::probe::ServerFacts;
 
 /// What a run asked of which server. Everything that decides its figures is here; keys are not.
@@ -21,6 +22,9 @@ pub struct Setup {
     pub loads: Loads,
     /// Lengths of prompts and answers, as asked for.
     pub lengths: LengthLaws,
+    /// The file that prompts were taken from, if they were not written for the run.
+    #[serde(default)]
+    pub dataset: Option<DatasetName>,
     /// What requests looked like, header fields aside, which may be secret.
     pub form: RequestForm,
     /// Whether prompts were cut to length with the server's own tokenizer.
@@ -53,6 +57,7 @@ impl Setup {
             server,
             loads: config.loads.clone(),
             lengths: config.lengths.clone(),
+            dataset: config.dataset.as_ref().map(|dataset| dataset.name.clone()),
             form: config.form.clone(),
             exact_prompts,
             sampling: config.sampling,
@@ -120,6 +125,7 @@ pub(crate) mod tests {
                 think_time_s: Distribution::fixed(0.0),
             },
             lengths: Lengths { prompt_tokens: 100, output_tokens: 128 }.into(),
+            dataset: None,
             form: RequestForm::default(),
             exact_prompts: true,
             sampling: Sampling::GREEDY,

@@ -5,12 +5,13 @@ mod compare;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use bench::{
-    Api, Assertion, BenchConfig, Cancel, Distribution, Language, LengthLaws, Lengths, Outcome,
-    Preset, RequestForm, Sampling, Slo,
+    Api, Assertion, BenchConfig, Cancel, DatasetFile, Language, Outcome, Preset, RequestForm,
+    Sampling, Slo,
 };
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use http::{HeaderName, HeaderValue};
@@ -18,7 +19,8 @@ use serde_json::{Map, Value};
 
 use crate::command_line;
 use crate::launch::EngineArgs;
-use crate::load::{LoadArgs, length};
+use crate::load::LoadArgs;
+use crate::prompts::{LENGTHS, PromptArgs};
 use crate::server_process::ServerProcess;
 use crate::source::{self, Source};
 
@@ -44,14 +46,15 @@ pub struct BenchArgs {
     #[command(flatten, next_help_heading = "Load")]
     load: LoadArgs,
 
-    /// Tokens of prompts: a number, uniform:MIN..MAX, normal:MEAN,SD or lognormal:MEAN,SD (bounded
-    /// with ,MIN..MAX behind), file:PATH with one number a line [default: 100].
-    #[arg(long, value_name = "N", value_parser = length)]
-    prompt_tokens: Option<Distribution>,
+    /// What is asked.
+    #[command(flatten, next_help_heading = "Prompts")]
+    prompts: PromptArgs,
 
-    /// Tokens of answers, in the same forms [default: 128].
-    #[arg(long, value_name = "N", value_parser = length)]
-    output_tokens: Option<Distribution>,
+    /// Recorded requests, each sent once in an order of the seed before one comes again: JSON lines
+    /// with `prompt`, `messages` or `prompt_tokens` and perhaps `output_tokens`, or a list of
+    /// conversations as ShareGPT has them, whose answers say how long ours may be.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt_tokens", "trace"])]
+    dataset: Option<PathBuf>,
 
     /// Whether end tokens are ignored, so that every answer has the length asked for. With false,
     /// that length is the most it may have.
@@ -143,8 +146,6 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue)> {
     Ok((name, value))
 }
 
-const LENGTHS: Lengths = Lengths { prompt_tokens: 100, output_tokens: 128 };
-
 /// Runs the load test and prints its report.
 pub fn run(args: BenchArgs) -> Result<ExitCode> {
     if let Some(BenchCommand::Compare(args)) = &args.command {
@@ -200,7 +201,6 @@ fn preset(name: &str) -> Result<Preset> {
 }
 
 fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
-    let lengths = preset.map_or(LENGTHS, |preset| preset.lengths);
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let recorded = match &args.out {
         Some(folder) if args.resume => bench::recorded_seed(folder)?,
@@ -209,12 +209,12 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
     let seed = args.seed.or(recorded);
     let seed = seed.unwrap_or_else(|| if args.url.is_some() { clock() } else { 0 });
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    let usual = LengthLaws::fixed(lengths);
-    let lengths = LengthLaws {
-        prompt: args.prompt_tokens.clone().unwrap_or(usual.prompt),
-        output: args.output_tokens.clone().unwrap_or(usual.output),
-        ignore_eos: args.ignore_eos,
+    let dataset = match &args.dataset {
+        Some(path) => Some(DatasetFile::read(path)?),
+        None => args.load.trace()?,
     };
+    let usual = preset.map_or(LENGTHS, |preset| preset.lengths);
+    let lengths = args.prompts.laws(dataset.is_none().then_some(usual), args.ignore_eos);
     let form = RequestForm {
         api: args.endpoint.into(),
         extra_body: args.extra_body.clone().unwrap_or_default(),
@@ -222,8 +222,9 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
     };
     Ok(BenchConfig {
         url: String::new(),
-        loads: args.load.loads()?,
+        loads: args.load.loads(dataset.as_ref())?,
         lengths,
+        dataset: dataset.map(Arc::new),
         form,
         sampling: preset.map_or(Sampling::GREEDY, |preset| preset.sampling),
         seed,

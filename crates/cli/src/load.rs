@@ -3,24 +3,25 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use bench::{Arrivals, Distribution, Extent, Loads};
+use bench::{Arrivals, DatasetFile, Distribution, Extent, Loads};
 use clap::{Args, ValueEnum};
 use workload::lengths::LENGTH_LIMITS;
 
 /// How the server is loaded: by users who wait for their answers (`--levels`), or by a schedule that
-/// does not (`--rate`).
+/// does not (`--rate`, `--trace`).
 #[derive(Args)]
 pub struct LoadArgs {
     /// Closed loop: numbers of users, one level after another. Each user waits for the whole answer
     /// before its next request. `auto` doubles the users from 1 until two doublings in a row gain
     /// less than 5 % of throughput, or requests fail.
-    #[arg(long, default_value = "1,4,8,16,32,64", value_name = "N,N,…", conflicts_with = "rate")]
+    #[arg(long, default_value = "1,4,8,16,32,64", value_name = "N,N,…", conflicts_with = "open")]
     levels: Levels,
 
     /// Requests that each user sends, one after another.
-    #[arg(long, default_value_t = 5, value_name = "N", conflicts_with = "rate")]
+    #[arg(long, default_value_t = 5, value_name = "N", conflicts_with = "open")]
     requests_per_user: u32,
 
     /// Seconds from the end of an answer to the user's next request: a number, uniform:MIN..MAX,
@@ -29,14 +30,14 @@ pub struct LoadArgs {
         long,
         default_value = "0",
         value_name = "SECONDS",
-        conflicts_with = "rate",
+        conflicts_with = "open",
         value_parser = think_time
     )]
     think_time: Distribution,
 
     /// Open loop: requests per second, one level after another. Requests are sent when they are
     /// due, whether or not earlier ones have been answered. FROM..TO is a ramp.
-    #[arg(long, value_delimiter = ',', value_name = "R,R,…")]
+    #[arg(long, value_delimiter = ',', value_name = "R,R,…", group = "open")]
     rate: Vec<Rate>,
 
     /// How requests are spread in time: poisson (at random, independent of one another), constant
@@ -44,8 +45,23 @@ pub struct LoadArgs {
     #[arg(long, value_name = "NAME", default_value = "poisson", requires = "rate")]
     arrivals: Process,
 
-    /// Requests of each level of an open loop [default: 100].
-    #[arg(long, value_name = "N", requires = "rate", conflicts_with = "duration")]
+    /// Open loop: requests that were recorded with their times, sent at the same distances: JSON lines
+    /// with `timestamp` (milliseconds) or `timestamp_s`, and `prompt`, `messages` or `prompt_tokens`.
+    #[arg(long, value_name = "FILE", group = "open")]
+    trace: Option<PathBuf>,
+
+    /// How many times faster than recorded a trace is sent, one level after another.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "X,X,…",
+        default_value = "1",
+        requires = "trace"
+    )]
+    trace_speed: Vec<f64>,
+
+    /// Requests of each level of an open loop [default: 100, of a trace all].
+    #[arg(long, value_name = "N", requires = "open", conflicts_with = "duration")]
     requests: Option<u32>,
 
     /// Seconds in which the requests of a level of an open loop are due, instead of their number.
@@ -54,7 +70,7 @@ pub struct LoadArgs {
 
     /// Most requests of an open loop that may be on their way at once. What is due beyond that is
     /// not sent but counted as dropped, and the run is no success.
-    #[arg(long, default_value_t = 1024, value_name = "N", requires = "rate")]
+    #[arg(long, default_value_t = 1024, value_name = "N", requires = "open")]
     max_connections: u32,
 }
 
@@ -149,8 +165,26 @@ impl std::str::FromStr for Rate {
 const REQUESTS: u32 = 100;
 
 impl LoadArgs {
-    /// The levels that these options describe.
-    pub fn loads(&self) -> Result<Loads> {
+    /// The trace that is to be sent, if one is.
+    pub fn trace(&self) -> Result<Option<DatasetFile>> {
+        Ok(self.trace.as_deref().map(DatasetFile::read_trace).transpose()?)
+    }
+
+    /// The levels that these options describe, given the `trace`.
+    pub fn loads(&self, trace: Option<&DatasetFile>) -> Result<Loads> {
+        if let Some(trace) = trace.filter(|trace| trace.is_trace()) {
+            let all = u32::try_from(trace.name.requests).unwrap_or(u32::MAX);
+            let requests = self.requests.map_or(all, |requests| requests.min(all));
+            let level = |speed: &f64| Arrivals::Trace {
+                span_s: trace.span_s(requests) / speed,
+                speed: *speed,
+            };
+            return Ok(Loads::Open {
+                arrivals: self.trace_speed.iter().map(level).collect(),
+                extent: Extent::Requests(requests),
+                max_connections: self.max_connections,
+            });
+        }
         if self.rate.is_empty() {
             let (requests_per_user, think_time_s) =
                 (self.requests_per_user, self.think_time.clone());

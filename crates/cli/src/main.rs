@@ -14,6 +14,7 @@ mod launch;
 mod serve;
 mod server_process;
 mod load;
+mod prompts;
 mod bench;
 mod generate;
 mod pull;

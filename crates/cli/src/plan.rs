@@ -127,7 +127,7 @@ impl PlanArgs {
             Some(goal) => {
                 Search { server, findings, lengths, options, slo: &self.find.slo }.text(goal)?
             }
-            None => options.report(server, &time::basics(findings, budget), lengths)?,
+            None => options.report(server, &time::basics(findings, budget), &lengths)?,
         };
         Ok(format!("\n{text}"))
     }

@@ -76,11 +76,12 @@ const START_WEIGHT: f64 = 1.0;
 /// # Errors
 /// A load that cannot be simulated.
 pub fn predict(target: &Target<'_>, cost: StepCost) -> Result<Vec<Figures>, SimulateError> {
-    // No two prompts have a beginning in common, so a cache of them would only take time.
-    let engine = EngineConfig { prefix_cache: false, ..target.engine };
-    let server = ModelledServer { engine, cost };
     let level = |measured: &Observation| {
         let Observation { plan, number, .. } = measured;
+        // Where no two prompts have a beginning in common, a cache of them would only take time.
+        let prefix_cache = target.engine.prefix_cache && plan.lengths.share_beginnings();
+        let engine = EngineConfig { prefix_cache, ..target.engine };
+        let server = ModelledServer { engine, cost };
         let run = server.level(plan, target.seed, *number, &FakeClock::new())?;
         Ok(Figures::of(&run.records))
     };
@@ -173,7 +174,7 @@ impl Rough {
     fn of(engine: &EngineConfig, level: &Observation) -> Option<Rough> {
         let Figures { ttft_ms, latency_ms, tokens_mean, concurrency, .. } = level.figures;
         let (ttft, latency, output) = (ttft_ms?, latency_ms?, tokens_mean?);
-        let (least, most) = level.plan.lengths.prompt.bounds();
+        let (least, most) = level.plan.lengths.prompt.as_ref()?.bounds();
         let prompt = (least + most) / 2.0;
         Some(Rough {
             sequences: concurrency?.min(f64::from(engine.max_num_seqs)),

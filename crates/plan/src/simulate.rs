@@ -44,6 +44,9 @@ impl LevelRun {
     }
 }
 
+/// Ids from here on are those of shared prefixes.
+const PREFIXES: u32 = 1 << 31;
+
 /// Time between two readings of the gauges, as the load test has it.
 const GAUGES_PERIOD_NS: u64 = 75_000_000;
 
@@ -65,6 +68,9 @@ pub enum SimulateError {
     /// The times of a trace are not known here.
     #[error("a recorded trace cannot be simulated; give a rate or a number of users")]
     Trace,
+    /// The lengths of a data set are not known here.
+    #[error("the requests of a data set cannot be simulated; give their lengths")]
+    Dataset,
 }
 
 impl ModelledServer {
@@ -105,7 +111,11 @@ impl ModelledServer {
 /// Requests of one length, which `engine` would never take; a trace.
 pub fn check(engine: &EngineConfig, plan: &LevelPlan) -> Result<(), SimulateError> {
     if let Some(lengths) = plan.lengths.constant() {
-        engine.limits().check(&request(lengths, TokenId(1)))?;
+        let prompt = vec![TokenId(1); lengths.prompt_tokens as usize];
+        engine.limits().check(&request(prompt, lengths.output_tokens))?;
+    }
+    if plan.lengths.prompt.is_none() || plan.lengths.output.is_none() {
+        return Err(SimulateError::Dataset);
     }
     match plan.load {
         Load::Open { arrivals: Arrivals::Trace { .. }, .. } => Err(SimulateError::Trace),
@@ -113,16 +123,8 @@ pub fn check(engine: &EngineConfig, plan: &LevelPlan) -> Result<(), SimulateErro
     }
 }
 
-/// A prompt of one token over and over: no two requests share a block.
-fn request(lengths: Lengths, token: TokenId) -> Request<()> {
-    assert_ne!(token, TOKEN, "what is generated is in no prompt");
-    Request {
-        prompt: vec![token; lengths.prompt_tokens as usize],
-        max_tokens: lengths.output_tokens,
-        min_tokens: 0,
-        stop_tokens: Vec::new(),
-        params: (),
-    }
+fn request(prompt: Vec<TokenId>, max_tokens: u32) -> Request<()> {
+    Request { prompt, max_tokens, min_tokens: 0, stop_tokens: Vec::new(), params: () }
 }
 
 /// One level under way.
@@ -136,6 +138,8 @@ struct Simulation<'a> {
     /// Requests on their way to the engine: when they arrive, and their place in `records`.
     arrivals: BinaryHeap<Reverse<(u64, usize)>>,
     records: Vec<RequestRecord>,
+    /// The conversation of each user: shared prefix, what was said and answered.
+    conversations: Vec<Vec<TokenId>>,
     samples: Vec<GaugeSample>,
     next_sample_ns: u64,
 }
@@ -156,6 +160,7 @@ impl<'a> Simulation<'a> {
             engine: Engine::new(server.engine, device),
             arrivals: BinaryHeap::new(),
             records: Vec::with_capacity(plan.requests()),
+            conversations: vec![Vec::new(); plan.users().map_or(plan.requests(), |n| n as usize)],
             samples: Vec::new(),
             next_sample_ns: clock.now().0,
         }
@@ -177,7 +182,7 @@ impl<'a> Simulation<'a> {
 
     /// A user sends its request number `index` as soon as it is due.
     fn send(&mut self, user: u32, index: u32, due_ns: u64) {
-        let lengths = self.plan.lengths.draw(RequestKey { user, request: index, ..self.key });
+        let lengths = self.say(user, index);
         self.arrivals.push(Reverse((due_ns + self.request_ns, self.records.len())));
         self.records.push(RequestRecord {
             level: self.key.level,
@@ -218,6 +223,25 @@ impl<'a> Simulation<'a> {
         true
     }
 
+    /// Adds to the user's conversation what it says in its request `index`: one token over and
+    /// over, which no other request has. Gives the lengths of the whole prompt and of the answer.
+    fn say(&mut self, user: u32, index: u32) -> Lengths {
+        let laws = &self.plan.lengths;
+        let key = RequestKey { user, request: index, ..self.key };
+        let drawn = laws.draw(key).expect("a data set was refused");
+        let conversation = &mut self.conversations[user as usize];
+        if laws.opens(index) {
+            conversation.clear();
+            if let Some(prefix) = laws.prefix.pick(key) {
+                conversation.resize(laws.prefix.tokens as usize, TokenId(PREFIXES + prefix));
+            }
+        }
+        let own = TokenId(u32::try_from(self.records.len() + 1).expect("fewer requests than ids"));
+        assert!(own != TOKEN && own.0 < PREFIXES, "what is generated or shared is nobody's own");
+        conversation.resize(conversation.len() + drawn.prompt_tokens as usize, own);
+        Lengths { prompt_tokens: conversation.len() as u32, ..drawn }
+    }
+
     /// Submits what has arrived by now.
     fn deliver(&mut self) {
         let now = self.clock.now();
@@ -225,19 +249,14 @@ impl<'a> Simulation<'a> {
             && at_ns <= now.0
         {
             self.arrivals.pop();
-            let token = TokenId(u32::try_from(place + 1).expect("fewer requests than token ids"));
-            let request = request(self.lengths(place), token);
+            let RequestRecord { user, asked_tokens, .. } = self.records[place];
+            let request = request(self.conversations[user as usize].clone(), asked_tokens);
             // It came while a step ran, and has been in the queue since, as behind a real handle.
             let arrived = Nanos(at_ns);
             if let Err(refusal) = self.engine.submit(RequestId(place as u64), request, arrived) {
                 self.end(place, now.0, Status::Failed(refusal.to_string()));
             }
         }
-    }
-
-    fn lengths(&self, place: usize) -> Lengths {
-        let RequestRecord { user, index, .. } = self.records[place];
-        self.plan.lengths.draw(RequestKey { user, request: index, ..self.key })
     }
 
     /// Reads the gauges at the times that have passed in a step; they stood as before it.
@@ -271,6 +290,9 @@ impl<'a> Simulation<'a> {
                 record.completion_tokens = Some(times.generated_tokens);
                 record.finish_reason = Some("length".to_owned());
                 record.timings = Some(timings(&times));
+                let conversation = &mut self.conversations[record.user as usize];
+                let answered = conversation.len() + times.generated_tokens as usize;
+                conversation.resize(answered, TOKEN);
                 self.end(place, now, Status::Ok);
             }
             Event::Failed { message, .. } => self.end(place, now, Status::Failed(message)),

@@ -19,30 +19,93 @@ pub struct Lengths {
 /// Lengths that a prompt or an answer may be asked to have, in tokens: a longer one is a slip.
 pub const LENGTH_LIMITS: RangeInclusive<f64> = 1.0..=1_048_576.0;
 
-/// How the lengths of a level's requests are spread.
+/// How long a level's requests are, and what their prompts have in common.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LengthLaws {
-    /// Of the prompts, in tokens.
-    pub prompt: Distribution,
-    /// Of the answers, in tokens.
-    pub output: Distribution,
+    /// Tokens of the prompts, or of what each turn adds; none if a data set says so.
+    pub prompt: Option<Distribution>,
+    /// Tokens of the answers; none if a data set says so.
+    pub output: Option<Distribution>,
+    /// What prompts begin with.
+    #[serde(default)]
+    pub prefix: SharedPrefix,
+    /// Most turns of a conversation, at least 1: the prompt of each turn is the whole conversation
+    /// before it, answers included, and what the user says next.
+    #[serde(default = "one_turn")]
+    pub turns: u32,
     /// Whether end tokens are ignored, so that answers have the length drawn; without, it is the
     /// most that they may have.
     pub ignore_eos: bool,
 }
 
-impl LengthLaws {
-    /// The lengths of the request `key`: the same for whoever asks.
-    pub fn draw(&self, key: RequestKey) -> Lengths {
-        let prompt_tokens = self.prompt.draw_count(&mut key.random(Purpose::PromptLength));
-        let output_tokens = self.output.draw_count(&mut key.random(Purpose::OutputLength));
-        Lengths { prompt_tokens, output_tokens }
+fn one_turn() -> u32 {
+    1
+}
+
+/// Beginnings that many prompts have in common, as system prompts are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedPrefix {
+    /// Tokens of each, on top of the length of a prompt; 0 if there are none.
+    pub tokens: u32,
+    /// How many different ones there are, at least 1 if they have tokens.
+    pub count: u32,
+}
+
+impl SharedPrefix {
+    /// Which one the prompt of `key` begins with, all equally likely; none without tokens.
+    pub fn pick(self, key: RequestKey) -> Option<u32> {
+        let pick = || key.random(Purpose::Prefix).below(self.count as usize) as u32;
+        (0 < self.tokens).then(pick)
     }
 
-    /// The lengths that every request has, if they all have the same.
+    /// What the words of the prefix `number` are drawn by: the same at every level.
+    pub fn key(seed: u64, number: u32) -> RequestKey {
+        RequestKey { seed, level: u32::MAX, user: number, request: 0 }
+    }
+}
+
+impl LengthLaws {
+    /// The lengths of the request `key`: the same for whoever asks. The prompt's is that of what is
+    /// new in it, without a shared prefix and earlier turns. None if a data set says one of them.
+    pub fn draw(&self, key: RequestKey) -> Option<Lengths> {
+        let prompt = self.prompt.as_ref()?;
+        let prompt_tokens = prompt.draw_count(&mut key.random(Purpose::PromptLength));
+        Some(Lengths { prompt_tokens, output_tokens: self.draw_output(key)? })
+    }
+
+    /// Tokens of the answer to the request `key`; none if a data set says so.
+    pub fn draw_output(&self, key: RequestKey) -> Option<u32> {
+        let output = self.output.as_ref()?;
+        Some(output.draw_count(&mut key.random(Purpose::OutputLength)))
+    }
+
+    /// The lengths that every request has, if they all have the same. The prompt's is the whole.
     pub fn constant(&self) -> Option<Lengths> {
-        let (prompt, output) = (self.prompt.constant()?, self.output.constant()?);
-        Some(Lengths { prompt_tokens: prompt as u32, output_tokens: output as u32 })
+        Some(Lengths {
+            prompt_tokens: self.constant_prompt()?,
+            output_tokens: self.constant_output()?,
+        })
+    }
+
+    /// Tokens of every prompt, if they all have as many.
+    pub fn constant_prompt(&self) -> Option<u32> {
+        let tokens = self.prompt.as_ref()?.constant()?;
+        (self.turns == 1).then_some(tokens as u32 + self.prefix.tokens)
+    }
+
+    /// Tokens asked for every answer, if they are as many.
+    pub fn constant_output(&self) -> Option<u32> {
+        self.output.as_ref()?.constant().map(|tokens| tokens as u32)
+    }
+
+    /// Whether prompts have anything in common that a prefix cache could find.
+    pub fn share_beginnings(&self) -> bool {
+        1 < self.turns || 0 < self.prefix.tokens
+    }
+
+    /// Whether the `request`th of a user opens a conversation.
+    pub fn opens(&self, request: u32) -> bool {
+        request.is_multiple_of(self.turns)
     }
 }
 
@@ -51,8 +114,10 @@ impl LengthLaws {
     /// Every request as long as `lengths`.
     pub const fn fixed(lengths: Lengths) -> LengthLaws {
         LengthLaws {
-            prompt: Distribution::fixed(lengths.prompt_tokens as f64),
-            output: Distribution::fixed(lengths.output_tokens as f64),
+            prompt: Some(Distribution::fixed(lengths.prompt_tokens as f64)),
+            output: Some(Distribution::fixed(lengths.output_tokens as f64)),
+            prefix: SharedPrefix { tokens: 0, count: 0 },
+            turns: 1,
             ignore_eos: true,
         }
     }
@@ -120,6 +185,8 @@ impl Preset {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -132,14 +199,15 @@ mod tests {
     #[test]
     fn lengths_are_a_function_of_seed_and_request() {
         let uniform = |text| Distribution::parse(text, LENGTH_LIMITS).expect("a good example");
+        let lengths = Lengths { prompt_tokens: 1, output_tokens: 1 };
         let laws = LengthLaws {
-            prompt: uniform("uniform:10..500"),
-            output: uniform("uniform:10..500"),
-            ignore_eos: true,
+            prompt: Some(uniform("uniform:10..500")),
+            output: Some(uniform("uniform:10..500")),
+            ..LengthLaws::fixed(lengths)
         };
         let key = RequestKey { seed: 3, level: 1, user: 4, request: 2 };
         assert_eq!(laws.draw(key), laws.draw(key));
-        let lengths = (0..100).map(|request| laws.draw(RequestKey { request, ..key }));
+        let lengths = (0..100).filter_map(|request| laws.draw(RequestKey { request, ..key }));
         let lengths: Vec<_> = lengths.map(|l| (l.prompt_tokens, l.output_tokens)).collect();
         let equal = lengths.iter().filter(|(prompt, output)| prompt == output).count();
         assert!(equal < 5, "prompt and answer are drawn apart: {lengths:?}");
@@ -153,6 +221,39 @@ mod tests {
         let lengths = Lengths { prompt_tokens: 634, output_tokens: 1184 };
         let laws = LengthLaws::from(lengths);
         assert_eq!(laws.constant(), Some(lengths));
-        assert_eq!(laws.draw(RequestKey { seed: 1, level: 2, user: 3, request: 4 }), lengths);
+        let key = RequestKey { seed: 1, level: 2, user: 3, request: 4 };
+        assert_eq!(laws.draw(key), Some(lengths));
+        assert!(!laws.share_beginnings());
+    }
+
+    #[test]
+    fn a_shared_prefix_is_picked_by_the_request_and_makes_prompts_longer() {
+        let lengths = Lengths { prompt_tokens: 10, output_tokens: 5 };
+        let prefix = SharedPrefix { tokens: 32, count: 3 };
+        let laws = LengthLaws { prefix, ..LengthLaws::fixed(lengths) };
+        assert_eq!(laws.constant(), Some(Lengths { prompt_tokens: 42, output_tokens: 5 }));
+        let key = |user| RequestKey { seed: 1, level: 2, user, request: 0 };
+        let picked: BTreeSet<_> = (0..50).map(|user| prefix.pick(key(user))).collect();
+        assert_eq!(picked, BTreeSet::from([Some(0), Some(1), Some(2)]));
+        assert_eq!(prefix.pick(key(4)), prefix.pick(key(4)));
+        assert_eq!(SharedPrefix::default().pick(key(4)), None);
+        assert!(laws.share_beginnings());
+    }
+
+    #[test]
+    fn prompts_of_later_turns_are_as_long_as_what_was_said() {
+        let lengths = Lengths { prompt_tokens: 10, output_tokens: 5 };
+        let laws = LengthLaws { turns: 3, ..LengthLaws::fixed(lengths) };
+        let opening: Vec<u32> = (0..8).filter(|request| laws.opens(*request)).collect();
+        assert_eq!((opening, laws.constant_prompt()), (vec![0, 3, 6], None));
+        assert!(laws.share_beginnings());
+    }
+
+    #[test]
+    fn what_older_runs_wrote_has_one_turn_and_no_prefix() {
+        let older = r#"{"prompt": {"distribution": "fixed", "value": 10.0},
+            "output": {"distribution": "fixed", "value": 5.0}, "ignore_eos": true}"#;
+        let lengths = Lengths { prompt_tokens: 10, output_tokens: 5 };
+        assert_eq!(serde_json::from_str::<LengthLaws>(older).unwrap(), lengths.into());
     }
 }

@@ -21,6 +21,7 @@ pub mod lengths;
 pub mod load;
 pub mod words;
 pub mod prompts;
+pub mod dataset;
 pub mod record;
 pub mod level;
 pub mod slo;

@@ -27,9 +27,9 @@ impl Iterator for WordStream {
     }
 }
 
-/// The first `words` words of the prompt `key`, with a space between them.
-pub fn prompt_text(key: RequestKey, words: usize) -> String {
-    join(&WordStream::new(key).take(words).collect::<Vec<_>>())
+/// `prefix` and behind it the first `words` words of the prompt `key`, with a space between them.
+pub fn prompt_text(key: RequestKey, prefix: &str, words: usize) -> String {
+    join(prefix, &WordStream::new(key).take(words).collect::<Vec<_>>())
 }
 
 /// A prompt that has been cut to length.
@@ -39,7 +39,7 @@ pub struct FittedPrompt {
     pub text: String,
     /// Its tokens, by the count that was given last.
     pub tokens: u32,
-    /// How many words it has: a good first guess for the next prompt of this length.
+    /// How many words follow its prefix: a good first guess for the next prompt of this length.
     pub words: usize,
 }
 
@@ -51,6 +51,8 @@ pub struct FittedPrompt {
 #[derive(Debug)]
 pub struct PromptFit {
     source: WordStream,
+    /// What the text begins with.
+    prefix: String,
     words: Vec<&'static str>,
     target: u32,
     /// Words of the text that is asked about.
@@ -66,11 +68,13 @@ pub struct PromptFit {
 const ANSWERS_MAX: u32 = 24;
 
 impl PromptFit {
-    /// Looks for `target` tokens (at least 1) in the words of `key`, first with `guess` words.
-    pub fn new(key: RequestKey, target: u32, guess: usize) -> PromptFit {
+    /// Looks for `target` tokens (at least 1) in `prefix` and words of `key` behind it, first with
+    /// `guess` words.
+    pub fn new(key: RequestKey, prefix: &str, target: u32, guess: usize) -> PromptFit {
         let source = WordStream::new(key);
         let mut fit = PromptFit {
             source,
+            prefix: prefix.to_owned(),
             words: Vec::new(),
             target,
             asked: 0,
@@ -84,7 +88,7 @@ impl PromptFit {
 
     /// The text whose tokens are to be counted.
     pub fn text(&self) -> String {
-        join(&self.words[..self.asked])
+        join(&self.prefix, &self.words[..self.asked])
     }
 
     /// Takes the number of tokens of [`PromptFit::text`]; returns the prompt if the search is over.
@@ -131,7 +135,7 @@ impl PromptFit {
     }
 
     fn found(&self, words: usize, tokens: u32) -> FittedPrompt {
-        FittedPrompt { text: join(&self.words[..words]), tokens, words }
+        FittedPrompt { text: join(&self.prefix, &self.words[..words]), tokens, words }
     }
 
     /// The longest text below the target or, if one word is already longer, that word.
@@ -141,8 +145,9 @@ impl PromptFit {
     }
 }
 
-fn join(words: &[&str]) -> String {
-    words.join(" ")
+fn join(prefix: &str, words: &[&str]) -> String {
+    let words = words.join(" ");
+    if prefix.is_empty() { words } else { format!("{prefix} {words}") }
 }
 
 #[cfg(test)]
@@ -156,8 +161,8 @@ mod tests {
 
     #[test]
     fn the_same_key_gives_the_same_text() {
-        assert_eq!(prompt_text(key(4, 1, 2), 50), prompt_text(key(4, 1, 2), 50));
-        assert_eq!(prompt_text(key(4, 1, 2), 50).split(' ').count(), 50);
+        assert_eq!(prompt_text(key(4, 1, 2), "", 50), prompt_text(key(4, 1, 2), "", 50));
+        assert_eq!(prompt_text(key(4, 1, 2), "", 50).split(' ').count(), 50);
     }
 
     #[test]
@@ -168,7 +173,7 @@ mod tests {
             for level in [1, 4, 8, 16, 32, 64] {
                 for (user, request) in (0..level).flat_map(|u| (0..5).map(move |r| (u, r))) {
                     let key = RequestKey { seed, level, user, request };
-                    beginnings.insert(prompt_text(key, 4));
+                    beginnings.insert(prompt_text(key, "", 4));
                     prompts += 1;
                 }
             }
@@ -185,7 +190,7 @@ mod tests {
 
     /// Runs the search with `count` as the tokenizer; gives the prompt and the number of counts.
     fn fit(target: u32, guess: usize, count: impl Fn(&str) -> u32) -> (FittedPrompt, u32) {
-        let mut fit = PromptFit::new(key(8, 3, 1), target, guess);
+        let mut fit = PromptFit::new(key(8, 3, 1), "", target, guess);
         for calls in 1..=ANSWERS_MAX {
             if let Some(prompt) = fit.answer(count(&fit.text())) {
                 assert_eq!(prompt.tokens, count(&prompt.text), "the count belongs to the text");
@@ -209,6 +214,14 @@ mod tests {
     fn a_beginning_token_is_part_of_the_length() {
         let (prompt, calls) = fit(100, 100, |text| text.split(' ').count() as u32 + 1);
         assert_eq!((prompt.tokens, prompt.words, calls), (100, 99, 2));
+    }
+
+    #[test]
+    fn a_prefix_is_part_of_the_length() {
+        let mut fit = PromptFit::new(key(1, 2, 3), "two words", 10, 8);
+        let prompt = fit.answer(fit.text().split(' ').count() as u32).expect("a right guess");
+        assert!(prompt.text.starts_with("two words "), "{}", prompt.text);
+        assert_eq!((prompt.tokens, prompt.words), (10, 8));
     }
 
     #[test]

@@ -55,6 +55,7 @@ fn row(users: u32) -> Result<String, Box<dyn Error>> {
             think_time_s: Distribution::fixed(0.0),
         },
         lengths: Lengths { prompt_tokens: 8, output_tokens: TOKENS }.into(),
+        dataset: None,
         form: RequestForm::default(),
         sampling: Sampling::GREEDY,
         seed: 0,

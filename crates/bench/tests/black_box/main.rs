@@ -14,6 +14,7 @@ use workload::record::RequestRecord;
 mod forms;
 mod mock_server;
 mod open_loop;
+mod prompts;
 mod resume;
 use mock_server::{Behaviour, Close, Fault, MockServer};
 
@@ -26,6 +27,7 @@ fn config(url: String, levels: &[u32], requests_per_user: u32) -> BenchConfig {
             think_time_s: Distribution::fixed(0.0),
         },
         lengths: Lengths { prompt_tokens: 12, output_tokens: 6 }.into(),
+        dataset: None,
         form: RequestForm::default(),
         sampling: Sampling::GREEDY,
         seed: 7,

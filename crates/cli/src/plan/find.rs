@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use ::engine::budget::{Budget, Memory};
 use anyhow::Result;
-use bench::{Assertion, Lengths};
+use bench::{Assertion, LengthLaws};
 use clap::Args;
 use plan::search::last_that_holds;
 use plan::simulate::{LevelRun, ModelledServer, Sweep};
@@ -66,8 +66,8 @@ pub(super) struct Search<'a> {
     pub(super) server: ModelledServer,
     /// The plan of its memory.
     pub(super) findings: &'a Findings,
-    /// Lengths of every request.
-    pub(super) lengths: Lengths,
+    /// How long requests are.
+    pub(super) lengths: LengthLaws,
     /// What is asked.
     pub(super) options: &'a TimeOptions,
     /// What must hold.
@@ -93,14 +93,14 @@ impl Search<'_> {
 
     fn max_users(&self, trials: &mut Vec<String>) -> Result<Option<String>> {
         let found = last_that_holds(USERS_MAX, |rung| {
-            let plan = self.options.closed(rung + 1, self.lengths);
+            let plan = self.options.closed(rung + 1, &self.lengths);
             self.holds(&self.server, vec![plan], format!("users: {}", rung + 1), trials)
         })?;
         Ok(found.map(|rung| format!("Up to {} users", rung + 1)))
     }
 
     fn max_rate(&self, trials: &mut Vec<String>) -> Result<Option<String>> {
-        let full = self.options.closed(self.server.engine.max_num_seqs, self.lengths);
+        let full = self.options.closed(self.server.engine.max_num_seqs, &self.lengths);
         let levels = self.run(&self.server, vec![full])?;
         let level = levels.first().expect("one level was asked for");
         let time_s = level.total_time_s.unwrap_or(f64::INFINITY);
@@ -109,7 +109,7 @@ impl Search<'_> {
         let rate = |rung: u32| capacity * f64::from(least + rung) / 100.0;
         let rungs = RATE_HUNDREDTHS.end() - least + 1;
         let found = last_that_holds(rungs, |rung| {
-            let plan = self.options.open(rate(rung), self.lengths);
+            let plan = self.options.open(rate(rung), &self.lengths);
             self.holds(&self.server, vec![plan], format!("{:.3} requests/s", rate(rung)), trials)
         })?;
         Ok(found.map(|rung| format!("Up to {:.3} requests/s", rate(rung))))
@@ -130,7 +130,7 @@ impl Search<'_> {
                 Ok(budget) => {
                     let engine = time::engine(self.findings, &budget);
                     let server = ModelledServer { engine, ..self.server };
-                    self.holds(&server, self.options.load(self.lengths), tried, trials)
+                    self.holds(&server, self.options.load(&self.lengths), tried, trials)
                 }
             }
         })?;

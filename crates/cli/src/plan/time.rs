@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ::engine::EngineConfig;
 use ::engine::budget::Budget;
 use anyhow::{Context, Result, bail, ensure};
-use bench::{Language, Lengths, Preset};
+use bench::{Language, LengthLaws, Preset};
 use clap::Args;
 use plan::cost::StepCost;
 use plan::device_model::DeviceModel;
@@ -21,6 +21,7 @@ use workload::load::{Arrivals, LevelPlan, Load};
 
 use super::engine::{Origin, SEED_DEVICE};
 use super::findings::Findings;
+use crate::prompts::{LENGTHS, PromptArgs};
 
 /// What is asked of the modelled server, as `bench` asks a real one.
 #[derive(Args)]
@@ -50,13 +51,9 @@ pub(super) struct TimeOptions {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     requests_per_user: u32,
 
-    /// Tokens of each prompt [default: 100, with --preset its own].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    prompt_tokens: Option<u32>,
-
-    /// Tokens of each answer [default: 128, with --preset its own].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    output_tokens: Option<u32>,
+    /// What is asked.
+    #[command(flatten)]
+    prompts: PromptArgs,
 
     /// Decides the random times: the same seed gives the same ones.
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -77,8 +74,6 @@ fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| format!("{text} is no rate from 0.000001 to 1000000 per second"))
 }
 
-/// Lengths of requests if nothing is said, as of `bench`.
-const LENGTHS: Lengths = Lengths { prompt_tokens: 100, output_tokens: 128 };
 /// Levels if nothing is said, as of `bench`.
 const LEVELS: [u32; 6] = [1, 4, 8, 16, 32, 64];
 /// Most requests that wait in a server without a limit of its own.
@@ -88,8 +83,7 @@ impl TimeOptions {
     /// Whether anything of it was given.
     pub(super) fn is_given(&self) -> bool {
         let loads = !self.levels.is_empty() || !self.rate.is_empty();
-        let lengths = self.prompt_tokens.is_some() || self.output_tokens.is_some();
-        loads || lengths || self.out.is_some() || self.device_model.is_some()
+        loads || self.prompts.is_given() || self.out.is_some() || self.device_model.is_some()
     }
 
     /// The server that is planned for, with the blocks of `budget`.
@@ -102,7 +96,7 @@ impl TimeOptions {
         &self,
         server: ModelledServer,
         basics: &[String],
-        lengths: Lengths,
+        lengths: &LengthLaws,
     ) -> Result<String> {
         let sweep = Sweep { levels: self.load(lengths), seed: self.seed };
         let runs = server.run(&sweep)?;
@@ -116,18 +110,13 @@ impl TimeOptions {
         Ok(report + "\n")
     }
 
-    /// Lengths of every request.
-    pub(super) fn lengths(&self, preset: bool) -> Lengths {
-        let Lengths { prompt_tokens, output_tokens } =
-            if preset { Preset::SEED.lengths } else { LENGTHS };
-        Lengths {
-            prompt_tokens: self.prompt_tokens.unwrap_or(prompt_tokens),
-            output_tokens: self.output_tokens.unwrap_or(output_tokens),
-        }
+    /// How long requests are.
+    pub(super) fn lengths(&self, preset: bool) -> LengthLaws {
+        self.prompts.laws(Some(if preset { Preset::SEED.lengths } else { LENGTHS }), true)
     }
 
     /// The levels that are asked for.
-    pub(super) fn load(&self, lengths: Lengths) -> Vec<LevelPlan> {
+    pub(super) fn load(&self, lengths: &LengthLaws) -> Vec<LevelPlan> {
         if !self.rate.is_empty() {
             return self.rate.iter().map(|&rate| self.open(rate, lengths)).collect();
         }
@@ -136,14 +125,14 @@ impl TimeOptions {
     }
 
     /// A level of so many users.
-    pub(super) fn closed(&self, users: u32, lengths: Lengths) -> LevelPlan {
-        LevelPlan { load: Load::closed(users, self.requests_per_user), lengths: lengths.into() }
+    pub(super) fn closed(&self, users: u32, lengths: &LengthLaws) -> LevelPlan {
+        LevelPlan { load: Load::closed(users, self.requests_per_user), lengths: lengths.clone() }
     }
 
     /// A level of so many requests per second.
-    pub(super) fn open(&self, rate: f64, lengths: Lengths) -> LevelPlan {
+    pub(super) fn open(&self, rate: f64, lengths: &LengthLaws) -> LevelPlan {
         let load = Load::Open { arrivals: Arrivals::Poisson { rate }, requests: self.requests };
-        LevelPlan { load, lengths: lengths.into() }
+        LevelPlan { load, lengths: lengths.clone() }
     }
 
     /// What decides that which is left to chance.

@@ -286,3 +286,34 @@ fn the_server_of_a_load_test_that_is_killed_ends_too() {
         is_gone.then_some(())
     });
 }
+
+#[test]
+fn recorded_requests_and_traces_are_sent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("requests.jsonl");
+    let text = "{\"timestamp\": 5000, \"prompt\": \"hello\", \"output_tokens\": 5}\n\
+                {\"timestamp\": 5040, \"prompt_tokens\": 30, \"output_tokens\": 4}\n";
+    fs::write(&path, text).expect("it is ours");
+    let file = path.to_str().expect("plain");
+    let dataset = ["--dataset", file, "--levels", "1", "--requests-per-user", "2"];
+    let sent = millrace(bench(&[TINY, &dataset]));
+    let report = sent.output();
+    assert!(report.contains("*   **Total Requests:** 2\n"), "{report}");
+    let sent = millrace(bench(&[TINY, &["--trace", file, "--trace-speed", "2"]]));
+    let report = sent.output();
+    assert!(report.contains("## Trace: 0.02 s at speed 2.00\n"), "{report}");
+    fs::write(&path, "{\"prompt\": \"a\"}\n{\"prompt\": 5}\n").expect("it is ours");
+    let refused = millrace(bench(&[TINY, &dataset]));
+    assert!(refused.stderr.contains("requests.jsonl` cannot be sent: line 2"), "{refused:#?}");
+    assert!(!refused.status.success());
+}
+
+#[test]
+fn conversations_find_what_was_said_before_in_the_cache() {
+    let talk =
+        ["--levels", "2", "--requests-per-user", "4", "--turns", "2", "--prefix-tokens", "64"];
+    let lengths = ["--prompt-tokens", "20", "--output-tokens", "6", "--endpoint", "chat"];
+    let sent = millrace(bench(&[TINY, &talk, &lengths]));
+    let report = sent.output();
+    assert!(report.contains("since prompts begin as others do"), "{report}");
+}

@@ -1,5 +1,6 @@
 use workload::analysis::{Evidence, Finding, analyse};
 use workload::distribution::Distribution;
+use workload::lengths::{LengthLaws, SharedPrefix};
 
 use super::*;
 
@@ -68,7 +69,7 @@ fn a_prompt_longer_than_the_budget_is_cut_into_steps() {
 #[test]
 fn a_run_is_the_same_every_time() {
     let mut drawn = plan(12, 2, (20, 40));
-    drawn.lengths.output = Distribution::Uniform { min: 5.0, max: 60.0 };
+    drawn.lengths.output = Some(Distribution::Uniform { min: 5.0, max: 60.0 });
     let text = || {
         let runs = sweep(vec![plan(3, 4, (50, 30)), drawn.clone()]);
         let level = |run: &LevelRun| {
@@ -154,7 +155,7 @@ fn a_request_that_can_never_be_served_is_refused_before_anything_runs() {
 #[test]
 fn a_request_drawn_too_long_fails_alone() {
     let mut plan = plan(2, 20, (200, 7));
-    plan.lengths.output = Distribution::Uniform { min: 1.0, max: 100.0 };
+    plan.lengths.output = Some(Distribution::Uniform { min: 1.0, max: 100.0 });
     let counts = run(&SERVER, plan).summary().counts;
     assert!(counts.balance() && 0 < counts.failed && 0 < counts.ok, "{counts:?}");
 }
@@ -184,6 +185,37 @@ fn an_open_loop_does_not_wait_for_answers() {
     let queued = fast.summary().latency_ms.expect("all succeed");
     assert!(3.0 * latency.max < queued.max, "{queued:?}");
     assert_eq!(fast.records.iter().map(|record| record.user).max(), Some(59));
+}
+
+#[test]
+fn a_shared_beginning_is_computed_once() {
+    let prefix = SharedPrefix { tokens: 48, count: 1 };
+    let lengths = LengthLaws { prefix, ..plan(1, 3, (20, 3)).lengths };
+    let run = run(&SERVER, LevelPlan { lengths, ..plan(1, 3, (20, 3)) });
+    let cached = run.records.iter().map(|record| {
+        (record.prompt_tokens, record.timings.expect("a server gives them").cached_prompt_tokens)
+    });
+    let cached: Vec<_> = cached.collect();
+    assert_eq!(cached, [(Some(68), Some(0)), (Some(68), Some(48)), (Some(68), Some(48))]);
+}
+
+#[test]
+fn a_turn_finds_the_turns_before_it_in_the_cache() {
+    let lengths = LengthLaws { turns: 2, ..plan(1, 4, (30, 10)).lengths };
+    let run = run(&SERVER, LevelPlan { lengths, ..plan(1, 4, (30, 10)) });
+    let cached = run.records.iter().map(|record| {
+        (record.prompt_tokens, record.timings.expect("a server gives them").cached_prompt_tokens)
+    });
+    // 30 + 10 tokens were said, of which the last was never computed: two whole blocks of 16.
+    let turn = [(Some(30), Some(0)), (Some(70), Some(32))];
+    assert_eq!(cached.collect::<Vec<_>>(), [turn, turn].concat());
+}
+
+#[test]
+fn a_data_set_is_refused() {
+    let mut plan = plan(1, 1, (5, 5));
+    plan.lengths.prompt = None;
+    assert_eq!(check(&ENGINE, &plan), Err(SimulateError::Dataset));
 }
 
 #[test]

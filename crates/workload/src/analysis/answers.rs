@@ -72,7 +72,7 @@ fn other_length(level: &LevelSummary) -> Option<Finding> {
     Some(Finding::OtherLength {
         level: name(level),
         requests: level.other_length,
-        asked: level.plan.lengths.output.constant().map(|tokens| tokens as u32),
+        asked: level.plan.lengths.constant_output(),
         min: tokens.min as u32,
         max: tokens.max as u32,
     })
@@ -92,8 +92,7 @@ pub(super) fn chunks_counted(levels: &[LevelSummary]) -> Option<Finding> {
 }
 
 pub(super) fn prompt_length(evidence: &Evidence<'_>) -> Option<Finding> {
-    let asked = evidence.levels.first()?.plan.lengths.prompt.constant();
-    let asked = asked.map(|tokens| tokens as u32);
+    let asked = evidence.levels.first()?.plan.lengths.constant_prompt();
     let used = evidence.levels.iter().filter_map(|level| level.prompt_tokens);
     let used = used.map(|spread| (spread.min as u32, spread.max as u32));
     let used = used.reduce(|all, level| (all.0.min(level.0), all.1.max(level.1)));
@@ -106,7 +105,9 @@ pub(super) fn prompt_length(evidence: &Evidence<'_>) -> Option<Finding> {
 
 pub(super) fn prefix_cache(level: &LevelSummary) -> Option<Finding> {
     let share = level.cached_share.filter(|share| CACHE_NOTICEABLE <= *share)?;
-    Some(Finding::PrefixCache { level: name(level), share })
+    let laws = &level.plan.lengths;
+    let is_meant = laws.share_beginnings() || laws.prompt.is_none();
+    Some(Finding::PrefixCache { level: name(level), share, is_meant })
 }
 
 pub(super) fn evidence_missing(evidence: &Evidence<'_>) -> Option<Finding> {

@@ -451,6 +451,8 @@ pub enum Finding {
         level: LevelName,
         /// Share of the prompt tokens, 0..=1.
         share: f64,
+        /// Whether prompts were meant to have beginnings in common.
+        is_meant: bool,
     },
     /// The server keeps back what the rules need.
     EvidenceMissing {

@@ -285,7 +285,7 @@ fn lengths_that_differ_from_what_was_asked_are_told() {
         Finding::OtherLength { level, requests: 3, asked: Some(11), min: 4, max: 11 },
         Finding::ChunksCounted { levels: vec![level] },
         Finding::PromptLength { asked: Some(5), used: Some((5, 7)) },
-        Finding::PrefixCache { level, share: 0.5 },
+        Finding::PrefixCache { level, share: 0.5, is_meant: false },
     ];
     for finding in expected {
         assert!(found.contains(&finding), "{finding:?} in {found:?}");

@@ -43,7 +43,12 @@ pub(super) fn text(finding: &Finding) -> String {
             all_of(levels)
         ),
         Finding::PromptLength { asked, used } => prompt_length(*asked, *used),
-        Finding::PrefixCache { level, share } => format!(
+        Finding::PrefixCache { level, share, is_meant: true } => format!(
+            "{} 时，{} 的 prompt token 来自服务器的前缀缓存，因为 prompt 的开头与其他请求相同：这部分不需要 prefill。",
+            of(*level),
+            percent(*share)
+        ),
+        Finding::PrefixCache { level, share, is_meant: false } => format!(
             "{} 时，{} 的 prompt token 来自服务器的前缀缓存，而本次测试的 prompt 互不相同：可能是此前\
              使用相同种子的测试留下的，因此 TTFT 偏低。",
             of(*level),

@@ -45,7 +45,13 @@ pub(super) fn text(finding: &Finding) -> String {
             all_of(levels)
         ),
         Finding::PromptLength { asked, used } => prompt_length(*asked, *used),
-        Finding::PrefixCache { level, share } => format!(
+        Finding::PrefixCache { level, share, is_meant: true } => format!(
+            "At {}, {} of the prompt tokens came from the server's prefix cache, since prompts begin \
+             as others do: they cost no prefill.",
+            of(*level),
+            percent(*share)
+        ),
+        Finding::PrefixCache { level, share, is_meant: false } => format!(
             "At {}, {} of the prompt tokens came from the server's prefix cache, though all prompts \
              of a run differ: an earlier run with the same seed may have left them there, and times \
              to first token are too good.",
