@@ -1,5 +1,6 @@
 //! What every handler shares, and how it gets a body.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,6 +17,7 @@ use crate::dispatch::Dispatch;
 use crate::limits::{
     BODIES_BYTES_IN_FLIGHT, BODY_BYTES, BODY_READ_TIMEOUT, INLINE_BODY_BYTES, LARGE_BODIES,
 };
+use crate::metrics::Panics;
 use crate::openai::error::{ApiError, SHUTTING_DOWN};
 use crate::shutdown::Shutdown;
 use crate::validate::Door;
@@ -34,6 +36,8 @@ pub struct App {
     pub limits: Limits,
     /// The way to the engine.
     pub dispatch: Arc<Dispatch>,
+    /// Panics of requests' code.
+    pub panics: Panics,
     /// Whether the server is about to end.
     pub shutdown: Shutdown,
     /// Room for bodies, in bytes.
@@ -147,9 +151,13 @@ impl App {
             work(&app, &received.bytes)
         };
         let result = tokio::task::spawn_blocking(job).await;
-        result.unwrap_or_else(|error| {
-            tracing::error!(%error, "reading a request failed");
-            Err(ApiError::Failed { message: "the request could not be read".to_owned() })
+        result.unwrap_or_else(|error| match error.try_into_panic() {
+            // As if it had happened here.
+            Ok(panic) => resume_unwind(panic),
+            Err(error) => {
+                tracing::error!(%error, "reading a request failed");
+                Err(ApiError::Failed { message: "the request could not be read".to_owned() })
+            }
         })
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::limits::STREAM_BUFFER_BYTES;
-use crate::metrics::{Outcome, Progress, Tally};
+use crate::metrics::{Outcome, Panics, Progress, Tally};
 use crate::openai::error::{ApiError, ENGINE_STOPPED, SHUTTING_DOWN};
 
 /// What the device gives with each token; nothing so far (log-probabilities will come here).
@@ -133,11 +133,11 @@ struct Route {
 }
 
 impl Dispatch {
-    /// A dispatch for the engine behind `handle`.
-    pub fn new(handle: Handle<SamplingParams>) -> Self {
+    /// A dispatch for the engine behind `handle`; it tells of `panics` and counts none itself.
+    pub fn new(handle: Handle<SamplingParams>, panics: Panics) -> Self {
         let state = State {
             routes: HashMap::new(),
-            tally: Tally::new(handle.limits().max_model_len),
+            tally: Tally::new(handle.limits().max_model_len, panics),
             snapshot: Snapshot::default(),
             last_sign: Instant::now(),
             stopped: false,

@@ -23,6 +23,7 @@ mod request_id;
 pub mod config;
 pub mod openai;
 pub mod metrics;
+mod panics;
 pub mod dispatch;
 pub mod validate;
 pub mod stream;

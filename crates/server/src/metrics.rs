@@ -4,6 +4,8 @@
 //! says how many run; waiting is what is left of the open requests, so that a request counts from
 //! the moment it was accepted, also while it is on its way to the engine's thread.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use engine::{RequestTimes, Snapshot};
@@ -57,9 +59,27 @@ impl Outcome {
     }
 }
 
+/// Panics of requests' code. Clones count together; it needs no lock, since a panic may have left one
+/// poisoned.
+#[derive(Debug, Clone, Default)]
+pub struct Panics(Arc<AtomicU64>);
+
+impl Panics {
+    /// One more.
+    pub fn count(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// All so far.
+    pub fn total(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
 /// What the server counts beside the engine.
 #[derive(Debug)]
 pub struct Tally {
+    panics: Panics,
     accepted: u64,
     rejected: u64,
     ended: [u64; Outcome::ALL.len()],
@@ -75,9 +95,10 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Nothing counted yet; `max_model_len` bounds the buckets of lengths.
-    pub fn new(max_model_len: u32) -> Self {
+    /// Nothing counted yet but `panics`; `max_model_len` bounds the buckets of lengths.
+    pub fn new(max_model_len: u32, panics: Panics) -> Self {
         Tally {
+            panics,
             accepted: 0,
             rejected: 0,
             ended: [0; Outcome::ALL.len()],
@@ -178,6 +199,7 @@ impl Tally {
                 snapshot.prefix_hits_total,
             ),
             ("millrace:requests_accepted", "Requests that the engine took.", self.accepted),
+            ("millrace:panics", "Requests whose code panicked.", self.panics.total()),
         ];
         for (name, help, value) in counters {
             page.counter(name, help, value)?;

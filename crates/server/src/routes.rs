@@ -13,7 +13,7 @@ use http::{Request, header};
 
 use crate::app::App;
 use crate::openai::error::ApiError;
-use crate::{generate, health, page, request_id, tokenize};
+use crate::{generate, health, page, panics, request_id, tokenize};
 
 /// Paths that need no key, beside the files of the page ([`page::FILES`], which hold nothing secret, and
 /// which somebody must see to be asked for the key). Everything else does, also what does not exist,
@@ -40,7 +40,8 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&app), check_key))
-        // Outermost: refusals are told with their id too.
+        .layer(from_fn_with_state(app.panics.clone(), panics::catch))
+        // Outermost: refusals and failures are told with their id too.
         .layer(from_fn(request_id::tag))
         .with_state(app)
 }

@@ -14,6 +14,7 @@ use crate::app::{App, unix_time};
 use crate::config::{ServerConfig, ServerInfo};
 use crate::dispatch::{Dispatch, Reports};
 use crate::listen::{self, Served};
+use crate::metrics::Panics;
 use crate::routes::router;
 use crate::shutdown::Shutdown;
 
@@ -58,7 +59,8 @@ pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) 
     let connections_max = config.connections_max;
     let shutdown_timeout = config.shutdown_timeout;
     let limits = handle.limits();
-    let dispatch = Arc::new(Dispatch::new(handle));
+    let panics = Panics::default();
+    let dispatch = Arc::new(Dispatch::new(handle, panics.clone()));
     let app = Arc::new(App {
         config,
         info,
@@ -66,6 +68,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) 
         template,
         limits,
         dispatch: Arc::clone(&dispatch),
+        panics,
         shutdown: shutdown.clone(),
         bodies: App::body_room(),
         large_bodies: App::large_body_turns(),
