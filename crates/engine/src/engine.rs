@@ -36,6 +36,7 @@ struct EngineTotals {
     finished: u64,
     cancelled: u64,
     failed: u64,
+    rows_failed: u64,
 }
 
 impl<D: Device> Engine<D> {
@@ -166,6 +167,7 @@ impl<D: Device> Engine<D> {
             }
             RowOutput::Failed(message) => {
                 self.totals.failed += 1;
+                self.totals.rows_failed += 1;
                 self.events.push(Event::Failed { id, message });
                 true
             }
@@ -233,6 +235,7 @@ impl<D: Device> Engine<D> {
             requests_finished_total: totals.finished,
             requests_cancelled_total: totals.cancelled,
             requests_failed_total: totals.failed,
+            rows_failed_total: totals.rows_failed,
         }
     }
 

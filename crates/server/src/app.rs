@@ -20,6 +20,7 @@ use crate::limits::{
 use crate::metrics::Panics;
 use crate::openai::error::{ApiError, SHUTTING_DOWN};
 use crate::shutdown::Shutdown;
+use crate::traffic::Traffic;
 use crate::validate::Door;
 
 /// What every handler shares.
@@ -27,7 +28,7 @@ pub struct App {
     /// Settings.
     pub config: ServerConfig,
     /// What is served.
-    pub info: ServerInfo,
+    pub info: Arc<ServerInfo>,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
     /// Its chat template.
@@ -38,6 +39,8 @@ pub struct App {
     pub dispatch: Arc<Dispatch>,
     /// Panics of requests' code.
     pub panics: Panics,
+    /// What came over HTTP.
+    pub traffic: Traffic,
     /// Whether the server is about to end.
     pub shutdown: Shutdown,
     /// Room for bodies, in bytes.

@@ -19,6 +19,7 @@ use sampling::SamplingParams;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::config::ServerInfo;
 use crate::limits::STREAM_BUFFER_BYTES;
 use crate::metrics::{Outcome, Panics, Progress, Tally};
 use crate::openai::error::{ApiError, ENGINE_STOPPED, SHUTTING_DOWN};
@@ -156,9 +157,10 @@ impl Dispatch {
         // Held until every route is known, so that no event can come before its route.
         let mut state = self.lock();
         for (choice, request) in (0..).zip(requests) {
+            let max_tokens = request.max_tokens;
             match self.handle.submit(request) {
                 Ok(id) => {
-                    state.open(id, choice, sender.clone());
+                    state.open(id, choice, max_tokens, sender.clone());
                     submitted.ids.push(Some(id));
                 }
                 Err(refusal) => {
@@ -210,19 +212,23 @@ impl Dispatch {
         self.lock().tally.open()
     }
 
-    /// The state for the log.
+    /// How the work goes.
     pub fn progress(&self) -> Progress {
         let state = self.lock();
         let snapshot = state.snapshot;
-        Progress { snapshot, waiting: state.tally.waiting(&snapshot) }
+        let (running, waiting) = (state.tally.running(&snapshot), state.tally.waiting(&snapshot));
+        Progress { snapshot, running, waiting }
     }
 
-    /// The page `/metrics`, every series labelled with `model`.
-    pub fn exposition(&self, model: &str) -> String {
-        let labels =
-            [("model_name".into(), model.to_owned().into()), ("engine".into(), "0".into())];
+    /// The page `/metrics`, every series labelled with the model of `info`; `others` write the
+    /// rest of it.
+    pub fn exposition(&self, info: &Arc<ServerInfo>, others: Box<dyn Collector>) -> String {
+        let model = info.model.clone();
+        let labels = [("model_name".into(), model.into()), ("engine".into(), "0".into())];
         let mut registry = Registry::with_labels(labels.into_iter());
-        registry.register_collector(Box::new(Exposition(Arc::clone(&self.state))));
+        let (state, info) = (Arc::clone(&self.state), Arc::clone(info));
+        registry.register_collector(Box::new(Exposition { state, info }));
+        registry.register_collector(others);
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry)
             .expect("writing into a String cannot fail");
@@ -232,7 +238,11 @@ impl Dispatch {
     fn deliver(&self, report: Report<Extra>) {
         let mut state = self.lock();
         state.last_sign = Instant::now();
-        state.snapshot = report.snapshot;
+        let before = std::mem::replace(&mut state.snapshot, report.snapshot);
+        // There is a report after each step, and others between steps.
+        if before.steps_total < report.snapshot.steps_total {
+            state.tally.step(report.snapshot.last_step_tokens);
+        }
         let now = report.snapshot.now;
         let mut events = report.events.into_iter().peekable();
         while let Some(event) = events.next() {
@@ -280,12 +290,18 @@ impl Dispatch {
 }
 
 impl State {
-    fn open(&mut self, id: RequestId, choice: u16, sender: mpsc::Sender<ChoiceEvent>) {
+    fn open(
+        &mut self,
+        id: RequestId,
+        choice: u16,
+        max_tokens: u32,
+        sender: mpsc::Sender<ChoiceEvent>,
+    ) {
         let accepted = Instant::now();
         if self.tally.open() == 0 {
             self.last_sign = accepted;
         }
-        self.tally.accepted();
+        self.tally.accepted(max_tokens);
         let sender = Some(sender);
         let route = Route { sender, choice, accepted, last_token: None, stop_string: false };
         self.routes.insert(id, route);
@@ -375,6 +391,19 @@ impl Submitted {
         self.ids.len()
     }
 
+    /// Counts that `samples` answers were asked for to each prompt.
+    pub fn count_samples(&self, samples: usize) {
+        let state = self.dispatch.lock();
+        for _ in 0..self.choices() / samples {
+            state.tally.samples(samples);
+        }
+    }
+
+    /// Counts that a prompt has all its answers, the longest of so many tokens.
+    pub fn count_longest(&self, tokens: u32) {
+        self.dispatch.lock().tally.longest(tokens);
+    }
+
     /// Notes that `choice` needs no cancel any more.
     pub fn ended(&mut self, choice: usize) {
         self.ids[choice] = None;
@@ -398,11 +427,14 @@ impl Drop for Submitted {
 
 /// Writes the metrics at a scrape.
 #[derive(Debug)]
-struct Exposition(Arc<Mutex<State>>);
+struct Exposition {
+    state: Arc<Mutex<State>>,
+    info: Arc<ServerInfo>,
+}
 
 impl Collector for Exposition {
     fn encode(&self, encoder: DescriptorEncoder) -> std::fmt::Result {
-        let state = self.0.lock().expect("nothing panics while it holds the dispatch's lock");
-        state.tally.encode(&state.snapshot, encoder)
+        let state = self.state.lock().expect("nothing panics while it holds the dispatch's lock");
+        state.tally.encode(&state.snapshot, &self.info, encoder)
     }
 }

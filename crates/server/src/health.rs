@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
 use sampling::SamplingRequest;
@@ -15,9 +15,10 @@ use crate::config::ServerInfo;
 use crate::dispatch::Pulse;
 use crate::metrics;
 use crate::openai::error::{ApiError, ENGINE_STOPPED};
-use crate::openai::models::ModelList;
+use crate::openai::models::{Model, ModelList};
 
-/// `GET /health`: whether to send requests here. 503 in a drain and when the engine does not work.
+/// `GET /health`, `/ready` and `/ping`: whether to send requests here. 503 in a drain and when the
+/// engine does not work.
 pub async fn health(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     app.admit()?;
     match app.dispatch.pulse(app.config.stall_limit) {
@@ -64,23 +65,47 @@ pub async fn server_info(State(app): State<Arc<App>>) -> Response {
     Json(Info { info: &app.info, sampling_defaults }).into_response()
 }
 
+/// What the model is, for routers; with SGLang's names.
+#[derive(Debug, Serialize)]
+pub struct ModelInfo {
+    model_path: String,
+    tokenizer_path: String,
+    served_model_name: String,
+    is_generation: bool,
+    max_model_len: u32,
+}
+
+/// `GET /model_info` and `GET /get_model_info`.
+pub async fn model_info(State(app): State<Arc<App>>) -> Json<ModelInfo> {
+    let ServerInfo { root, model, max_model_len, .. } = &*app.info;
+    Json(ModelInfo {
+        model_path: root.clone(),
+        // It comes out of the model's own file.
+        tokenizer_path: root.clone(),
+        served_model_name: model.clone(),
+        is_generation: true,
+        max_model_len: *max_model_len,
+    })
+}
+
+/// `GET /v1/models/{id}`.
+pub async fn model(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    if id != app.info.model {
+        return Err(ApiError::UnknownModel { model: id, served: app.info.model.clone() });
+    }
+    Ok(Json(Model::new(&app.info, app.started)).into_response())
+}
+
 /// `GET /v1/models`.
 pub async fn models(State(app): State<Arc<App>>) -> Response {
     Json(ModelList::new(&app.info, app.started)).into_response()
 }
 
-/// `GET /load`, with vLLM's name.
-pub async fn load(State(app): State<Arc<App>>) -> Json<Value> {
-    Json(json!({ "server_load": app.dispatch.open() }))
-}
-
-/// `GET /get_load`, with vllm-router's name.
-pub async fn get_load(State(app): State<Arc<App>>) -> Json<Value> {
-    Json(json!({ "load": app.dispatch.open() }))
-}
-
 /// `GET /metrics`.
 pub async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let page = app.dispatch.exposition(&app.info.model);
+    let page = app.dispatch.exposition(&app.info, Box::new(app.traffic.clone()));
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response()
 }

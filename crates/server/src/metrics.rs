@@ -9,11 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use engine::{RequestTimes, Snapshot};
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::histogram::Histogram;
+
+use crate::config::ServerInfo;
+
+mod page;
+mod progress;
+
+pub use page::Page;
+pub use progress::Progress;
 
 /// The media type of [`Tally::encode`]'s text: prometheus-client writes OpenMetrics.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,6 +36,12 @@ const REQUEST_BUCKETS: [f64; 21] = [
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0,
     480.0, 960.0, 1920.0, 7680.0,
 ];
+
+/// As vLLM's.
+const STEP_BUCKETS: [f64; 13] =
+    [1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
+const SAMPLES_BUCKETS: [f64; 5] = [1.0, 2.0, 5.0, 10.0, 20.0];
+const PREEMPTION_BUCKETS: [f64; 7] = [1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0];
 
 /// How a request ended, as `request_success` labels it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,13 +101,21 @@ pub struct Tally {
     inference: Histogram,
     prefill: Histogram,
     decode: Histogram,
+    time_per_token: Histogram,
     prompt_tokens: Histogram,
+    computed_prompt_tokens: Histogram,
     generation_tokens: Histogram,
+    longest_tokens: Histogram,
+    max_tokens: Histogram,
+    samples: Histogram,
+    preemptions: Histogram,
+    step_tokens: Histogram,
 }
 
 impl Tally {
     /// Nothing counted yet but `panics`; `max_model_len` bounds the buckets of lengths.
     pub fn new(max_model_len: u32, panics: Panics) -> Self {
+        let lengths = || Histogram::new(length_buckets(max_model_len));
         Tally {
             panics,
             accepted: 0,
@@ -109,14 +128,37 @@ impl Tally {
             inference: Histogram::new(REQUEST_BUCKETS),
             prefill: Histogram::new(REQUEST_BUCKETS),
             decode: Histogram::new(REQUEST_BUCKETS),
-            prompt_tokens: Histogram::new(length_buckets(max_model_len)),
-            generation_tokens: Histogram::new(length_buckets(max_model_len)),
+            time_per_token: Histogram::new(INTER_TOKEN_BUCKETS),
+            prompt_tokens: lengths(),
+            computed_prompt_tokens: lengths(),
+            generation_tokens: lengths(),
+            longest_tokens: lengths(),
+            max_tokens: lengths(),
+            samples: Histogram::new(SAMPLES_BUCKETS),
+            preemptions: Histogram::new(PREEMPTION_BUCKETS),
+            step_tokens: Histogram::new(STEP_BUCKETS),
         }
     }
 
-    /// A request was accepted.
-    pub fn accepted(&mut self) {
+    /// A request of at most `max_tokens` generated tokens was accepted.
+    pub fn accepted(&mut self, max_tokens: u32) {
         self.accepted += 1;
+        self.max_tokens.observe(f64::from(max_tokens));
+    }
+
+    /// So many answers were asked for to a prompt that was accepted.
+    pub fn samples(&self, samples: usize) {
+        self.samples.observe(samples as f64);
+    }
+
+    /// Every answer to a prompt has come, and the longest has so many tokens.
+    pub fn longest(&self, tokens: u32) {
+        self.longest_tokens.observe(f64::from(tokens));
+    }
+
+    /// A step computed so many positions.
+    pub fn step(&self, tokens: u32) {
+        self.step_tokens.observe(f64::from(tokens));
     }
 
     /// A request was refused because the queue was full.
@@ -141,13 +183,20 @@ impl Tally {
         let seconds = |from: engine::Nanos, to: engine::Nanos| to.since(from).as_secs_f64();
         self.end_to_end.observe(seconds(times.arrived, times.finished));
         self.prompt_tokens.observe(f64::from(times.prompt_tokens));
+        let computed = times.prompt_tokens - times.cached_prompt_tokens;
+        self.computed_prompt_tokens.observe(f64::from(computed));
         self.generation_tokens.observe(f64::from(times.generated_tokens));
+        self.preemptions.observe(f64::from(times.preemptions));
         let Some(scheduled) = times.scheduled else { return };
         self.queue.observe(seconds(times.arrived, scheduled));
         self.inference.observe(seconds(scheduled, times.finished));
         let Some(first_token) = times.first_token else { return };
         self.prefill.observe(seconds(scheduled, first_token));
-        self.decode.observe(seconds(first_token, times.finished));
+        let decode = seconds(first_token, times.finished);
+        self.decode.observe(decode);
+        if 1 < times.generated_tokens {
+            self.time_per_token.observe(decode / f64::from(times.generated_tokens - 1));
+        }
     }
 
     /// Requests accepted and not ended.
@@ -165,9 +214,15 @@ impl Tally {
         self.open() - self.running(snapshot)
     }
 
-    /// Writes everything, with the engine's `snapshot`.
-    pub fn encode(&self, snapshot: &Snapshot, encoder: DescriptorEncoder) -> std::fmt::Result {
+    /// Writes everything, with the engine's `snapshot` and what `info` says of the cache.
+    pub fn encode(
+        &self,
+        snapshot: &Snapshot,
+        info: &ServerInfo,
+        encoder: DescriptorEncoder,
+    ) -> std::fmt::Result {
         let mut page = Page(encoder);
+        encode_cache_config(info, &mut page)?;
         self.encode_gauges(snapshot, &mut page)?;
         self.encode_counters(snapshot, &mut page)?;
         self.encode_histograms(&mut page)?;
@@ -179,6 +234,10 @@ impl Tally {
         page.gauge("vllm:num_requests_running", "Requests in the execution batch.", running)?;
         let waiting = self.waiting(snapshot) as f64;
         page.gauge("vllm:num_requests_waiting", "Requests waiting to be processed.", waiting)?;
+        // Nothing is put off for another reason, as vLLM does with adapters and remote caches.
+        let help = "Requests waiting to be processed, by reason.";
+        let capacity = [(("reason", "capacity"), waiting)];
+        page.gauges("vllm:num_requests_waiting_by_reason", help, capacity)?;
         let usage = snapshot.kv_usage();
         page.gauge("vllm:kv_cache_usage_perc", "KV blocks in use, 1 means all.", usage)
     }
@@ -198,12 +257,28 @@ impl Tally {
                 "Tokens found in the prefix cache.",
                 snapshot.prefix_hits_total,
             ),
+            (
+                "vllm:prompt_tokens_cached",
+                "Prompt tokens found in the prefix cache.",
+                snapshot.prefix_hits_total,
+            ),
+            (
+                "vllm:corrupted_requests",
+                "Requests that failed alone: a logit was not a finite number.",
+                snapshot.rows_failed_total,
+            ),
             ("millrace:requests_accepted", "Requests that the engine took.", self.accepted),
             ("millrace:panics", "Requests whose code panicked.", self.panics.total()),
         ];
         for (name, help, value) in counters {
             page.counter(name, help, value)?;
         }
+        let help = "Prompt tokens, by where their keys and values came from.";
+        let sources = [
+            (("source", "local_compute"), snapshot.prompt_tokens_total),
+            (("source", "local_cache_hit"), snapshot.prefix_hits_total),
+        ];
+        page.counters("vllm:prompt_tokens_by_source", help, sources)?;
         let help = "Requests refused at the door.";
         let rejected = [(("reason", "max_num_queued_reqs"), self.rejected)];
         page.counters("vllm:admission_rejections", help, rejected)?;
@@ -212,9 +287,14 @@ impl Tally {
     }
 
     fn encode_histograms(&self, page: &mut Page<'_>) -> std::fmt::Result {
-        let histograms = [
+        page.histograms([
             ("vllm:time_to_first_token_seconds", "Time to first token.", &self.first_token),
             ("vllm:inter_token_latency_seconds", "Time between tokens.", &self.inter_token),
+            (
+                "vllm:request_time_per_output_token_seconds",
+                "Mean time between the tokens of a request.",
+                &self.time_per_token,
+            ),
             ("vllm:e2e_request_latency_seconds", "Time from arrival to end.", &self.end_to_end),
             ("vllm:request_queue_time_seconds", "Time in the queue.", &self.queue),
             (
@@ -224,13 +304,25 @@ impl Tally {
             ),
             ("vllm:request_prefill_time_seconds", "First step to first token.", &self.prefill),
             ("vllm:request_decode_time_seconds", "First token to end.", &self.decode),
+        ])?;
+        page.histograms([
             ("vllm:request_prompt_tokens", "Tokens of the prompt.", &self.prompt_tokens),
+            (
+                "vllm:request_prefill_kv_computed_tokens",
+                "Tokens of the prompt that were not in the prefix cache.",
+                &self.computed_prompt_tokens,
+            ),
             ("vllm:request_generation_tokens", "Tokens generated.", &self.generation_tokens),
-        ];
-        for (name, help, histogram) in histograms {
-            histogram.encode(page.metric(name, help, MetricType::Histogram)?)?;
-        }
-        Ok(())
+            (
+                "vllm:request_max_num_generation_tokens",
+                "Tokens of the longest answer to a prompt.",
+                &self.longest_tokens,
+            ),
+            ("vllm:request_params_max_tokens", "Most tokens asked for.", &self.max_tokens),
+            ("vllm:request_params_n", "Answers asked for to a prompt.", &self.samples),
+            ("vllm:request_num_preemptions", "Preemptions of a request.", &self.preemptions),
+            ("vllm:iteration_tokens_total", "Positions computed in a step.", &self.step_tokens),
+        ])
     }
 
     /// The same again under the names of vLLM's engine before V1: production-stack and SMG scrape
@@ -246,9 +338,25 @@ impl Tally {
         let help = "Older name of prefix_cache_hits.";
         page.counter("vllm:gpu_prefix_cache_hits", help, hits)?;
         let help = "Older name of inter_token_latency_seconds.";
-        let name = "vllm:time_per_output_token_seconds";
-        self.inter_token.encode(page.metric(name, help, MetricType::Histogram)?)
+        page.histograms([("vllm:time_per_output_token_seconds", help, &self.inter_token)])
     }
+}
+
+/// How the KV cache was set up, with the names of vLLM's `CacheConfig`.
+fn encode_cache_config(info: &ServerInfo, page: &mut Page<'_>) -> std::fmt::Result {
+    let python_bool = if info.prefix_caching { "True" } else { "False" };
+    let utilization = info.memory_utilization.map_or_else(|| "None".into(), |u| u.to_string());
+    let labels = [
+        ("block_size", info.block_size.to_string()),
+        ("cache_dtype", info.kv_cache_dtype.clone()),
+        ("enable_prefix_caching", python_bool.to_owned()),
+        ("gpu_memory_utilization", utilization),
+        ("kv_cache_max_concurrency", info.max_concurrency.to_string()),
+        ("kv_cache_memory_bytes", info.kv_cache_memory_bytes.to_string()),
+        ("kv_cache_size_tokens", info.kv_cache_tokens.to_string()),
+        ("num_gpu_blocks", info.block_count.to_string()),
+    ];
+    page.info("vllm:cache_config_info", "How the KV cache was set up; always 1.", &labels)
 }
 
 /// `part` of `whole`; 0 of nothing.
@@ -262,111 +370,9 @@ fn length_buckets(max_model_len: u32) -> Vec<f64> {
     series.take_while(|bound| *bound <= u64::from(max_model_len)).map(|b| b as f64).collect()
 }
 
-/// The text as it grows.
-struct Page<'a>(DescriptorEncoder<'a>);
-
-impl Page<'_> {
-    fn metric(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        kind: MetricType,
-    ) -> Result<MetricEncoder<'_>, std::fmt::Error> {
-        self.0.encode_descriptor(name, help, None, kind)
-    }
-
-    fn gauge(&mut self, name: &'static str, help: &'static str, value: f64) -> std::fmt::Result {
-        ConstGauge::new(value).encode(self.metric(name, help, MetricType::Gauge)?)
-    }
-
-    fn counter(&mut self, name: &'static str, help: &'static str, value: u64) -> std::fmt::Result {
-        ConstCounter::new(value).encode(self.metric(name, help, MetricType::Counter)?)
-    }
-
-    fn counters<const N: usize>(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        series: [((&'static str, &'static str), u64); N],
-    ) -> std::fmt::Result {
-        let mut metric = self.metric(name, help, MetricType::Counter)?;
-        for (label, value) in series {
-            ConstCounter::new(value).encode(metric.encode_family(&[label])?)?;
-        }
-        Ok(())
-    }
-}
-
-/// What the log says every few seconds while there is work.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    /// The engine's state.
-    pub snapshot: Snapshot,
-    /// Open requests that do not run.
-    pub waiting: u64,
-}
-
-impl Progress {
-    /// The line for the time since `earlier`; none when nothing ran and nothing is open.
-    ///
-    /// Rates are per second over `elapsed`; the hit rate is that of this stretch of time.
-    pub fn line(&self, earlier: &Progress, elapsed: Duration) -> Option<String> {
-        let (now, then) = (&self.snapshot, &earlier.snapshot);
-        if now.steps_total == then.steps_total && now.running == 0 && self.waiting == 0 {
-            return None;
-        }
-        let rate = |now: u64, then: u64| (now - then) as f64 / elapsed.as_secs_f64();
-        let queries = now.prefix_queries_total - then.prefix_queries_total;
-        let hits = now.prefix_hits_total - then.prefix_hits_total;
-        Some(format!(
-            "Engine 000: Avg prompt throughput: {:.1} tokens/s, \
-             Avg generation throughput: {:.1} tokens/s, Running: {} reqs, Waiting: {} reqs, \
-             CPU KV cache usage: {:.1}%, Prefix cache hit rate: {:.1}%",
-            rate(now.prompt_tokens_total, then.prompt_tokens_total),
-            rate(now.generation_tokens_total, then.generation_tokens_total),
-            now.running,
-            self.waiting,
-            100.0 * now.kv_usage(),
-            100.0 * share(hits, queries),
-        ))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn progress(snapshot: Snapshot) -> Progress {
-        Progress { snapshot, waiting: 2 }
-    }
-
-    #[test]
-    fn the_progress_line_has_the_words_that_vllm_users_look_for() {
-        let now = Snapshot {
-            running: 3,
-            blocks_used: 1,
-            blocks_total: 8,
-            steps_total: 5,
-            prompt_tokens_total: 150,
-            generation_tokens_total: 25,
-            prefix_queries_total: 40,
-            prefix_hits_total: 10,
-            ..Snapshot::default()
-        };
-        let line = progress(now).line(&progress(Snapshot::default()), Duration::from_secs(10));
-        assert_eq!(
-            line.unwrap(),
-            "Engine 000: Avg prompt throughput: 15.0 tokens/s, Avg generation throughput: 2.5 \
-             tokens/s, Running: 3 reqs, Waiting: 2 reqs, CPU KV cache usage: 12.5%, Prefix cache \
-             hit rate: 25.0%"
-        );
-    }
-
-    #[test]
-    fn an_idle_engine_says_nothing() {
-        let idle = Progress { snapshot: Snapshot::default(), waiting: 0 };
-        assert_eq!(idle.line(&idle, Duration::from_secs(10)), None);
-    }
 
     #[test]
     fn length_buckets_end_at_the_models_length() {

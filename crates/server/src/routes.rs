@@ -13,12 +13,12 @@ use http::{Request, header};
 
 use crate::app::App;
 use crate::openai::error::ApiError;
-use crate::{generate, health, page, panics, request_id, tokenize};
+use crate::{generate, health, load, page, panics, request_id, tokenize, traffic};
 
 /// Paths that need no key, beside the files of the page ([`page::FILES`], which hold nothing secret, and
 /// which somebody must see to be asked for the key). Everything else does, also what does not exist,
 /// and all that the page itself asks for.
-pub const OPEN_PATHS: [&str; 2] = ["/health", "/live"];
+pub const OPEN_PATHS: [&str; 4] = ["/health", "/ready", "/ping", "/live"];
 
 /// The whole router.
 pub fn router(app: Arc<App>) -> Router {
@@ -28,19 +28,28 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/completions", post(generate::completions))
         .route("/v1/chat/completions", post(generate::chat))
         .route("/v1/models", get(health::models))
+        .route("/v1/models/{*id}", get(health::model))
         .route("/tokenize", post(tokenize::tokenize))
         .route("/detokenize", post(tokenize::detokenize))
         .route("/health", get(health::health))
+        .route("/ready", get(health::health))
+        .route("/ping", get(health::health).post(health::health))
         .route("/live", get(health::live))
         .route("/version", get(health::version))
         .route("/metrics", get(health::metrics))
         .route("/server_info", get(health::server_info))
-        .route("/load", get(health::load))
-        .route("/get_load", get(health::get_load))
+        .route("/get_server_info", get(health::server_info))
+        .route("/model_info", get(health::model_info))
+        .route("/get_model_info", get(health::model_info))
+        .route("/load", get(load::load))
+        .route("/get_load", get(load::get_load))
+        .route("/v1/loads", get(load::loads))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&app), check_key))
         .layer(from_fn_with_state(app.panics.clone(), panics::catch))
+        .layer(from_fn_with_state(Arc::clone(&app), load::report))
+        .layer(from_fn_with_state(app.traffic.clone(), traffic::count))
         // Outermost: refusals and failures are told with their id too.
         .layer(from_fn(request_id::tag))
         .with_state(app)

@@ -17,6 +17,7 @@ use crate::listen::{self, Served};
 use crate::metrics::Panics;
 use crate::routes::router;
 use crate::shutdown::Shutdown;
+use crate::traffic::Traffic;
 
 /// How often the log tells how the work goes, while there is any.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
@@ -63,12 +64,13 @@ pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) 
     let dispatch = Arc::new(Dispatch::new(handle, panics.clone()));
     let app = Arc::new(App {
         config,
-        info,
+        info: Arc::new(info),
         tokenizer,
         template,
         limits,
         dispatch: Arc::clone(&dispatch),
         panics,
+        traffic: Traffic::default(),
         shutdown: shutdown.clone(),
         bodies: App::body_room(),
         large_bodies: App::large_body_turns(),

@@ -59,6 +59,7 @@ impl Generation {
         prompts: PromptSums,
         head: ReplyHead,
     ) -> Self {
+        submitted.count_samples(prompts.samples);
         let choices = (0..submitted.choices()).map(|_| Choice::new(tokenizer, &rules)).collect();
         Generation { submitted, choices, rules, prompts, head, failure: None }
     }
@@ -161,6 +162,12 @@ impl Generation {
 /// One line per request, whichever way it ended. No text of the client's in it.
 impl Drop for Generation {
     fn drop(&mut self) {
+        for answers in self.choices.chunks(self.prompts.samples) {
+            if answers.iter().all(|choice| choice.finish.is_some()) {
+                let longest = answers.iter().map(|choice| choice.generated).max();
+                self.submitted.count_longest(longest.expect("a prompt has an answer"));
+            }
+        }
         let outcome = match (&self.failure, self.is_done()) {
             (Some(_), _) => "failed",
             (None, true) => "finished",

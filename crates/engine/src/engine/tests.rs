@@ -304,6 +304,7 @@ fn a_failed_row_ends_only_its_request() {
     engine.plan_of_step();
     assert_eq!(engine.told(), "1!not finite 2+3 2.Length");
     assert_eq!(engine.snapshot().requests_failed_total, 1);
+    assert_eq!(engine.snapshot().rows_failed_total, 1);
     assert_eq!(engine.block_state(BlockId(0)), BlockState::Free);
 }
 
@@ -316,6 +317,7 @@ fn a_broken_device_fails_every_request_and_every_later_one() {
     assert_eq!(engine.step(&FakeClock::new()), Err(DeviceError("on fire".to_owned())));
     engine.check_invariants();
     assert_eq!(engine.told(), "1!the device failed: on fire 2!the device failed: on fire");
+    assert_eq!(engine.snapshot().rows_failed_total, 0);
     let answer = engine.submit(RequestId(3), request(prompt(3), 1), Nanos(0));
     assert_eq!(answer, Err(SubmitError::Stopped));
 }

@@ -1,4 +1,4 @@
-//! The reply of `/v1/models`.
+//! The replies of `/v1/models` and `/v1/models/{id}`.
 
 use serde::Serialize;
 
@@ -11,8 +11,9 @@ pub struct ModelList<'a> {
     data: [Model<'a>; 1],
 }
 
+/// The one model.
 #[derive(Debug, Serialize)]
-struct Model<'a> {
+pub struct Model<'a> {
     id: &'a str,
     object: &'static str,
     created: u64,
@@ -22,10 +23,10 @@ struct Model<'a> {
     max_model_len: u32,
 }
 
-impl<'a> ModelList<'a> {
-    /// The list for the model in `info`, served since `created` (Unix time in seconds).
+impl<'a> Model<'a> {
+    /// The model in `info`, served since `created` (Unix time in seconds).
     pub fn new(info: &'a ServerInfo, created: u64) -> Self {
-        let model = Model {
+        Model {
             id: &info.model,
             object: "model",
             created,
@@ -33,7 +34,13 @@ impl<'a> ModelList<'a> {
             root: &info.root,
             parent: None,
             max_model_len: info.max_model_len,
-        };
-        ModelList { object: "list", data: [model] }
+        }
+    }
+}
+
+impl<'a> ModelList<'a> {
+    /// The list for the model in `info`, served since `created` (Unix time in seconds).
+    pub fn new(info: &'a ServerInfo, created: u64) -> Self {
+        ModelList { object: "list", data: [Model::new(info, created)] }
     }
 }

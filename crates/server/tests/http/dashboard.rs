@@ -32,16 +32,18 @@ fn expressions(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// The names of series in `expression`: words with a colon.
+/// The names of series in `expression`: words with a colon, or that begin as those of HTTP do.
 fn series(expression: &str) -> impl Iterator<Item = &str> {
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-    expression.split(move |c| !is_of_name(c)).filter(|word| word.contains(':'))
+    let words = expression.split(move |c| !is_of_name(c));
+    words.filter(|word| word.contains(':') || word.starts_with("http_"))
 }
 
 /// The labels that `expression` groups by.
 fn groups(expression: &str) -> impl Iterator<Item = &str> {
     let lists = expression.split(" by (").skip(1);
-    lists.map(|rest| rest.split_once(')').expect("a list of labels ends").0)
+    let lists = lists.map(|rest| rest.split_once(')').expect("a list of labels ends").0);
+    lists.flat_map(|list| list.split(", "))
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ mod overload;
 mod endings;
 mod failures;
 mod probes;
+mod load;
+mod accounts;
 mod dashboard;
 mod page;
 mod request_ids;

@@ -26,6 +26,50 @@ async fn the_model_list_names_the_model() {
 }
 
 #[tokio::test]
+async fn a_model_is_found_by_its_name_and_no_other_is() {
+    let server = Setup::new().start().await;
+    let reply = server.get("/v1/models/tiny").await;
+    assert_eq!(reply.json(), server.get("/v1/models").await.json()["data"][0]);
+    for other in ["tin", "tiny/x", "org/tiny", "%74iny2"] {
+        let reply = server.get(&format!("/v1/models/{other}")).await;
+        assert_eq!((reply.status.as_u16(), reply.error("code")), (404, json!("model_not_found")));
+    }
+}
+
+#[tokio::test]
+async fn routers_find_the_model_and_the_settings_under_their_names() {
+    let server = Setup::new().start().await;
+    let expected = json!({
+        "model_path": "script", "tokenizer_path": "script", "served_model_name": "tiny",
+        "is_generation": true, "max_model_len": 1000,
+    });
+    for path in ["/model_info", "/get_model_info"] {
+        assert_eq!(server.get(path).await.json(), expected);
+    }
+    let info = server.get("/server_info").await.json();
+    assert_eq!(server.get("/get_server_info").await.json(), info);
+}
+
+#[tokio::test]
+async fn every_probe_of_readiness_fails_in_a_drain_and_that_of_life_does_not() {
+    let (server, gate) = Setup::new().start_gated().await;
+    gate.allow(1);
+    let body = json!({"prompt": "ab", "temperature": 0, "max_tokens": 9});
+    let running = server.stream("/v1/completions", &body).await;
+    let paths = ["/health", "/ready", "/ping", "/live"];
+    for path in paths {
+        assert_eq!(server.get(path).await.status, 200, "{path}");
+    }
+    assert_eq!(server.post_raw("/ping", "").await.status, 200);
+    server.trigger.drain();
+    for path in paths {
+        let status = server.get(path).await.status;
+        assert_eq!(status, if path == "/live" { 200 } else { 503 }, "{path}");
+    }
+    drop((running, gate));
+}
+
+#[tokio::test]
 async fn the_server_tells_its_version_and_settings() {
     let server = Setup::new().start().await;
     assert_eq!(server.get("/version").await.json(), json!({"version": "1.2.3"}));

@@ -418,6 +418,11 @@ async fn without_the_key_every_path_but_the_probes_and_the_page_is_closed() {
         "/server_info",
         "/load",
         "/get_load",
+        "/v1/models/tiny",
+        "/v1/loads",
+        "/model_info",
+        "/get_model_info",
+        "/get_server_info",
         "/page/",
         "/page/page.js/",
         "//",
@@ -453,7 +458,7 @@ async fn without_the_key_every_path_but_the_probes_and_the_page_is_closed() {
             }
         }
     }
-    for path in ["/health", "/live"] {
+    for path in ["/health", "/live", "/ready", "/ping"] {
         assert_eq!(server.get(path).await.status, 200);
     }
     for scheme in ["Bearer", "bearer"] {
