@@ -35,6 +35,7 @@ mod tokenize;
 mod health;
 mod load;
 pub mod page;
+mod openapi;
 pub mod routes;
 mod listen;
 mod serve;

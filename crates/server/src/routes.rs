@@ -13,7 +13,7 @@ use http::{Request, header};
 
 use crate::app::App;
 use crate::openai::error::ApiError;
-use crate::{generate, health, load, page, panics, request_id, tokenize, traffic};
+use crate::{generate, health, load, openapi, page, panics, request_id, tokenize, traffic};
 
 /// Paths that need no key, beside the files of the page ([`page::FILES`], which hold nothing secret, and
 /// which somebody must see to be asked for the key). Everything else does, also what does not exist,
@@ -37,6 +37,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/live", get(health::live))
         .route("/version", get(health::version))
         .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(openapi::document))
         .route("/server_info", get(health::server_info))
         .route("/get_server_info", get(health::server_info))
         .route("/model_info", get(health::model_info))

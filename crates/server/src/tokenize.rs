@@ -15,7 +15,7 @@ use crate::openai::types::{Messages, parse};
 
 /// Body of `/tokenize`: a text or a chat.
 #[derive(Debug, Deserialize)]
-struct TokenizeBody {
+pub struct TokenizeBody {
     model: Option<String>,
     prompt: Option<String>,
     messages: Option<Messages>,
@@ -38,7 +38,7 @@ pub struct Tokenized {
 
 /// Body of `/detokenize`.
 #[derive(Debug, Deserialize)]
-struct DetokenizeBody {
+pub struct DetokenizeBody {
     model: Option<String>,
     tokens: Vec<i64>,
 }

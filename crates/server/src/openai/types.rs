@@ -40,6 +40,11 @@ macro_rules! generation_body {
             pub unsupported: Vec<(&'static str, Value)>,
         }
 
+        impl GenerationBody {
+            /// The fields that are read.
+            pub const FIELDS: &[&str] = &[$(stringify!($field),)+];
+        }
+
         impl<'de> Visitor<'de> for BodyVisitor {
             type Value = GenerationBody;
 

@@ -12,6 +12,7 @@ mod failures;
 mod probes;
 mod load;
 mod accounts;
+mod openapi;
 mod dashboard;
 mod page;
 mod request_ids;

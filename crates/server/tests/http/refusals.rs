@@ -423,6 +423,7 @@ async fn without_the_key_every_path_but_the_probes_and_the_page_is_closed() {
         "/model_info",
         "/get_model_info",
         "/get_server_info",
+        "/openapi.json",
         "/page/",
         "/page/page.js/",
         "//",
