@@ -155,6 +155,7 @@ fn request(
         max_tokens: args.max_tokens.unwrap_or(limit - used),
         min_tokens: 0,
         stop_tokens: launched.tokenizer.end_tokens().iter().map(|&id| TokenId(id)).collect(),
+        priority: 0,
         params,
     })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use engine::budget::{Budget, BudgetError, Demand, Memory, feasible_model_len};
-use engine::{Engine, EngineConfig, Handle, Report, SystemClock, Worker};
+use engine::{Engine, EngineConfig, Handle, Report, SchedulingPolicy, SystemClock, Worker};
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::{KvType, TILE_TOKENS};
@@ -91,6 +91,11 @@ pub struct EngineArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=65536), value_name = "N")]
     pub max_num_queued_reqs: Option<u32>,
 
+    /// Who goes first when not everybody can: fcfs (first come, first served) or priority (requests
+    /// with a lower `priority` first).
+    #[arg(long, default_value_t = SchedulingPolicy::Fcfs, value_name = "POLICY")]
+    pub scheduling_policy: SchedulingPolicy,
+
     /// Threads that compute [default: all cores].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
     pub threads: Option<u16>,
@@ -114,6 +119,7 @@ impl EngineArgs {
         push("--block-size", self.block_size.to_string());
         push("--kv-cache-dtype", self.kv_cache_dtype.to_string());
         push("--enable-prefix-caching", self.enable_prefix_caching.to_string());
+        push("--scheduling-policy", self.scheduling_policy.to_string());
         let optional = [
             ("--max-num-seqs", self.max_num_seqs.map(|n| n.to_string())),
             ("--max-model-len", self.max_model_len.map(|n| n.to_string())),
@@ -284,6 +290,7 @@ fn plan(args: &EngineArgs, file: &ModelFile, served_name: String) -> Result<Plan
         max_num_batched_tokens: args.max_num_batched_tokens,
         max_num_queued_reqs: args.queued(),
         prefix_cache: args.enable_prefix_caching,
+        scheduling_policy: args.scheduling_policy,
     };
     let info = info(args, served_name, &budget, machine);
     Ok(Plan { budget, sizes, config, info })
@@ -369,6 +376,7 @@ mod tests {
                 "--kv-cache-dtype=int8",
                 "--enable-prefix-caching=false",
                 "--max-num-queued-reqs=0",
+                "--scheduling-policy=priority",
             ],
         ];
         for set in sets {

@@ -1,5 +1,6 @@
 //! The engine's sizes.
 
+use crate::policy::SchedulingPolicy;
 use crate::request::Limits;
 
 /// How much the engine may hold and do at once. All values are checked where they are read in.
@@ -20,6 +21,8 @@ pub struct EngineConfig {
     pub max_num_queued_reqs: u32,
     /// Whether computed blocks are kept for later requests with the same beginning.
     pub prefix_cache: bool,
+    /// Who goes first when not everybody can.
+    pub scheduling_policy: SchedulingPolicy,
 }
 
 impl EngineConfig {
@@ -29,6 +32,7 @@ impl EngineConfig {
             max_model_len: self.max_model_len,
             block_size: self.block_size,
             block_count: self.block_count,
+            scheduling_policy: self.scheduling_policy,
         }
     }
 

@@ -89,7 +89,9 @@ impl<D: Device> Engine<D> {
         if limit <= in_flight {
             return Err(SubmitError::QueueFull { in_flight, limit });
         }
-        self.scheduler.enqueue(Sequence::new(id, self.totals.accepted, request, now));
+        let policy = self.config().scheduling_policy;
+        let rank = policy.rank(request.priority, self.totals.accepted);
+        self.scheduler.enqueue(Sequence::new(id, rank, request, now));
         self.totals.accepted += 1;
         // It may have arrived while a step ran that has ended since.
         self.now = self.now.max(now);

@@ -24,6 +24,7 @@
 
 mod ids;
 mod clock;
+mod policy;
 mod request;
 mod config;
 mod event;
@@ -46,6 +47,7 @@ pub use engine::Engine;
 pub use event::{Event, FinishReason, RequestTimes};
 pub use ids::{BlockId, RequestId, TokenId};
 pub use kv::BlockState;
+pub use policy::{SchedulingPolicy, UnknownPolicy};
 pub use request::{Limits, Request, SubmitError};
 pub use stats::Snapshot;
 pub use step::{Row, RowOutput, Sampled, StepOutput, StepPlan};

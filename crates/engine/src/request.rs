@@ -1,6 +1,7 @@
 //! What is asked of the engine, and what it refuses at the door.
 
 use crate::ids::TokenId;
+use crate::policy::SchedulingPolicy;
 
 /// One request: a prompt to continue. Valid once [`Limits::check`] has passed it.
 #[derive(Debug, Clone)]
@@ -14,8 +15,18 @@ pub struct Request<P> {
     /// Tokens that end the request: the model's end tokens and the client's `stop_token_ids`.
     /// Empty means that only `max_tokens` ends it.
     pub stop_tokens: Vec<TokenId>,
+    /// A lower number goes first; 0 unless the policy is [`SchedulingPolicy::Priority`].
+    pub priority: i32,
     /// For the device alone: how to choose a token.
     pub params: P,
+}
+
+impl<P> Request<P> {
+    /// The same request with other parameters.
+    pub fn with_params<Q>(self, params: Q) -> Request<Q> {
+        let Request { prompt, max_tokens, min_tokens, stop_tokens, priority, params: _ } = self;
+        Request { prompt, max_tokens, min_tokens, stop_tokens, priority, params }
+    }
 }
 
 /// What a request must keep to.
@@ -27,6 +38,8 @@ pub struct Limits {
     pub block_size: u32,
     /// Blocks in the whole pool.
     pub block_count: u32,
+    /// Whether priorities count.
+    pub scheduling_policy: SchedulingPolicy,
 }
 
 impl Limits {
@@ -38,6 +51,10 @@ impl Limits {
         }
         if request.max_tokens == 0 {
             return Err(SubmitError::MaxTokensZero);
+        }
+        let Request { priority, .. } = *request;
+        if priority != 0 && self.scheduling_policy != SchedulingPolicy::Priority {
+            return Err(SubmitError::PriorityUnused { priority });
         }
         let tokens = prompt_tokens + u64::from(request.max_tokens);
         if u64::from(self.max_model_len) < tokens {
@@ -63,6 +80,15 @@ pub enum SubmitError {
     /// Nothing is asked for.
     #[error("max_tokens is 0; ask for at least 1")]
     MaxTokensZero,
+    /// It wants another place in the order than the policy gives it.
+    #[error(
+        "priority is {priority}, but requests are not served in order of priority; leave it out or \
+         start the server with --scheduling-policy priority"
+    )]
+    PriorityUnused {
+        /// What was asked for.
+        priority: i32,
+    },
     /// Prompt and answer together exceed the context.
     #[error(
         "the prompt has {prompt_tokens} tokens and max_tokens is {max_tokens}, together more than \
@@ -110,14 +136,30 @@ mod tests {
     use super::*;
 
     fn check(prompt: usize, max_tokens: u32) -> Result<(), SubmitError> {
-        let limits = Limits { max_model_len: 20, block_size: 4, block_count: 4 };
-        limits.check(&Request {
+        limits(SchedulingPolicy::Fcfs).check(&request(prompt, max_tokens))
+    }
+
+    fn limits(scheduling_policy: SchedulingPolicy) -> Limits {
+        Limits { max_model_len: 20, block_size: 4, block_count: 4, scheduling_policy }
+    }
+
+    fn request(prompt: usize, max_tokens: u32) -> Request<()> {
+        Request {
             prompt: vec![TokenId(1); prompt],
             max_tokens,
             min_tokens: 0,
             stop_tokens: Vec::new(),
+            priority: 0,
             params: (),
-        })
+        }
+    }
+
+    #[test]
+    fn a_priority_needs_the_policy_of_this_name() {
+        let request = Request { priority: -3, ..request(1, 1) };
+        let refusal = SubmitError::PriorityUnused { priority: -3 };
+        assert_eq!(limits(SchedulingPolicy::Fcfs).check(&request), Err(refusal));
+        assert_eq!(limits(SchedulingPolicy::Priority).check(&request), Ok(()));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Who computes what in the next step: token budget, chunking, admission, preemption.
 //!
-//! The rules are those of vLLM V1. Running sequences come first, in order of arrival; when blocks
-//! run out, the last running one is preempted and later computed again. Then, if nothing was
-//! preempted, waiting ones are admitted, first come first served, as long as the head's known
-//! tokens all fit into free blocks; nobody overtakes a head that does not fit.
+//! The rules are those of vLLM V1. Running sequences come first, in order of rank; when blocks run
+//! out, the last running one is preempted and later computed again. Then, if nothing was preempted,
+//! waiting ones are admitted, in order of rank, as long as the head's known tokens all fit into free
+//! blocks; nobody overtakes a head that does not fit. The rank is the arrival or, under
+//! [`SchedulingPolicy::Priority`], the request's priority and then its arrival.
 //!
-//! Nobody starves: the first running sequence is never preempted, since all blocks are free when
-//! it runs alone and `Limits::check` let in only what fits then. So it advances in every step.
+//! The first running sequence is never preempted, since all blocks are free when it runs alone and
+//! `Limits::check` let in only what fits then. So it advances in every step, and nobody starves
+//! whom no better rank overtakes for ever.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -15,6 +17,8 @@ use crate::clock::Nanos;
 use crate::config::EngineConfig;
 use crate::ids::RequestId;
 use crate::kv::KvCache;
+#[cfg(doc)]
+use crate::policy::SchedulingPolicy;
 use crate::sequence::Sequence;
 use crate::step::{Row, StepPlan};
 
@@ -22,9 +26,9 @@ use crate::step::{Row, StepPlan};
 pub struct Scheduler<P> {
     config: EngineConfig,
     kv: KvCache,
-    /// Running, then waiting, is always in order of arrival: admission takes the first waiting
-    /// one, preemption gives back the last running one.
+    /// In order of rank during a step: [`Scheduler::plan`] sorts it.
     running: Vec<Sequence<P>>,
+    /// Always in order of rank.
     waiting: VecDeque<Sequence<P>>,
     totals: SchedulerTotals,
 }
@@ -78,9 +82,10 @@ impl<P> Scheduler<P> {
         self.waiting.len()
     }
 
-    /// Puts a new arrival at the end of the queue.
+    /// Puts a sequence into the queue, behind those of better rank.
     pub fn enqueue(&mut self, sequence: Sequence<P>) {
-        self.waiting.push_back(sequence);
+        let place = self.waiting.partition_point(|waiting| waiting.rank < sequence.rank);
+        self.waiting.insert(place, sequence);
     }
 
     /// Chooses the rows of the next step and gives their sequences the blocks that they need.
@@ -91,6 +96,8 @@ impl<P> Scheduler<P> {
         let mut rows = Vec::with_capacity(self.running.len() + 1);
         let mut budget = self.config.max_num_batched_tokens as usize;
         let preemptions_before = self.totals.preemptions;
+        // With priorities, whoever was admitted last need not be the last in rank.
+        self.running.sort_by_key(|sequence| sequence.rank);
         self.plan_running(&mut rows, &mut budget);
         if self.totals.preemptions == preemptions_before {
             self.admit(&mut rows, &mut budget, now);
@@ -131,10 +138,10 @@ impl<P> Scheduler<P> {
         self.kv.release(&mut sequence.table);
         sequence.preempt();
         self.totals.preemptions += 1;
-        self.waiting.push_front(sequence);
+        self.enqueue(sequence);
     }
 
-    /// Lets waiting sequences begin, first come first served, while places, blocks and budget last.
+    /// Lets waiting sequences begin, in order of rank, while places, blocks and budget last.
     fn admit(&mut self, rows: &mut Vec<PlannedRow>, budget: &mut usize, now: Nanos) {
         while 0 < *budget && self.running.len() < self.config.max_num_seqs as usize {
             let Some(head) = self.waiting.front_mut() else { break };
@@ -205,7 +212,7 @@ impl<P> Scheduler<P> {
         self.waiting.remove(index)
     }
 
-    /// Takes all requests out, in order of arrival, and their blocks back.
+    /// Takes all requests out, the running ones first, and their blocks back.
     pub fn take_all(&mut self) -> Vec<RequestId> {
         for sequence in self.running.iter_mut().rev() {
             self.kv.release(&mut sequence.table);
@@ -220,8 +227,8 @@ impl<P> Scheduler<P> {
         assert!(self.running.len() <= max_num_seqs as usize, "too many sequences run");
         let all = || self.running.iter().chain(&self.waiting);
         assert!(
-            all().is_sorted_by(|a, b| a.arrival < b.arrival),
-            "running, then waiting, is not in order of arrival"
+            self.waiting.iter().is_sorted_by(|a, b| a.rank < b.rank),
+            "the queue is not in order of rank"
         );
         for sequence in all() {
             assert!(sequence.computed < sequence.tokens.len(), "{:?} has no work", sequence.id);

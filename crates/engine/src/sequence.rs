@@ -6,13 +6,13 @@ use crate::clock::Nanos;
 use crate::event::{FinishReason, RequestTimes};
 use crate::ids::{RequestId, TokenId};
 use crate::kv::BlockTable;
+use crate::policy::Rank;
 use crate::request::Request;
 
 /// A request that was accepted and has not ended.
 pub struct Sequence<P> {
     pub id: RequestId,
-    /// Its place in the order of arrivals, from 0.
-    pub arrival: u64,
+    pub rank: Rank,
     /// All known tokens: the prompt, then what was generated. They only grow, also through
     /// preemptions.
     pub tokens: Vec<TokenId>,
@@ -35,10 +35,10 @@ pub struct Sequence<P> {
 
 impl<P> Sequence<P> {
     /// A sequence of which nothing is computed.
-    pub fn new(id: RequestId, arrival: u64, request: Request<P>, arrived: Nanos) -> Self {
+    pub fn new(id: RequestId, rank: Rank, request: Request<P>, arrived: Nanos) -> Self {
         Sequence {
             id,
-            arrival,
+            rank,
             prompt_len: request.prompt.len(),
             tokens: request.prompt,
             computed: 0,
@@ -122,6 +122,7 @@ impl<P> Sequence<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::SchedulingPolicy;
 
     fn sequence(max_tokens: u32, min_tokens: u32) -> Sequence<()> {
         let request = Request {
@@ -129,9 +130,10 @@ mod tests {
             max_tokens,
             min_tokens,
             stop_tokens: vec![TokenId(0)],
+            priority: 0,
             params: (),
         };
-        Sequence::new(RequestId(1), 0, request, Nanos(5))
+        Sequence::new(RequestId(1), SchedulingPolicy::Fcfs.rank(0, 0), request, Nanos(5))
     }
 
     #[test]

@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use engine::{
-    Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, Snapshot, TokenId,
+    Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy, Snapshot,
+    TokenId,
 };
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
@@ -75,6 +76,7 @@ impl Ask {
             max_tokens: self.max_tokens,
             min_tokens: 0,
             stop_tokens: Vec::new(),
+            priority: 0,
             params: SamplingParams::new(self.sampling.clone(), vocabulary).unwrap(),
         }
     }
@@ -150,6 +152,7 @@ impl Served {
             max_num_batched_tokens: setup.max_num_batched_tokens,
             max_num_queued_reqs: 64,
             prefix_cache: setup.prefix_cache,
+            scheduling_policy: SchedulingPolicy::Fcfs,
         };
         let mut engine = Engine::new(config, CpuDevice::new(cpu, transformer));
         let clock = FakeClock::new();

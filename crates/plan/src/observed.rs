@@ -79,6 +79,7 @@ impl ServerSizes {
                 .unwrap_or(otherwise.max_num_batched_tokens),
             max_num_queued_reqs: otherwise.max_num_queued_reqs,
             prefix_cache: self.prefix_caching.unwrap_or(otherwise.prefix_cache),
+            scheduling_policy: otherwise.scheduling_policy,
         }
     }
 }

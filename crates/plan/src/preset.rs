@@ -1,6 +1,6 @@
 //! Servers that are known by name.
 
-use engine::EngineConfig;
+use engine::{EngineConfig, SchedulingPolicy};
 
 use crate::cost::StepCost;
 use crate::simulate::ModelledServer;
@@ -22,6 +22,7 @@ pub const SEED: ModelledServer = ModelledServer {
         max_num_batched_tokens: 2_048,
         max_num_queued_reqs: 1_000,
         prefix_cache: true,
+        scheduling_policy: SchedulingPolicy::Fcfs,
     },
     cost: StepCost {
         host_us: 3_665.0,

@@ -83,7 +83,7 @@ impl Door<'_> {
         let stream = stream_rules(&body)?;
         let samples = samples(body.n)?;
         let rules = self.stop_rules(&body)?;
-        let asked = asked_tokens(endpoint, &body, rules.min_tokens)?;
+        let asked = asked(endpoint, &body, rules.min_tokens)?;
         let vocabulary_len = self.tokenizer.vocabulary_len();
         let parameters = Parameters::new(&body, &rules.tokens, rules.min_tokens, vocabulary_len)?;
         let prompts = self.prompts(endpoint, &body)?;
@@ -100,9 +100,7 @@ impl Door<'_> {
         for prompt in prompts {
             let request = self.request(endpoint, prompt, asked, &rules)?;
             for index in 0..samples {
-                let Request { prompt, max_tokens, min_tokens, stop_tokens, .. } = request.clone();
-                let params = parameters.choice(index);
-                requests.push(Request { prompt, max_tokens, min_tokens, stop_tokens, params });
+                requests.push(request.clone().with_params(parameters.choice(index)));
             }
         }
         Ok(Valid { requests, rules, prompts: PromptSums { tokens, samples }, stream })
@@ -276,11 +274,15 @@ impl Door<'_> {
             return Err(ApiError::invalid("min_tokens", message));
         }
         let (min_tokens, stop_tokens) = (rules.min_tokens, rules.tokens.clone());
-        let request = Request { prompt, max_tokens, min_tokens, stop_tokens, params: () };
+        let priority = asked.priority;
+        let request = Request { prompt, max_tokens, min_tokens, stop_tokens, priority, params: () };
         match self.limits.check(&request) {
             Ok(()) => Ok(request),
             Err(SubmitError::EmptyPrompt) => {
                 Err(ApiError::invalid(prompt_param, SubmitError::EmptyPrompt.to_string()))
+            }
+            Err(refusal @ SubmitError::PriorityUnused { .. }) => {
+                Err(ApiError::invalid("priority", refusal.to_string()))
             }
             Err(refusal) => {
                 Err(ApiError::ContextLength { param: asked.param, message: refusal.to_string() })
@@ -341,25 +343,33 @@ fn samples(n: Option<i64>) -> Result<usize, ApiError> {
     Ok(usize::try_from(n).expect("between 1 and a small limit"))
 }
 
-/// The length that was asked for.
+/// The place in the order that was asked for.
+fn priority(priority: Option<i64>) -> Result<i32, ApiError> {
+    let priority = priority.unwrap_or(0);
+    i32::try_from(priority).map_err(|_| {
+        let message = format!("priority is {priority}; give {} to {}", i32::MIN, i32::MAX);
+        ApiError::invalid("priority", message)
+    })
+}
+
+/// The length and the place in the order that were asked for.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
-    /// The field that says so.
+    /// The field that says how long.
     param: &'static str,
     /// None leaves it to the endpoint.
     tokens: Option<u32>,
+    /// A lower number goes first.
+    priority: i32,
 }
 
-fn asked_tokens(
-    endpoint: Endpoint,
-    body: &GenerationBody,
-    min_tokens: u32,
-) -> Result<Asked, ApiError> {
+fn asked(endpoint: Endpoint, body: &GenerationBody, min_tokens: u32) -> Result<Asked, ApiError> {
     let (param, asked) = match (endpoint, body.max_completion_tokens) {
         (Endpoint::Chat, Some(asked)) => ("max_completion_tokens", Some(asked)),
         _ => ("max_tokens", body.max_tokens),
     };
-    let Some(asked) = asked else { return Ok(Asked { param, tokens: None }) };
+    let priority = priority(body.priority)?;
+    let Some(asked) = asked else { return Ok(Asked { param, tokens: None, priority }) };
     let asked = match u32::try_from(asked) {
         Ok(asked) if 0 < asked => asked,
         _ => return Err(ApiError::invalid(param, format!("{param} is {asked}; give 1 or more"))),
@@ -368,7 +378,7 @@ fn asked_tokens(
         let message = format!("min_tokens is {min_tokens}, more than {param} ({asked})");
         return Err(ApiError::invalid("min_tokens", message));
     }
-    Ok(Asked { param, tokens: Some(asked) })
+    Ok(Asked { param, tokens: Some(asked), priority })
 }
 
 /// Who may speak. A role ends up in template text, so it is not free text.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ::engine::EngineConfig;
+use ::engine::{EngineConfig, SchedulingPolicy};
 use anyhow::{Context, Result, bail};
 use bench::{Lengths, Preset};
 use clap::Args;
@@ -69,6 +69,7 @@ const ENGINE: EngineConfig = EngineConfig {
     max_num_batched_tokens: 256,
     max_num_queued_reqs: 1 << 16,
     prefix_cache: true,
+    scheduling_policy: SchedulingPolicy::Fcfs,
 };
 
 /// Place and value of `NAME=US`.

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use ::engine::EngineConfig;
 use ::engine::budget::Budget;
+use ::engine::{EngineConfig, SchedulingPolicy};
 use anyhow::{Context, Result, bail, ensure};
 use bench::{Language, LengthLaws, Preset};
 use clap::Args;
@@ -182,6 +182,7 @@ pub(super) fn engine(findings: &Findings, budget: &Budget) -> EngineConfig {
         max_num_batched_tokens,
         max_num_queued_reqs,
         prefix_cache: true,
+        scheduling_policy: SchedulingPolicy::Fcfs,
     }
 }
 

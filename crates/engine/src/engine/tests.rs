@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 use super::*;
 use crate::clock::FakeClock;
 use crate::ids::TokenId;
+use crate::policy::SchedulingPolicy;
 use crate::step::StepPlan;
 
 /// Gives the number of known tokens as the next token, unless told otherwise.
@@ -54,6 +55,7 @@ fn config() -> EngineConfig {
         max_num_batched_tokens: 32,
         max_num_queued_reqs: 4,
         prefix_cache: true,
+        scheduling_policy: SchedulingPolicy::Fcfs,
     }
 }
 
@@ -72,7 +74,14 @@ fn own_prompt(id: u64, length: u32) -> Vec<TokenId> {
 }
 
 fn request(prompt: Vec<TokenId>, max_tokens: u32) -> Request<()> {
-    Request { prompt, max_tokens, min_tokens: 0, stop_tokens: vec![TokenId(0)], params: () }
+    Request {
+        prompt,
+        max_tokens,
+        min_tokens: 0,
+        stop_tokens: vec![TokenId(0)],
+        priority: 0,
+        params: (),
+    }
 }
 
 impl Engine<Counter> {
@@ -363,3 +372,5 @@ fn the_account_of_a_request_says_when_and_how_much() {
     let reason = FinishReason::Length;
     assert_eq!(event, Event::Finished { id: RequestId(1), reason, times });
 }
+
+mod priority;

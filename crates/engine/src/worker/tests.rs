@@ -5,6 +5,7 @@ use crate::clock::FakeClock;
 use crate::config::EngineConfig;
 use crate::event::FinishReason;
 use crate::ids::TokenId;
+use crate::policy::SchedulingPolicy;
 use crate::step::{RowOutput, Sampled, StepOutput, StepPlan};
 
 /// What the device does in a step; each step waits for one.
@@ -55,6 +56,7 @@ fn trial() -> Trial {
         max_num_batched_tokens: 16,
         max_num_queued_reqs: 1,
         prefix_cache: true,
+        scheduling_policy: SchedulingPolicy::Fcfs,
     };
     let (entered_sender, entered) = channel();
     let (turns, turns_receiver) = channel();
@@ -74,6 +76,7 @@ fn request(max_tokens: u32) -> Request<()> {
         max_tokens,
         min_tokens: 0,
         stop_tokens: Vec::new(),
+        priority: 0,
         params: (),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use engine::{EngineConfig, Event, FinishReason, Request, RequestId, Snapshot, TokenId};
+use engine::{
+    EngineConfig, Event, FinishReason, Request, RequestId, SchedulingPolicy, Snapshot, TokenId,
+};
 
 use crate::device::{Script, SeenRow};
 use crate::oracle;
@@ -29,8 +31,9 @@ impl Client {
 }
 
 /// All clients, by id from 0, and the order in which they are served.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Model {
+    config: EngineConfig,
     pub clients: Vec<Client>,
     running: Vec<RequestId>,
     waiting: VecDeque<RequestId>,
@@ -38,6 +41,27 @@ pub struct Model {
 }
 
 impl Model {
+    pub fn new(config: EngineConfig) -> Model {
+        let (running, waiting) = (Vec::new(), VecDeque::new());
+        Model { config, clients: Vec::new(), running, waiting, computed_tokens: 0 }
+    }
+
+    /// Who goes first: the least.
+    fn rank(&self, id: RequestId) -> (i32, RequestId) {
+        let priority = self.clients[id.0 as usize].request.priority;
+        match self.config.scheduling_policy {
+            SchedulingPolicy::Fcfs => (0, id),
+            SchedulingPolicy::Priority => (priority, id),
+        }
+    }
+
+    /// Puts a client into the queue, before the first of worse rank.
+    fn enqueue(&mut self, id: RequestId) {
+        let is_worse = |&other: &RequestId| self.rank(id) < self.rank(other);
+        let place = self.waiting.iter().position(is_worse).unwrap_or(self.waiting.len());
+        self.waiting.insert(place, id);
+    }
+
     pub fn in_flight(&self) -> usize {
         self.running.len() + self.waiting.len()
     }
@@ -53,7 +77,7 @@ impl Model {
     }
 
     pub fn accept(&mut self, request: Request<Script>) {
-        self.waiting.push_back(RequestId(self.clients.len() as u64));
+        let id = RequestId(self.clients.len() as u64);
         self.clients.push(Client {
             known: request.prompt.clone(),
             request,
@@ -64,6 +88,7 @@ impl Model {
             cached: 0,
             preemptions: 0,
         });
+        self.enqueue(id);
     }
 
     pub fn cancel(&mut self, id: RequestId, sometimes: &mut Sometimes) {
@@ -80,39 +105,40 @@ impl Model {
     }
 
     /// Checks the rows of a step against the rules and follows them.
-    pub fn step(
-        &mut self,
-        rows: &[SeenRow],
-        config: &EngineConfig,
-        snapshots: [&Snapshot; 2],
-        sometimes: &mut Sometimes,
-    ) {
+    pub fn step(&mut self, rows: &[SeenRow], snapshots: [&Snapshot; 2], sometimes: &mut Sometimes) {
         let [before, after] = snapshots;
+        let running = std::mem::take(&mut self.running);
+        self.running = self.in_order(running);
         let preempted = after.preemptions_total - before.preemptions_total;
         for _ in 0..preempted {
             self.preempt_last(sometimes);
         }
-        let mut budget = config.max_num_batched_tokens as usize;
+        let mut budget = self.config.max_num_batched_tokens as usize;
         for (index, row) in rows.iter().enumerate() {
             assert!(0 < budget, "{:?} takes part without budget", row.id);
             if index == self.running.len() {
                 assert_eq!(preempted, 0, "{:?} is admitted although others lost blocks", row.id);
-                self.admit(row, config, before, sometimes);
+                self.admit(row, before, sometimes);
             }
-            assert_eq!(self.running[index], row.id, "the order of arrival is broken");
+            assert_eq!(self.running[index], row.id, "the order is broken");
             budget = self.advance(row, budget);
         }
         if rows.len() < self.running.len() {
             assert_eq!(budget, 0, "a running sequence stands still although there is budget");
         } else if preempted == 0 && 0 < budget {
-            self.check_head(rows, config, sometimes);
+            self.check_head(rows, sometimes);
         }
         count_mixtures(rows, sometimes);
     }
 
+    fn in_order(&self, mut ids: Vec<RequestId>) -> Vec<RequestId> {
+        ids.sort_by_key(|&id| self.rank(id));
+        ids
+    }
+
     fn preempt_last(&mut self, sometimes: &mut Sometimes) {
         let id = self.running.pop().expect("only running sequences are preempted");
-        self.waiting.push_front(id);
+        self.enqueue(id);
         let client = self.client(id);
         client.preemptions += 1;
         sometimes.happened("preempted");
@@ -127,16 +153,11 @@ impl Model {
         }
     }
 
-    fn admit(
-        &mut self,
-        row: &SeenRow,
-        config: &EngineConfig,
-        before: &Snapshot,
-        sometimes: &mut Sometimes,
-    ) {
-        assert!(self.running.len() < config.max_num_seqs as usize, "too many run");
+    fn admit(&mut self, row: &SeenRow, before: &Snapshot, sometimes: &mut Sometimes) {
+        assert!(self.running.len() < self.config.max_num_seqs as usize, "too many run");
         assert_eq!(self.waiting.pop_front(), Some(row.id), "somebody overtook the head");
         self.running.push(row.id);
+        let config = self.config;
         let client = self.client(row.id);
         let hit = row.compute.start;
         assert_eq!(hit % config.block_size as usize, 0, "a part of a block is shared");
@@ -169,7 +190,8 @@ impl Model {
     }
 
     /// If a place and budget are left, the head must be one that does not fit.
-    fn check_head(&self, rows: &[SeenRow], config: &EngineConfig, sometimes: &mut Sometimes) {
+    fn check_head(&self, rows: &[SeenRow], sometimes: &mut Sometimes) {
+        let config = &self.config;
         let Some(head) = self.waiting.front() else { return };
         if config.max_num_seqs as usize <= self.running.len() {
             return;

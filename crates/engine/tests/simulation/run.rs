@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use engine::{
-    BlockId, BlockState, Clock, Engine, FakeClock, Request, RequestId, Snapshot, SubmitError,
+    BlockId, BlockState, Clock, Engine, FakeClock, Request, RequestId, SchedulingPolicy, Snapshot,
+    SubmitError,
 };
 
 use crate::device::{Faults, Script, ScriptedDevice};
@@ -102,7 +103,7 @@ impl<'a> Simulation<'a> {
             engine,
             device,
             clock: FakeClock::new(),
-            model: Model::default(),
+            model: Model::new(config),
             device_failed: false,
         }
     }
@@ -127,6 +128,9 @@ impl<'a> Simulation<'a> {
         assert_eq!(answer.clone().err(), expected);
         match answer {
             Ok(()) => self.model.accept(request),
+            Err(SubmitError::PriorityUnused { .. }) => {
+                self.sometimes.happened("refused: priority");
+            }
             Err(SubmitError::QueueFull { .. }) => self.sometimes.happened("refused: queue full"),
             Err(SubmitError::NeverFits { .. }) => self.sometimes.happened("refused: never fits"),
             Err(SubmitError::PromptTooLong { .. }) => self.sometimes.happened("refused: too long"),
@@ -146,6 +150,8 @@ impl<'a> Simulation<'a> {
             Some(SubmitError::EmptyPrompt)
         } else if max_tokens == 0 {
             Some(SubmitError::MaxTokensZero)
+        } else if request.priority != 0 && config.scheduling_policy != SchedulingPolicy::Priority {
+            Some(SubmitError::PriorityUnused { priority: request.priority })
         } else if u64::from(config.max_model_len) <= positions {
             let limit = config.max_model_len;
             Some(SubmitError::PromptTooLong { prompt_tokens, max_tokens, limit })
@@ -195,7 +201,7 @@ impl<'a> Simulation<'a> {
         assert_eq!(idle, seen.is_empty(), "the device runs exactly when there is work");
         let after = self.engine.snapshot();
         let snapshots = [&self.before, &after];
-        self.model.step(&seen, &self.workload.config, snapshots, self.sometimes);
+        self.model.step(&seen, snapshots, self.sometimes);
         let known_before = self.model.clients.iter().map(|client| client.known.len());
         let known_before: Vec<usize> = known_before.collect();
         if self.rng.chance(self.workload.cancel_percent) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Every event that is counted.
-pub const EVENTS: [&str; 28] = [
+pub const EVENTS: [&str; 29] = [
     "block shared by two rows",
     "cancel after finish",
     "cancel of a finish not yet told",
@@ -27,6 +27,7 @@ pub const EVENTS: [&str; 28] = [
     "preempted in prefill",
     "preempted while decoding",
     "refused: never fits",
+    "refused: priority",
     "refused: queue full",
     "refused: too long",
     "row failure",

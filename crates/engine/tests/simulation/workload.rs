@@ -1,6 +1,6 @@
 //! What one seed asks for: sizes of the engine, clients, faults.
 
-use engine::{EngineConfig, Request, TokenId};
+use engine::{EngineConfig, Request, SchedulingPolicy, TokenId};
 
 use crate::device::{Faults, Script};
 use crate::rng::Rng;
@@ -68,11 +68,13 @@ impl Workload {
         let max_tokens = if invalid { rng.between(0, 80) } else { rng.between(1, most) };
         let min_tokens = if rng.chance(30) { rng.between(0, max_tokens) } else { 0 };
         let stop = |rng: &mut Rng| TokenId(rng.between(0, self.vocabulary as usize - 1) as u32);
+        let by_priority = self.config.scheduling_policy == SchedulingPolicy::Priority;
         Request {
             prompt,
             max_tokens: max_tokens as u32,
             min_tokens: min_tokens as u32,
             stop_tokens: (0..rng.between_one_of(0, &[0, 2])).map(|_| stop(rng)).collect(),
+            priority: if invalid || by_priority { rng.between(0, 2) as i32 - 1 } else { 0 },
             params: Script { seed: rng.number(), vocabulary: self.vocabulary },
         }
     }
@@ -108,5 +110,6 @@ fn config(rng: &mut Rng) -> EngineConfig {
         max_num_batched_tokens: rng.between_one_of(1, &[4, 16, 64]) as u32,
         max_num_queued_reqs: rng.between(0, 8) as u32,
         prefix_cache: rng.chance(80),
+        scheduling_policy: rng.pick(&[SchedulingPolicy::Fcfs, SchedulingPolicy::Priority]),
     }
 }

@@ -1,3 +1,4 @@
+use engine::SchedulingPolicy;
 use workload::lengths::Lengths;
 use workload::load::{LevelPlan, Load};
 
@@ -21,6 +22,7 @@ const ENGINE: EngineConfig = EngineConfig {
     max_num_batched_tokens: 256,
     max_num_queued_reqs: 80,
     prefix_cache: true,
+    scheduling_policy: SchedulingPolicy::Fcfs,
 };
 
 const SEED: u64 = 3;

@@ -1,3 +1,4 @@
+use engine::SchedulingPolicy;
 use workload::analysis::{Evidence, Finding, analyse};
 use workload::distribution::Distribution;
 use workload::lengths::{LengthLaws, SharedPrefix};
@@ -21,6 +22,7 @@ pub(crate) const ENGINE: EngineConfig = EngineConfig {
     max_num_batched_tokens: 64,
     max_num_queued_reqs: 64,
     prefix_cache: true,
+    scheduling_policy: SchedulingPolicy::Fcfs,
 };
 
 const SERVER: ModelledServer = ModelledServer { engine: ENGINE, cost: COST };

@@ -115,6 +115,8 @@ generation_body! {
     stop_token_ids: Vec<i64>,
     /// Answers per prompt.
     n: i64,
+    /// Place in the queue: a lower number goes first.
+    priority: i64,
     /// Whether to stream.
     stream: bool,
     /// What the stream tells besides text.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Engine, EngineConfig, SystemClock, Worker};
+use engine::{Engine, EngineConfig, SchedulingPolicy, SystemClock, Worker};
 use http::Method;
 use serde_json::Value;
 use server::shutdown::Trigger;
@@ -38,6 +38,7 @@ impl Setup {
                 max_num_batched_tokens: 256,
                 max_num_queued_reqs: 8,
                 prefix_cache: true,
+                scheduling_policy: SchedulingPolicy::Fcfs,
             },
             server: ServerConfig {
                 api_key: None,

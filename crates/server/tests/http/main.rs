@@ -16,4 +16,5 @@ mod openapi;
 mod dashboard;
 mod page;
 mod request_ids;
+mod scheduling;
 mod silence;
