@@ -10,6 +10,7 @@
 //! messages ─ ChatTemplate::render ─▶ segments ─ Tokenizer::encode_segments ─▶ ids
 //!                                     only the template's own text yields control tokens
 //! ids      ─ Decoder::push ─▶ text in whole characters ─ StopMatcher::push ─▶ text to show
+//!          ─ AnswerParser::push ─▶ content, thoughts, calls of functions
 //! ```
 #![forbid(unsafe_code)]
 
@@ -20,8 +21,10 @@ mod tokenizer;
 mod fixture;
 mod decoder;
 mod stop;
+mod answer;
 mod chat;
 
+pub use answer::{AnswerParser, AnswerPart, AnswerRules, Reasoning, ToolFormat};
 pub use chat::{ChatTemplate, Message, TemplateError};
 pub use decoder::{Decoder, decode};
 pub use stop::{StopMatcher, StopOutput, StopStrings};
