@@ -4,6 +4,7 @@
 //! see no files, no clock and no environment, and message text cannot make them write control
 //! tokens (see `placeholders`).
 
+mod guard;
 mod placeholders;
 mod tojson;
 
@@ -57,6 +58,17 @@ pub enum TemplateError {
         token: String,
         /// The role in the middle of it.
         role: &'static str,
+    },
+    /// The template uses a namespace as a value, which could come to hold itself.
+    #[error(
+        "chat template, line {line}: `{name}` is used as a value; a namespace is made by \
+         `set NAME = namespace(...)` and used by its fields, `NAME.field`"
+    )]
+    Namespace {
+        /// Line of the template, from 1.
+        line: usize,
+        /// The namespace, or `namespace` itself.
+        name: String,
     },
     /// The template is not Jinja, or uses a statement that is not supported.
     #[error("chat template, line {line}: {message}")]
@@ -246,16 +258,17 @@ fn fuel(messages: &[Message]) -> u64 {
 
 fn compile(source: String) -> Result<Environment<'static>, TemplateError> {
     let mut environment = Environment::new();
-    let whitespace = minijinja::syntax::SyntaxConfig::builder()
+    let syntax = minijinja::syntax::SyntaxConfig::builder()
         .trim_blocks(true)
         .lstrip_blocks(true)
         .build()
         .expect("the default delimiters are valid");
-    environment.set_syntax(whitespace);
+    environment.set_syntax(syntax.clone());
     environment.set_debug(false);
     environment.set_unknown_method_callback(python_method);
     environment.add_filter("tojson", tojson::tojson);
     environment.add_function("raise_exception", raise_exception);
+    let source = guard::guard(source, syntax)?;
     environment.add_template_owned(NAME, source).map_err(|error| TemplateError::Syntax {
         line: error.line().unwrap_or(1),
         message: describe(&error),
@@ -263,14 +276,17 @@ fn compile(source: String) -> Result<Environment<'static>, TemplateError> {
     Ok(environment)
 }
 
-/// Python's methods of strings, lists and dictionaries. `format` is left out: its widths make
-/// text of any size before fuel is counted.
+/// Python's methods of strings, lists and dictionaries, and the one that `guard` writes. `format`
+/// is left out: its widths make text of any size before fuel is counted.
 fn python_method(
     state: &mut State,
     value: &Value,
     method: &str,
     arguments: &[Value],
 ) -> Result<Value, minijinja::Error> {
+    if method == guard::CHARGE && arguments.is_empty() {
+        return Ok(value.clone());
+    }
     if method == "format" {
         return Err(ErrorKind::UnknownMethod.into());
     }

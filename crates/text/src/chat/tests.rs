@@ -403,6 +403,12 @@ fn hostile_templates_end_with_an_error() {
         format!("{nested}{{{{ ns.x }}}}"),
         "{% set ns = namespace() %}{% set ns.x = ns %}{% set ns.y = ns %}{{ ns|tojson }}"
             .to_owned(),
+        "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}".to_owned(),
+        "{% set ns = namespace() %}{% set ns.x = [ns] %}{{ ns == ns.x[0] }}".to_owned(),
+        "{% set a = 'é' * 200000 %}{% for i in range(100000) %}{{ a[-1] }}{{ a[5:6] }}{% endfor %}"
+            .to_owned(),
+        "{% set a = 'é' * 200000 %}{% for i in range(100000) %}{{ a[::-9] }}{% endfor %}"
+            .to_owned(),
     ];
     for bomb in bombs {
         let failed = error(&bomb, &[("user", "x")]);
@@ -412,6 +418,16 @@ fn hostile_templates_end_with_an_error() {
             "{short}"
         );
     }
+}
+
+#[test]
+fn a_subscript_is_paid_for_by_the_length_of_its_string() {
+    let source = "{% for i in range(100) %}{{ messages[0].content[-1] }}{% endfor %}";
+    let short = ChatTemplate::new(source, &chatml()).expect("compiles");
+    short.render(&messages(&[("user", &"x".repeat(1_000))]), true).expect("renders");
+    // 100 times 100,000 bytes are 156,250 steps, and 55,500 are there.
+    let failed = error(source, &[("user", &"x".repeat(100_000))]);
+    assert!(matches!(failed, TemplateError::OutOfFuel { .. }), "{failed}");
 }
 
 #[test]
