@@ -156,6 +156,7 @@ fn request(
         min_tokens: 0,
         stop_tokens: launched.tokenizer.end_tokens().iter().map(|&id| TokenId(id)).collect(),
         priority: 0,
+        use_prefix_cache: true,
         params,
     })
 }

@@ -40,6 +40,13 @@ pub struct CachedPrefix {
     content: ContentId,
 }
 
+impl CachedPrefix {
+    /// No beginning at all.
+    pub fn nothing() -> Self {
+        CachedPrefix { blocks: Vec::new(), content: ContentId::EMPTY }
+    }
+}
+
 /// What a block is at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockState {
@@ -107,7 +114,7 @@ impl KvCache {
     /// Looks for the longest cached beginning of `tokens`, in whole blocks, that leaves at least
     /// one token to compute: the last one must be computed to choose the next.
     pub fn find_prefix(&self, table: &mut BlockTable, tokens: &[TokenId]) -> CachedPrefix {
-        let mut found = CachedPrefix { blocks: Vec::new(), content: ContentId::EMPTY };
+        let mut found = CachedPrefix::nothing();
         let Some(prefix) = &self.prefix else { return found };
         extend_hashes(prefix, &mut table.hashes, tokens, self.block_size);
         let findable = &tokens[..tokens.len() - 1];

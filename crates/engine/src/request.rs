@@ -17,6 +17,9 @@ pub struct Request<P> {
     pub stop_tokens: Vec<TokenId>,
     /// A lower number goes first; 0 unless the policy is [`SchedulingPolicy::Priority`].
     pub priority: i32,
+    /// Whether what earlier requests computed may be attached in place of being computed again. False
+    /// for a request that wants something of every position of its prompt.
+    pub use_prefix_cache: bool,
     /// For the device alone: how to choose a token.
     pub params: P,
 }
@@ -24,8 +27,15 @@ pub struct Request<P> {
 impl<P> Request<P> {
     /// The same request with other parameters.
     pub fn with_params<Q>(self, params: Q) -> Request<Q> {
-        let Request { prompt, max_tokens, min_tokens, stop_tokens, priority, params: _ } = self;
-        Request { prompt, max_tokens, min_tokens, stop_tokens, priority, params }
+        Request {
+            prompt: self.prompt,
+            max_tokens: self.max_tokens,
+            min_tokens: self.min_tokens,
+            stop_tokens: self.stop_tokens,
+            priority: self.priority,
+            use_prefix_cache: self.use_prefix_cache,
+            params,
+        }
     }
 }
 
@@ -150,6 +160,7 @@ mod tests {
             min_tokens: 0,
             stop_tokens: Vec::new(),
             priority: 0,
+            use_prefix_cache: true,
             params: (),
         }
     }

@@ -16,7 +16,7 @@ use std::ops::Range;
 use crate::clock::Nanos;
 use crate::config::EngineConfig;
 use crate::ids::RequestId;
-use crate::kv::KvCache;
+use crate::kv::{CachedPrefix, KvCache};
 #[cfg(doc)]
 use crate::policy::SchedulingPolicy;
 use crate::sequence::Sequence;
@@ -145,12 +145,15 @@ impl<P> Scheduler<P> {
     fn admit(&mut self, rows: &mut Vec<PlannedRow>, budget: &mut usize, now: Nanos) {
         while 0 < *budget && self.running.len() < self.config.max_num_seqs as usize {
             let Some(head) = self.waiting.front_mut() else { break };
-            let cached = self.kv.find_prefix(&mut head.table, &head.tokens);
+            let cached = match head.use_prefix_cache {
+                true => self.kv.find_prefix(&mut head.table, &head.tokens),
+                false => CachedPrefix::nothing(),
+            };
             if !self.kv.fits(&cached, head.tokens.len()) {
                 break;
             }
             let cached = self.kv.attach(&mut head.table, cached);
-            if head.begin(cached, now) {
+            if head.begin(cached, now) && head.use_prefix_cache {
                 self.totals.prefix_queries += head.tokens.len() as u64;
                 self.totals.prefix_hits += cached as u64;
             }

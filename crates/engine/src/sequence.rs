@@ -21,6 +21,7 @@ pub struct Sequence<P> {
     pub computed: usize,
     pub table: BlockTable,
     pub params: P,
+    pub use_prefix_cache: bool,
     pub preemptions: u32,
     max_tokens: usize,
     min_tokens: usize,
@@ -44,6 +45,7 @@ impl<P> Sequence<P> {
             computed: 0,
             table: BlockTable::new(),
             params: request.params,
+            use_prefix_cache: request.use_prefix_cache,
             preemptions: 0,
             max_tokens: request.max_tokens as usize,
             min_tokens: request.min_tokens as usize,
@@ -131,6 +133,7 @@ mod tests {
             min_tokens,
             stop_tokens: vec![TokenId(0)],
             priority: 0,
+            use_prefix_cache: true,
             params: (),
         };
         Sequence::new(RequestId(1), SchedulingPolicy::Fcfs.rank(0, 0), request, Nanos(5))

@@ -31,7 +31,8 @@ pub struct Snapshot {
     pub generation_tokens_total: u64,
     /// Times that a running sequence lost its blocks.
     pub preemptions_total: u64,
-    /// Tokens looked up in the prefix cache: those of each request when first scheduled.
+    /// Tokens looked up in the prefix cache: those of each request when first
+    /// scheduled, unless it asks to compute its whole prompt.
     pub prefix_queries_total: u64,
     /// Tokens of these that were found.
     pub prefix_hits_total: u64,

@@ -77,6 +77,7 @@ impl Ask {
             min_tokens: 0,
             stop_tokens: Vec::new(),
             priority: 0,
+            use_prefix_cache: true,
             params: SamplingParams::new(self.sampling.clone(), vocabulary).unwrap(),
         }
     }

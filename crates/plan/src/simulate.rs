@@ -124,7 +124,15 @@ pub fn check(engine: &EngineConfig, plan: &LevelPlan) -> Result<(), SimulateErro
 }
 
 fn request(prompt: Vec<TokenId>, max_tokens: u32) -> Request<()> {
-    Request { prompt, max_tokens, min_tokens: 0, stop_tokens: Vec::new(), priority: 0, params: () }
+    Request {
+        prompt,
+        max_tokens,
+        min_tokens: 0,
+        stop_tokens: Vec::new(),
+        priority: 0,
+        use_prefix_cache: true,
+        params: (),
+    }
 }
 
 /// One level under way.

@@ -275,7 +275,15 @@ impl Door<'_> {
         }
         let (min_tokens, stop_tokens) = (rules.min_tokens, rules.tokens.clone());
         let priority = asked.priority;
-        let request = Request { prompt, max_tokens, min_tokens, stop_tokens, priority, params: () };
+        let request = Request {
+            prompt,
+            max_tokens,
+            min_tokens,
+            stop_tokens,
+            priority,
+            use_prefix_cache: true,
+            params: (),
+        };
         match self.limits.check(&request) {
             Ok(()) => Ok(request),
             Err(SubmitError::EmptyPrompt) => {

@@ -80,6 +80,7 @@ fn request(prompt: Vec<TokenId>, max_tokens: u32) -> Request<()> {
         min_tokens: 0,
         stop_tokens: vec![TokenId(0)],
         priority: 0,
+        use_prefix_cache: true,
         params: (),
     }
 }
@@ -215,6 +216,21 @@ fn the_last_running_request_is_preempted_and_is_first_in_the_queue() {
     engine.told();
     engine.run_until_idle();
     assert!(engine.told().contains("3+8 3.Length"), "it goes on where it was");
+}
+
+#[test]
+fn a_request_that_wants_its_whole_prompt_computed_finds_nothing_but_leaves_its_blocks() {
+    let mut engine = engine(config());
+    engine.ask(1, prompt(9), 1);
+    engine.plan_of_step();
+    let whole = Request { use_prefix_cache: false, ..request(prompt(12), 1) };
+    engine.submit(RequestId(2), whole, Nanos(0)).expect("it is allowed");
+    assert_eq!(engine.plan_of_step(), "2:0..12[2, 3, 4]");
+    let snapshot = engine.snapshot();
+    assert_eq!((snapshot.prefix_queries_total, snapshot.prefix_hits_total), (9, 0));
+    assert_eq!(snapshot.prompt_tokens_total, 21);
+    engine.ask(3, prompt(13), 1);
+    assert!(engine.plan_of_step().starts_with("3:12..13"));
 }
 
 #[test]

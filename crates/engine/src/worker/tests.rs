@@ -77,6 +77,7 @@ fn request(max_tokens: u32) -> Request<()> {
         min_tokens: 0,
         stop_tokens: Vec::new(),
         priority: 0,
+        use_prefix_cache: true,
         params: (),
     }
 }

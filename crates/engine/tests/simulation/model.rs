@@ -161,7 +161,8 @@ impl Model {
         let client = self.client(row.id);
         let hit = row.compute.start;
         assert_eq!(hit % config.block_size as usize, 0, "a part of a block is shared");
-        assert!(config.prefix_cache || hit == 0, "a hit although the cache is off");
+        let may_hit = config.prefix_cache && client.request.use_prefix_cache;
+        assert!(may_hit || hit == 0, "a hit although the cache is off or not to be used");
         client.computed = hit;
         if 0 < hit {
             sometimes.happened("hit in the prefix cache");
@@ -246,6 +247,9 @@ impl Model {
         assert_eq!(snapshot.computed_tokens_total, self.computed_tokens, "computed tokens");
         let cached = self.clients.iter().map(|client| client.cached as u64);
         assert_eq!(snapshot.prefix_hits_total, cached.sum::<u64>(), "prefix hits");
+        let lookups = self.clients.iter().filter(|c| c.scheduled && c.request.use_prefix_cache);
+        let looked_up = lookups.map(|client| client.request.prompt.len() as u64);
+        assert_eq!(snapshot.prefix_queries_total, looked_up.sum::<u64>(), "prefix queries");
         let preemptions = self.clients.iter().map(|client| u64::from(client.preemptions));
         assert_eq!(snapshot.preemptions_total, preemptions.sum::<u64>(), "preemptions");
         let prompts = self.clients.iter().map(|client| client.request.prompt.len() as u64);

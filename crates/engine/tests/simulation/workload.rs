@@ -75,6 +75,7 @@ impl Workload {
             min_tokens: min_tokens as u32,
             stop_tokens: (0..rng.between_one_of(0, &[0, 2])).map(|_| stop(rng)).collect(),
             priority: if invalid || by_priority { rng.between(0, 2) as i32 - 1 } else { 0 },
+            use_prefix_cache: rng.chance(90),
             params: Script { seed: rng.number(), vocabulary: self.vocabulary },
         }
     }
