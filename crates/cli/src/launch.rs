@@ -25,6 +25,9 @@ use crate::source::Source;
 /// Memory of the binary, the tokenizer's tables and the allocator, beside what is counted.
 pub const PROCESS_BYTES: u64 = 96 << 20;
 
+/// Bytes of a GiB.
+const GIB: f64 = (1_u64 << 30) as f64;
+
 /// Sequences that run at once unless the command line says otherwise: the seed report's cap.
 const MAX_NUM_SEQS: u32 = 50;
 
@@ -211,7 +214,11 @@ pub fn launch(
     let name = served_name.map_or_else(|| source.served_name(), str::to_string);
     let Plan { budget, sizes, config, info } = plan(args, &file, name)?;
     tracing::info!("{budget}");
+    // The next three in the words that vLLM's users look for.
+    tracing::info!("Available KV cache memory: {:.2} GiB", budget.kv_bytes as f64 / GIB);
     tracing::info!("{}", budget.log_line("CPU"));
+    let step = config.max_num_batched_tokens;
+    tracing::info!("Chunked prefill is enabled with max_num_batched_tokens={step}.");
     tracing::info!("Keys and values are stored as {}", info.kv_cache_dtype);
     let mut cpu = Cpu::new(args.threads(), args.isa.unwrap_or_else(Isa::detect));
     let weights = Weights::load(&mut file, &mut cpu)?;
@@ -292,7 +299,7 @@ fn plan(args: &EngineArgs, file: &ModelFile, served_name: String) -> Result<Plan
         prefix_cache: args.enable_prefix_caching,
         scheduling_policy: args.scheduling_policy,
     };
-    let info = info(args, served_name, &budget, machine);
+    let info = info(args, file, served_name, &budget, machine);
     Ok(Plan { budget, sizes, config, info })
 }
 
@@ -321,6 +328,7 @@ fn buffer_bytes(requests: u32) -> u64 {
 
 fn info(
     args: &EngineArgs,
+    file: &ModelFile,
     served_name: String,
     budget: &Budget,
     memory: MachineMemory,
@@ -334,6 +342,7 @@ fn info(
         kv_cache_memory_bytes: budget.kv_bytes,
         max_num_seqs: args.max_num_seqs(),
         max_model_len: budget.demand.max_model_len,
+        embedding_len: u32::try_from(file.config.hidden_size).expect("a tensor's side, checked"),
         max_num_batched_tokens: args.max_num_batched_tokens,
         block_size: args.block_size,
         block_count: budget.block_count,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use engine::{Worker, WorkerExit};
+use sampling::Pooling;
 use server::config::{CONNECTIONS_MAX, SHUTDOWN_TIMEOUT, STALL_LIMIT};
 use server::shutdown::{self, Shutdown, Trigger};
 use server::{Ending, Parts, ServerConfig};
@@ -43,6 +44,11 @@ pub struct ServeArgs {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     enable_web_page: bool,
 
+    /// What makes the vectors of /v1/embeddings: mean (of the states of all tokens) or last (the state
+    /// of the last token, for models that were trained so).
+    #[arg(long, default_value_t = Pooling::Mean, value_name = "TYPE")]
+    pooling_type: Pooling,
+
     /// Seconds that running requests may go on after the first SIGTERM or Ctrl-C.
     #[arg(long, default_value_t = SHUTDOWN_TIMEOUT.as_secs(), value_name = "SECONDS")]
     shutdown_timeout: u64,
@@ -75,6 +81,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     let config = ServerConfig {
         api_key: args.api_key,
         web_page: args.enable_web_page,
+        pooling: args.pooling_type,
         connections_max: CONNECTIONS_MAX,
         stall_limit: STALL_LIMIT,
         shutdown_timeout: Duration::from_secs(args.shutdown_timeout),

@@ -21,6 +21,18 @@ pub fn rms_norm(cpu: &mut Cpu, x: &[f32], (weight, eps): (&[f32], f32), out: &mu
     });
 }
 
+/// Normalises one row as [`rms_norm`] does, without quantising it.
+///
+/// Shapes: `x`, `weight` and `out` [cols].
+pub fn rms_norm_row(isa: Isa, x: &[f32], (weight, eps): (&[f32], f32), out: &mut [f32]) {
+    assert_eq!(
+        (x.len(), out.len()),
+        (weight.len(), weight.len()),
+        "the row is as long as the weight"
+    );
+    normalise(isa, x, (weight, eps), out);
+}
+
 fn normalise(isa: Isa, x: &[f32], norm: (&[f32], f32), out: &mut [f32]) {
     match isa {
         Isa::Scalar => normalise_body(x, sum_of_squares(x), norm, out),
@@ -72,6 +84,9 @@ mod tests {
             rms_norm(&mut Cpu::new(2, isa), &x, (&weight, 1e-5), &mut out);
             for row in 0..3 {
                 let x = &x[row * 64..(row + 1) * 64];
+                let mut alone = [0.0; 64];
+                rms_norm_row(isa, x, (&weight, 1e-5), &mut alone);
+                assert_eq!(alone, out.floats().unwrap()[row * 64..(row + 1) * 64]);
                 let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / 64.0;
                 for i in 0..64 {
                     let expected = f64::from(x[i]) / (mean + 1e-5).sqrt() * f64::from(weight[i]);

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use engine::{Device, DeviceError, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
+use engine::{Device, DeviceError, Row, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
 use kernels::cpu::Cpu;
 use kernels::isa::Work;
 use kernels::share::SequenceRows;
-use sampling::{Context, SampleError, Sampler, SamplingParams};
+use sampling::{Context, Pool, SampleError, Sampler, SamplingParams};
 
 use crate::config::ModelConfig;
 use crate::transformer::{Batch, Outputs, TopRow, Transformer};
@@ -74,7 +74,38 @@ impl Device for CpuDevice {
         for (&row, token) in step.whole.iter().zip(sampled) {
             rows[row] = output(token);
         }
+        for ((flat, row), output) in step.rows.iter().zip(&plan.rows).zip(&mut rows) {
+            if let Some(pool) = row.params.pool() {
+                *output = self.add_states(row, flat.tokens.start, pool);
+            }
+        }
         Ok(StepOutput { rows })
+    }
+}
+
+impl CpuDevice {
+    /// Adds to `pool` what it wants of the states of `row`, whose tokens begin at `first` in the step.
+    fn add_states(
+        &self,
+        row: &Row<'_, SamplingParams>,
+        first: usize,
+        pool: &Pool,
+    ) -> RowOutput<<Self as Device>::Extra> {
+        let mut state = vec![0.0; self.transformer.config().hidden_size];
+        for (place, position) in (first..).zip(row.compute.clone()) {
+            if pool.wants(position, row.prompt_len) {
+                self.transformer.final_state(&self.cpu, place, &mut state);
+                pool.add(position, &state);
+            }
+        }
+        if !row.sampled() {
+            return RowOutput::Computed;
+        }
+        if !pool.is_finite() {
+            return RowOutput::Failed("a number of the vector is not finite".to_owned());
+        }
+        // The engine ends requests with tokens. What was asked for is in the pool; nobody reads this.
+        RowOutput::Tokens(vec![Sampled { token: TokenId(0), extra: Default::default() }])
     }
 }
 
@@ -125,7 +156,7 @@ impl FlatStep {
                 position: row.compute.start,
                 blocks: blocks..step.blocks.len(),
             });
-            if row.sampled() {
+            if row.sampled() && row.params.pool().is_none() {
                 let last = step.tokens.len() - 1;
                 if let Some(count) = row.params.top_needed() {
                     step.top_rows.push(TopRow { row: last, count });

@@ -5,7 +5,7 @@ use kernels::buffer::Buffer;
 use kernels::cpu::Cpu;
 use kernels::kv::{KvCache, KvShape, KvType};
 use kernels::matmul::{Top, matmul, matmul_add, matmul_swiglu, matmul_top};
-use kernels::norm::rms_norm;
+use kernels::norm::{rms_norm, rms_norm_row};
 use kernels::quantise::Activations;
 use kernels::rope::RopeTable;
 use kernels::share::{SequenceRows, Share, share_out};
@@ -84,6 +84,8 @@ pub struct Transformer {
     lanes: Vec<Lane>,
     /// `[logits_rows_max, vocab_size]`.
     logits: Buffer<f32>,
+    /// The first row of each lane's share of the last step.
+    share_starts: Vec<usize>,
 }
 
 /// What a step reads and never writes.
@@ -149,7 +151,8 @@ impl Transformer {
             |_| Lane { work: Work::new(&config, &sizes, floats), cpu: Cpu::new(1, cpu.isa()) };
         let lanes = (0..cpu.pool.threads()).map(lane).collect();
         let logits = Buffer::zeroed(sizes.logits_rows_max * config.vocab_size);
-        Transformer { model: Model { config, weights, rope }, cache, lanes, logits }
+        let model = Model { config, weights, rope };
+        Transformer { model, cache, lanes, logits, share_starts: Vec::new() }
     }
 
     /// Bytes of working memory that [`Transformer::new`] reserves for so many threads, beside
@@ -190,6 +193,7 @@ impl Transformer {
         let count = if many { self.lanes.len() } else { 1 };
         let shares = share_out(&mut self.cache, batch.sequences, count);
         let (mut rest, mut rest_logits) = (batch, &mut logits[..]);
+        self.share_starts = shares.iter().map(|share| share.rows().start).collect();
         let mut turns = Vec::with_capacity(shares.len());
         for (share, lane) in shares.into_iter().zip(&mut self.lanes) {
             let (batch, later) = rest.split_rows(share.rows().end);
@@ -200,6 +204,20 @@ impl Transformer {
         self.model.take_turns(cpu, &mut turns);
         let top = turns.into_iter().flat_map(|turn| turn.top).collect();
         Outputs { logits, top }
+    }
+}
+
+impl Transformer {
+    /// The state of a row of the last step behind the last norm: what the head reads, as floats.
+    ///
+    /// Shape: `out` `[hidden_size]`.
+    pub fn final_state(&self, cpu: &Cpu, row: usize, out: &mut [f32]) {
+        let lane = self.share_starts.partition_point(|&start| start <= row);
+        let lane = lane.checked_sub(1).expect("a step was computed");
+        let width = self.model.config.hidden_size;
+        let at = (row - self.share_starts[lane]) * width;
+        let norm = (&self.model.weights.output_norm[..], self.model.config.rms_norm_eps);
+        rms_norm_row(cpu.isa(), &self.lanes[lane].work.hidden[at..at + width], norm, out);
     }
 }
 

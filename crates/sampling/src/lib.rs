@@ -8,11 +8,16 @@
 //! their order are those of vLLM's V1 sampler: mask of end tokens, penalties, argmax if the
 //! temperature is 0, temperature, min_p, top_k, top_p, draw.
 //!
+//! A request may want no token but a vector: then its parameters carry a [`Pool`], which takes the
+//! states of its positions.
+//!
 //! A token depends on the row, the parameters and the history alone: the random number is a
-//! function of the seed and the position, and no state is kept from one call to the next.
+//! function of the seed and the position, and no state is kept from one call to the next. A vector
+//! depends on the states that were added to its pool alone.
 
 #![forbid(unsafe_code)]
 
+mod pooling;
 mod params;
 mod random;
 mod numeric;
@@ -20,4 +25,5 @@ mod history;
 mod sampler;
 
 pub use params::{SamplingError, SamplingParams, SamplingRequest, TOP_MAX};
+pub use pooling::{Pool, Pooling};
 pub use sampler::{Context, SampleError, Sampler};

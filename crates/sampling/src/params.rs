@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 
 use thiserror::Error;
 
+use crate::pooling::Pool;
+
 /// Below this a temperature means greedy choice. Source: vLLM, `_SAMPLING_EPS`.
 const GREEDY_BELOW: f32 = 1e-5;
 /// OpenAI's range; vLLM has no upper bound, yet beyond 2 text is noise.
@@ -79,6 +81,7 @@ pub struct SamplingError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {
     checked: SamplingRequest,
+    pool: Option<Pool>,
 }
 
 impl SamplingParams {
@@ -110,7 +113,17 @@ impl SamplingParams {
                 limit: format!("ids below {vocabulary_len}, the size of the vocabulary"),
             });
         }
-        Ok(Self { checked: request })
+        Ok(Self { checked: request, pool: None })
+    }
+
+    /// The parameters of a request that wants the vector of `pool`, and no token.
+    pub fn pooled(pool: Pool) -> Self {
+        Self { checked: SamplingRequest::default(), pool: Some(pool) }
+    }
+
+    /// What takes the states of the request's positions, if it wants a vector.
+    pub fn pool(&self) -> Option<&Pool> {
+        self.pool.as_ref()
     }
 
     /// True if the most likely token is chosen and no random number is used.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sampling::Pooling;
 use serde::Serialize;
 
 /// Default of [`ServerConfig::connections_max`].
@@ -19,6 +20,8 @@ pub struct ServerConfig {
     pub api_key: Option<String>,
     /// Whether `/` has the page for people.
     pub web_page: bool,
+    /// What makes the vectors of `/v1/embeddings`.
+    pub pooling: Pooling,
     /// Connections open at once, at least 1; further ones wait in the kernel's backlog.
     pub connections_max: usize,
     /// `/health` answers 503 when requests are open and the engine has reported nothing for so long.
@@ -47,6 +50,8 @@ pub struct ServerInfo {
     pub max_num_seqs: u32,
     /// Longest prompt + answer, in tokens.
     pub max_model_len: u32,
+    /// Numbers of an embedding: the model's width.
+    pub embedding_len: u32,
     /// Tokens computed in one step.
     pub max_num_batched_tokens: u32,
     /// Tokens per KV block.

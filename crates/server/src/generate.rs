@@ -84,7 +84,7 @@ fn reply_id(endpoint: Endpoint) -> String {
 }
 
 /// What a client is told when the engine did not take its `choices` requests.
-fn refusal(error: SubmitError, choices: usize) -> ApiError {
+pub fn refusal(error: SubmitError, choices: usize) -> ApiError {
     match error {
         SubmitError::QueueFull { limit, .. } if (limit as usize) < choices => ApiError::invalid(
             "n",

@@ -31,6 +31,7 @@ pub mod stream;
 pub mod shutdown;
 mod app;
 mod generate;
+mod embeddings;
 mod tokenize;
 mod health;
 mod load;

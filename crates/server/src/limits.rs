@@ -12,6 +12,8 @@
 //! | connections | `ServerConfig::connections_max` | new ones wait in the kernel's backlog |
 //! | `prompt`: prompts in one request | [`PROMPTS`] | 400 |
 //! | `messages` | [`MESSAGES`] | 400 |
+//! | `input`: inputs of one request of embeddings | [`EMBEDDING_INPUTS`] | 400 |
+//! | inputs of one request in the engine at once | [`EMBEDDINGS_AT_ONCE`] | the others wait for them |
 //! | `n` | [`SAMPLES`] | 400 |
 //! | prompts x `n` | [`CHOICES`], and what the engine holds | 400 |
 //! | `stop`: strings, bytes of each | [`STOP_STRINGS`], [`STOP_STRING_BYTES`] | 400 |
@@ -52,6 +54,10 @@ pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
 pub const PROMPTS: usize = 16;
 /// Messages in one chat request.
 pub const MESSAGES: usize = 4096;
+/// Inputs in one request of embeddings, as many as OpenAI takes.
+pub const EMBEDDING_INPUTS: usize = 2048;
+/// Inputs of one request of embeddings that are in the engine at once.
+pub const EMBEDDINGS_AT_ONCE: usize = 16;
 /// Largest `n`.
 pub const SAMPLES: i64 = 16;
 /// Choices in one reply: prompts x `n`.

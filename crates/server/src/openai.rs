@@ -6,3 +6,4 @@ pub mod reply;
 pub mod completions;
 pub mod chat;
 pub mod models;
+pub mod embeddings;

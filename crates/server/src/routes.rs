@@ -13,7 +13,9 @@ use http::{Request, header};
 
 use crate::app::App;
 use crate::openai::error::ApiError;
-use crate::{generate, health, load, openapi, page, panics, request_id, tokenize, traffic};
+use crate::{
+    embeddings, generate, health, load, openapi, page, panics, request_id, tokenize, traffic,
+};
 
 /// Paths that need no key, beside the files of the page ([`page::FILES`], which hold nothing secret, and
 /// which somebody must see to be asked for the key). Everything else does, also what does not exist,
@@ -27,6 +29,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(page)
         .route("/v1/completions", post(generate::completions))
         .route("/v1/chat/completions", post(generate::chat))
+        .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(health::models))
         .route("/v1/models/{*id}", get(health::model))
         .route("/tokenize", post(tokenize::tokenize))

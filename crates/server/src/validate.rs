@@ -13,9 +13,11 @@ use crate::limits::{
 use crate::openai::error::ApiError;
 use crate::openai::reply::Endpoint;
 use crate::openai::types::{
-    ChatMessage, Content, GenerationBody, Messages, Prompt, PromptItem, Strings, UNSUPPORTED,
+    ChatMessage, Content, GenerationBody, Messages, Prompt, PromptItem, Prompts, Strings,
+    UNSUPPORTED,
 };
 
+pub mod embeddings;
 mod parameters;
 
 use parameters::Parameters;
@@ -177,7 +179,7 @@ impl Door<'_> {
     }
 
     fn raw_prompts(&self, prompt: Option<&Prompt>) -> Result<Vec<Vec<u32>>, ApiError> {
-        let Some(Prompt(items)) = prompt else {
+        let Some(Prompts(items)) = prompt else {
             return Err(ApiError::invalid("prompt", "`prompt` is missing"));
         };
         if !(1..=PROMPTS).contains(&items.len()) {

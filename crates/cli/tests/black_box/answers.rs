@@ -128,3 +128,16 @@ fn the_log_has_the_id_that_the_client_gave_its_request() {
     assert!(reply.contains("\r\nx-request-id: order-66\r\n"), "{reply}");
     wait_for("the line of the log", || server.stderr().contains("order-66").then_some(()));
 }
+
+#[test]
+fn the_log_at_start_has_the_lines_that_users_of_vllm_look_for() {
+    let server = Server::start(TINY.iter().copied());
+    let log = server.stderr();
+    for line in [
+        "Available KV cache memory: 0.06 GiB",
+        "CPU KV cache size: 131,072 tokens, Maximum concurrency for 512 tokens per request: 256.00x",
+        "Chunked prefill is enabled with max_num_batched_tokens=256.",
+    ] {
+        assert!(log.contains(line), "no {line} in {log}");
+    }
+}

@@ -10,6 +10,7 @@ mod options;
 mod refusals;
 mod models;
 mod answers;
+mod embeddings;
 mod endings;
 mod load_test;
 mod roofline;

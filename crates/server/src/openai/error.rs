@@ -104,6 +104,14 @@ impl ApiError {
         Self::Invalid { param: Some(param.into()), message: message.into() }
     }
 
+    /// The same, said of `param`: for checks that several fields share.
+    pub fn about(self, param: &str) -> Self {
+        match self {
+            Self::Invalid { message, .. } => Self::invalid(param, message),
+            other => other,
+        }
+    }
+
     /// Status of the reply.
     pub fn status(&self) -> StatusCode {
         match self {

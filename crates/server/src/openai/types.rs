@@ -222,8 +222,11 @@ pub enum Strings {
 }
 
 /// `prompt`: a text, ids, or a list of either.
+pub type Prompt = Prompts<PROMPTS>;
+
+/// A text, ids, or a list of either, of at most `MAX` entries.
 #[derive(Debug)]
-pub struct Prompt(pub Vec<PromptItem>);
+pub struct Prompts<const MAX: usize>(pub Vec<PromptItem>);
 
 /// One prompt.
 #[derive(Debug)]
@@ -234,24 +237,24 @@ pub enum PromptItem {
     Ids(Vec<i64>),
 }
 
-impl<'de> Deserialize<'de> for Prompt {
+impl<'de, const MAX: usize> Deserialize<'de> for Prompts<MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PromptVisitor;
-        impl<'de> Visitor<'de> for PromptVisitor {
-            type Value = Prompt;
+        struct PromptVisitor<const MAX: usize>;
+        impl<'de, const MAX: usize> Visitor<'de> for PromptVisitor<MAX> {
+            type Value = Prompts<MAX>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string, a list of token ids, or a list of either")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Prompt, E> {
-                Ok(Prompt(vec![PromptItem::Text(text.to_owned())]))
+            fn visit_str<E>(self, text: &str) -> Result<Prompts<MAX>, E> {
+                Ok(Prompts(vec![PromptItem::Text(text.to_owned())]))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Prompt, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Prompts<MAX>, A::Error> {
                 let mut items = Vec::new();
                 match list.next_element()? {
-                    None => return Ok(Prompt(items)),
+                    None => return Ok(Prompts(items)),
                     Some(Element::Item(item)) => items.push(item),
                     // A list that begins with an id holds ids only.
                     Some(Element::Id(first)) => {
@@ -259,14 +262,14 @@ impl<'de> Deserialize<'de> for Prompt {
                         while let Some(id) = list.next_element()? {
                             ids.push(id);
                         }
-                        return Ok(Prompt(vec![PromptItem::Ids(ids)]));
+                        return Ok(Prompts(vec![PromptItem::Ids(ids)]));
                     }
                 }
                 while let Some(element) = list.next_element()? {
                     match element {
-                        Element::Item(_) if items.len() == PROMPTS => {
+                        Element::Item(_) if items.len() == MAX => {
                             return Err(A::Error::custom(format!(
-                                "more than {PROMPTS} prompts in one request; send several requests"
+                                "more than {MAX} prompts in one request; send several requests"
                             )));
                         }
                         Element::Item(item) => items.push(item),
@@ -277,10 +280,10 @@ impl<'de> Deserialize<'de> for Prompt {
                         }
                     }
                 }
-                Ok(Prompt(items))
+                Ok(Prompts(items))
             }
         }
-        deserializer.deserialize_any(PromptVisitor)
+        deserializer.deserialize_any(PromptVisitor::<MAX>)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use engine::{Device, DeviceError, Row, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
-use sampling::SamplingParams;
+use sampling::{Pool, SamplingParams};
 
 use crate::vocabulary::END;
 
@@ -55,7 +55,27 @@ impl Device for Script {
     }
 }
 
+/// The state of a position: its token, its position, and 1.
+fn add_states(row: &Row<'_, SamplingParams>, pool: &Pool) -> RowOutput<()> {
+    for position in row.compute.clone() {
+        if pool.wants(position, row.prompt_len) {
+            let token = row.tokens[position].0 as f32;
+            pool.add(position, &[token, position as f32, 1.0]);
+        }
+    }
+    match row.sampled() {
+        false => RowOutput::Computed,
+        true if row.tokens[0].0 == u32::from(b'!') => {
+            RowOutput::Failed("a number of the vector is not finite".to_owned())
+        }
+        true => RowOutput::Tokens(vec![Sampled { token: TokenId(0), extra: Default::default() }]),
+    }
+}
+
 fn next(row: &Row<'_, SamplingParams>) -> Result<RowOutput<()>, DeviceError> {
+    if let Some(pool) = row.params.pool() {
+        return Ok(add_states(row, pool));
+    }
     if !row.sampled() {
         return Ok(RowOutput::Computed);
     }

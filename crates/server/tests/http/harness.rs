@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use engine::{Engine, EngineConfig, SchedulingPolicy, SystemClock, Worker};
 use http::Method;
+use sampling::Pooling;
 use serde_json::Value;
 use server::shutdown::Trigger;
 use server::{Ending, Parts, ServerConfig, ServerInfo};
@@ -43,6 +44,7 @@ impl Setup {
             server: ServerConfig {
                 api_key: None,
                 web_page: true,
+                pooling: Pooling::Mean,
                 connections_max: 1000,
                 stall_limit: Duration::from_secs(600),
                 shutdown_timeout: Duration::from_secs(600),
@@ -93,6 +95,7 @@ fn info(engine: &EngineConfig) -> ServerInfo {
         kv_cache_memory_bytes: 1,
         max_num_seqs: engine.max_num_seqs,
         max_model_len: engine.max_model_len,
+        embedding_len: 3,
         max_num_batched_tokens: engine.max_num_batched_tokens,
         block_size: engine.block_size,
         block_count: engine.block_count,

@@ -13,6 +13,7 @@ mod probes;
 mod load;
 mod accounts;
 mod openapi;
+mod embeddings;
 mod dashboard;
 mod page;
 mod request_ids;

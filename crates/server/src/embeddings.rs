@@ -1,0 +1,111 @@
+//! `/v1/embeddings`: vectors of prompts, computed by the same engine in the same steps.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use engine::{FinishReason, TokenId};
+use http::Request;
+use sampling::Pool;
+
+use crate::app::{App, unix_time};
+use crate::dispatch::End;
+use crate::generate::refusal;
+use crate::limits::EMBEDDINGS_AT_ONCE;
+use crate::openai::embeddings::{Embedding, EmbeddingUsage, Embeddings};
+use crate::openai::error::ApiError;
+use crate::openai::types::parse;
+use crate::request_id::{RequestId, random_hex};
+use crate::validate::embeddings::{Inputs, request};
+
+/// `POST /v1/embeddings`.
+pub async fn embeddings(
+    State(app): State<Arc<App>>,
+    request: Request<Body>,
+) -> Result<Json<Embeddings>, ApiError> {
+    app.admit()?;
+    let tag = request.extensions().get::<RequestId>().expect("every request is tagged").clone();
+    let body = app.receive(request).await?;
+    let width = app.info.embedding_len as usize;
+    let inputs = app.work_on(body, move |app, body| app.door().embeddings(&parse(body)?, width));
+    let inputs = inputs.await?;
+    let count = inputs.prompts.len();
+    // Their sum is that of one body's tokens.
+    let prompt_tokens = inputs.prompts.iter().map(|prompt| prompt.len() as u32).sum();
+    let answer = embed(&app, inputs).await;
+    let failure = answer.as_ref().err().map(ApiError::to_string);
+    tracing::info!(request_id = tag.as_str(), inputs = count, prompt_tokens, failure, "embeddings");
+    let usage = EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens };
+    Ok(Json(Embeddings {
+        id: format!("embd-{}", random_hex()),
+        object: "list",
+        created: unix_time(),
+        model: app.info.model.clone(),
+        data: answer?,
+        usage,
+    }))
+}
+
+/// Embeds some inputs at a time, so that a long list leaves places to others.
+async fn embed(app: &Arc<App>, inputs: Inputs) -> Result<Vec<Embedding>, ApiError> {
+    let at_once = EMBEDDINGS_AT_ONCE.min(app.info.max_num_seqs as usize);
+    let mut data = Vec::with_capacity(inputs.prompts.len());
+    for prompts in inputs.prompts.chunks(at_once) {
+        for vector in pooled(app, prompts).await? {
+            let vector = normalised(&vector[..inputs.dimensions]);
+            data.push(Embedding::new(data.len(), vector, inputs.format));
+        }
+    }
+    Ok(data)
+}
+
+/// The model's vectors of `prompts`.
+async fn pooled(app: &Arc<App>, prompts: &[Vec<TokenId>]) -> Result<Vec<Vec<f32>>, ApiError> {
+    let pooling = app.config.pooling;
+    let pools: Vec<Pool> = prompts.iter().map(|_| Pool::new(pooling)).collect();
+    let requests = prompts.iter().zip(&pools);
+    let requests = requests.map(|(prompt, pool)| request(prompt.clone(), pooling, pool)).collect();
+    let mut submitted = app.dispatch.submit(requests).map_err(|e| refusal(e, prompts.len()))?;
+    let mut open = prompts.len();
+    while 0 < open {
+        let Some(event) = submitted.events.recv().await else { return Err(cancelled()) };
+        let Some(end) = event.end else { continue };
+        submitted.ended(event.choice.into());
+        open -= 1;
+        match *end {
+            End::Failed(failure) => return Err(failure.into()),
+            End::Finished { reason: FinishReason::Cancelled, .. } => return Err(cancelled()),
+            End::Finished { .. } => {}
+        }
+    }
+    Ok(pools.iter().map(Pool::vector).collect())
+}
+
+fn cancelled() -> ApiError {
+    ApiError::Failed { message: "the request was cancelled".to_owned() }
+}
+
+/// The vector of length 1 in this direction; nothing has no direction and stays what it is.
+fn normalised(vector: &[f32]) -> Vec<f32> {
+    let squares: f64 = vector.iter().map(|value| f64::from(*value).powi(2)).sum();
+    if squares == 0.0 {
+        return vector.to_vec();
+    }
+    let length = squares.sqrt();
+    vector.iter().map(|value| (f64::from(*value) / length) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_have_length_one_also_those_whose_squares_are_tiny_or_huge() {
+        for size in [1e-30, 1.0, 1e30] {
+            let [x, y] = normalised(&[3.0 * size, -4.0 * size])[..] else { panic!("two numbers") };
+            assert!((x - 0.6).abs() < 1e-6 && (y + 0.8).abs() < 1e-6, "{x} {y}");
+        }
+        assert_eq!(normalised(&[0.0, 0.0]), [0.0, 0.0]);
+    }
+}

@@ -1,0 +1,108 @@
+//! Bodies of `/v1/embeddings`.
+
+use engine::{Request, TokenId};
+use sampling::{Pool, Pooling, SamplingParams};
+
+use super::Door;
+use crate::limits::EMBEDDING_INPUTS;
+use crate::openai::embeddings::{EmbeddingBody, EncodingFormat};
+use crate::openai::error::ApiError;
+use crate::openai::types::PromptItem;
+
+/// A body of `/v1/embeddings` that can be served.
+#[derive(Debug)]
+pub struct Inputs {
+    /// What to embed; each fits the engine.
+    pub prompts: Vec<Vec<TokenId>>,
+    /// Numbers of each vector.
+    pub dimensions: usize,
+    /// How they are written.
+    pub format: EncodingFormat,
+}
+
+/// The engine's view of one input: its prompt is computed, and `pool` gets the vector.
+pub fn request(prompt: Vec<TokenId>, pooling: Pooling, pool: &Pool) -> Request<SamplingParams> {
+    Request {
+        prompt,
+        // The engine ends requests with a token. Nobody sees this one.
+        max_tokens: 1,
+        min_tokens: 0,
+        stop_tokens: Vec::new(),
+        priority: 0,
+        // A mean is of every position.
+        use_prefix_cache: pooling == Pooling::Last,
+        params: SamplingParams::pooled(pool.clone()),
+    }
+}
+
+impl Door<'_> {
+    /// Checks a body of `/v1/embeddings`, for a model whose vectors have `width` numbers.
+    pub fn embeddings(&self, body: &EmbeddingBody, width: usize) -> Result<Inputs, ApiError> {
+        let refused = [
+            ("messages", &body.messages),
+            ("truncate_prompt_tokens", &body.truncate_prompt_tokens),
+        ];
+        for (name, value) in refused {
+            if value.is_some() {
+                let message = format!("`{name}` is not supported by this server; leave it out");
+                return Err(ApiError::invalid(name, message));
+            }
+        }
+        self.model(body.model.as_deref())?;
+        let dimensions = dimensions(body.dimensions, width)?;
+        let Some(input) = &body.input else {
+            return Err(ApiError::invalid("input", "`input` is missing"));
+        };
+        if !(1..=EMBEDDING_INPUTS).contains(&input.0.len()) {
+            let message = format!("{} inputs; give 1 to {EMBEDDING_INPUTS}", input.0.len());
+            return Err(ApiError::invalid("input", message));
+        }
+        let special_tokens = body.add_special_tokens != Some(false);
+        let mut prompts = Vec::with_capacity(input.0.len());
+        for (index, item) in input.0.iter().enumerate() {
+            let param = if input.0.len() == 1 { "input".into() } else { format!("input[{index}]") };
+            prompts.push(self.input(&param, item, special_tokens)?);
+        }
+        Ok(Inputs { prompts, dimensions, format: body.encoding_format.unwrap_or_default() })
+    }
+
+    fn input(
+        &self,
+        param: &str,
+        item: &PromptItem,
+        special_tokens: bool,
+    ) -> Result<Vec<TokenId>, ApiError> {
+        let ids = match item {
+            PromptItem::Text(text) => {
+                self.text_prompt(text, special_tokens).map_err(|error| error.about(param))?
+            }
+            PromptItem::Ids(ids) => {
+                let check = |(index, id): (usize, &i64)| self.token(param, index, *id);
+                ids.iter().enumerate().map(check).collect::<Result<_, _>>()?
+            }
+        };
+        if ids.is_empty() {
+            return Err(ApiError::invalid(param, "the input has no tokens; give at least one"));
+        }
+        let longest = self.longest().saturating_sub(1) as usize;
+        if longest < ids.len() {
+            let count = ids.len();
+            let message = format!(
+                "{param} has {count} tokens, more than the {longest} that fit the context; shorten it"
+            );
+            return Err(ApiError::ContextLength { param: "input", message });
+        }
+        Ok(ids.into_iter().map(TokenId).collect())
+    }
+}
+
+fn dimensions(asked: Option<i64>, width: usize) -> Result<usize, ApiError> {
+    let Some(asked) = asked else { return Ok(width) };
+    match usize::try_from(asked) {
+        Ok(dimensions) if (1..=width).contains(&dimensions) => Ok(dimensions),
+        _ => {
+            let message = format!("dimensions is {asked}; give 1 to {width}, the model's width");
+            Err(ApiError::invalid("dimensions", message))
+        }
+    }
+}
