@@ -63,11 +63,14 @@ impl Spec {
     /// In the library's form.
     pub(crate) fn to_library(&self) -> TopLevelGrammar {
         match self {
-            Spec::JsonObject => TopLevelGrammar::from_json_schema(spaced(json!({"type": "object"}))),
+            Spec::JsonObject => {
+                TopLevelGrammar::from_json_schema(spaced(json!({"type": "object"})))
+            }
             Spec::JsonSchema(schema) => TopLevelGrammar::from_json_schema(spaced(schema.clone())),
             Spec::Regex(regex) => TopLevelGrammar::from_regex(regex),
             Spec::Choice(choices) => {
-                let quoted: Vec<String> = choices.iter().map(|text| json!(text).to_string()).collect();
+                let quoted: Vec<String> =
+                    choices.iter().map(|text| json!(text).to_string()).collect();
                 TopLevelGrammar::from_lark(format!("start: {}", quoted.join(" | ")))
             }
             Spec::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
@@ -95,7 +98,11 @@ fn check_choices(choices: &[String]) -> Result<(), SpecError> {
         return Err(SpecError::NoChoices);
     }
     within("the number of choices", choices.len(), CHOICES)?;
-    within("the length of all choices in bytes", choices.iter().map(String::len).sum(), CHOICES_BYTES)?;
+    within(
+        "the length of all choices in bytes",
+        choices.iter().map(String::len).sum(),
+        CHOICES_BYTES,
+    )?;
     match choices.iter().position(String::is_empty) {
         Some(index) => Err(SpecError::EmptyChoice { index }),
         None => Ok(()),

@@ -14,6 +14,7 @@ use plan::device_model::{DeviceModel, check_parameter};
 use plan::figures::Figures;
 use plan::observed::{Observation, Observed};
 use plan::preset::SEED;
+use workload::load::LevelPlan;
 
 /// Options of `millrace plan calibrate`.
 #[derive(Args)]
@@ -26,7 +27,8 @@ pub(super) struct CalibrateArgs {
     #[arg(long, value_delimiter = ',', value_name = "N,N,…")]
     fit_levels: Vec<u32>,
 
-    /// Another load test, not fitted to but predicted. May be given several times.
+    /// Another load test, not fitted to but predicted. May be given several times; what several runs
+    /// measured of the same level is averaged, and the table says how far they are apart.
     #[arg(long, value_name = "RUN")]
     predict: Vec<PathBuf>,
 
@@ -125,9 +127,12 @@ pub(super) fn text(args: &CalibrateArgs) -> Result<String> {
     }
     let mut text = parameters(&found, &known);
     text += TABLE_HEAD;
-    for run in runs.iter().chain(&others) {
-        text += &rows(run, &run.fitted, "fitted", found.cost)?;
-        text += &rows(run, &run.predicted, "predicted", found.cost)?;
+    for (role, levels_of) in ROLES {
+        let mut groups = Vec::new();
+        for run in runs.iter().chain(&others) {
+            gather(run, levels_of(run), found.cost, &mut groups)?;
+        }
+        text.extend(groups.iter().map(|group| group.row(role)));
     }
     Ok(text)
 }
@@ -188,33 +193,87 @@ fn parameters(found: &Fit, known: &Held) -> String {
 }
 
 const TABLE_HEAD: &str = "\
-| run | level | | throughput, tokens/s | mean latency, ms | P95 latency, ms | mean TTFT, ms |
+| level | | run | throughput, tokens/s | mean latency, ms | P95 latency, ms | mean TTFT, ms |
 |---|---|---|---|---|---|---|
 ";
 
-/// A row for each level: measured, predicted, and the difference.
-fn rows(run: &Run, levels: &[Observation], role: &str, cost: StepCost) -> Result<String> {
+type LevelsOf = fn(&Run) -> &[Observation];
+const ROLES: [(&str, LevelsOf); 2] =
+    [("fitted", |run| &run.fitted), ("predicted", |run| &run.predicted)];
+
+/// What is compared.
+const CELLS: [fn(&Figures) -> Option<f64>; 4] = [
+    |figures| figures.tokens_per_second,
+    |figures| figures.latency_ms.map(|spread| spread.mean),
+    |figures| figures.latency_ms.map(|spread| spread.p95),
+    |figures| figures.ttft_ms.map(|spread| spread.mean),
+];
+
+/// The same level of the same server, measured once or several times.
+struct Group {
+    plan: LevelPlan,
+    engine: EngineConfig,
+    name: String,
+    runs: Vec<String>,
+    /// Measured and predicted figures, one pair for each run.
+    figures: Vec<(Figures, Figures)>,
+}
+
+/// Adds `levels` of a run to the groups that they belong to.
+fn gather(
+    run: &Run,
+    levels: &[Observation],
+    cost: StepCost,
+    groups: &mut Vec<Group>,
+) -> Result<()> {
     let predicted = predict(&run.target(levels), cost)?;
-    let row = |(level, predicted): (&Observation, &Figures)| {
-        let pair =
-            |value: fn(&Figures) -> Option<f64>| match (value(&level.figures), value(predicted)) {
-                (Some(measured), Some(predicted)) => {
-                    let off = 100.0 * (predicted / measured - 1.0);
-                    format!("{measured:.1} → {predicted:.1} ({off:+.1} %)")
-                }
-                _ => "-".to_owned(),
-            };
-        let cells = [
-            pair(|figures| figures.tokens_per_second),
-            pair(|figures| figures.latency_ms.map(|spread| spread.mean)),
-            pair(|figures| figures.latency_ms.map(|spread| spread.p95)),
-            pair(|figures| figures.ttft_ms.map(|spread| spread.mean)),
-        ];
-        let name = level
-            .plan
-            .users()
-            .map_or_else(|| format!("number {}", level.number), |users| format!("users: {users}"));
-        format!("| {} | {name} | {role} | {} |\n", run.path.display(), cells.join(" | "))
-    };
-    Ok(levels.iter().zip(&predicted).map(row).collect())
+    for (level, predicted) in levels.iter().zip(predicted) {
+        let (plan, engine) = (&level.plan, run.engine);
+        let known = groups.iter().position(|g| g.plan == *plan && g.engine == engine);
+        let place = known.unwrap_or_else(|| {
+            let users = plan.users().map(|users| format!("users: {users}"));
+            let name = users.unwrap_or_else(|| format!("number {}", level.number));
+            let (plan, runs, figures) = (plan.clone(), Vec::new(), Vec::new());
+            groups.push(Group { plan, engine, name, runs, figures });
+            groups.len() - 1
+        });
+        groups[place].runs.push(run.path.display().to_string());
+        groups[place].figures.push((level.figures, predicted));
+    }
+    Ok(())
+}
+
+impl Group {
+    /// Measured, predicted, and the difference; of several runs their means, and how far apart they
+    /// measured.
+    fn row(&self, role: &str) -> String {
+        let cells = CELLS.map(|figure| self.cell(figure));
+        let runs = match &self.runs[..] {
+            [run] => run.clone(),
+            runs => format!("mean of {}", runs.len()),
+        };
+        format!("| {} | {role} | {runs} | {} |\n", self.name, cells.join(" | "))
+    }
+
+    fn cell(&self, figure: fn(&Figures) -> Option<f64>) -> String {
+        let pair = |(measured, predicted): &(Figures, Figures)| {
+            Some((figure(measured)?, figure(predicted)?))
+        };
+        let pairs: Vec<(f64, f64)> = self.figures.iter().filter_map(pair).collect();
+        let count = pairs.len() as f64;
+        let measured = pairs.iter().map(|pair| pair.0).sum::<f64>() / count;
+        let predicted = pairs.iter().map(|pair| pair.1).sum::<f64>() / count;
+        if pairs.is_empty() {
+            return "-".to_owned();
+        }
+        let off = 100.0 * (predicted / measured - 1.0);
+        let values = || pairs.iter().map(|pair| pair.0);
+        let least = values().fold(f64::INFINITY, f64::min);
+        let most = values().fold(f64::NEG_INFINITY, f64::max);
+        let apart = match pairs.len() {
+            1 => String::new(),
+            _ => format!(" ({:.0} % apart)", 100.0 * (most - least) / measured),
+        };
+        format!("{measured:.1}{apart} → {predicted:.1} ({off:+.1} %)")
+    }
 }
