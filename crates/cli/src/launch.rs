@@ -94,8 +94,8 @@ pub struct EngineArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=65536), value_name = "N")]
     pub max_num_queued_reqs: Option<u32>,
 
-    /// Who goes first when not everybody can: fcfs (first come, first served) or priority (requests
-    /// with a lower `priority` first).
+    /// Who goes first when not everybody can: fcfs (first come, first served), priority (requests
+    /// with a lower `priority` first) or fair (each `user` gets its share).
     #[arg(long, default_value_t = SchedulingPolicy::Fcfs, value_name = "POLICY")]
     pub scheduling_policy: SchedulingPolicy,
 

@@ -85,10 +85,7 @@ impl<D: Device> Engine<D> {
             return Err(SubmitError::Stopped);
         }
         self.config().limits().check(&request)?;
-        let (in_flight, limit) = (self.in_flight(), self.config().capacity());
-        if limit <= in_flight {
-            return Err(SubmitError::QueueFull { in_flight, limit });
-        }
+        self.scheduler.reserve(request.tenant)?;
         let policy = self.config().scheduling_policy;
         let rank = policy.rank(request.priority, self.totals.accepted);
         self.scheduler.enqueue(Sequence::new(id, rank, request, now));
@@ -244,6 +241,12 @@ impl<D: Device> Engine<D> {
     /// What a block is at the moment. For tests that watch the pool.
     pub fn block_state(&self, block: BlockId) -> BlockState {
         self.scheduler.kv().block_state(block)
+    }
+
+    /// The requests that run and those that wait, each in their order. For tests that watch the
+    /// queue.
+    pub fn queues(&self) -> [Vec<RequestId>; 2] {
+        self.scheduler.queues()
     }
 
     /// Panics unless the whole state agrees with itself: every block is free or counted for each

@@ -126,12 +126,18 @@ impl KvCache {
         found
     }
 
-    /// Whether `token_count` positions fit into free blocks, given what is found in the cache.
-    pub fn fits(&self, cached: &CachedPrefix, token_count: usize) -> bool {
+    /// Blocks that the table lacks for the positions `0..end`.
+    pub fn missing(&self, table: &BlockTable, end: usize) -> usize {
+        end.div_ceil(self.block_size).saturating_sub(table.blocks.len())
+    }
+
+    /// Whether `token_count` positions fit into the free blocks that are not `promised` to others,
+    /// given what is found in the cache.
+    pub fn fits(&self, cached: &CachedPrefix, token_count: usize, promised: usize) -> bool {
         let needed = token_count.div_ceil(self.block_size) - cached.blocks.len();
         let is_free = |block: &&BlockId| self.pool.holders(**block) == 0;
         let free_but_cached = cached.blocks.iter().filter(is_free).count();
-        needed + free_but_cached <= self.pool.free_count()
+        needed + free_but_cached + promised <= self.pool.free_count()
     }
 
     /// Gives an empty table the blocks found in the cache; how many positions that covers.
@@ -149,7 +155,7 @@ impl KvCache {
     /// Gives the table blocks for the positions `0..end`. False, and nothing given, if there are
     /// not enough.
     pub fn grow(&mut self, table: &mut BlockTable, end: usize) -> bool {
-        let missing = end.div_ceil(self.block_size).saturating_sub(table.blocks.len());
+        let missing = self.missing(table, end);
         if self.pool.free_count() < missing {
             return false;
         }

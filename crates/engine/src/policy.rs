@@ -12,6 +12,39 @@ pub enum SchedulingPolicy {
     /// Requests with a lower `priority` first, then first come, first served. Whoever has a higher
     /// number waits for as long as others with lower ones come.
     Priority,
+    /// Each tenant gets its share of places, blocks and positions; within a tenant first come, first
+    /// served. Nobody starves.
+    Fair,
+}
+
+/// Whom a request is for. Only [`SchedulingPolicy::Fair`] looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tenant {
+    /// Requests with the same id share.
+    pub id: u64,
+    /// The share relative to that of others; at least 1. Of requests with the same id the last counts.
+    pub weight: u32,
+}
+
+impl Tenant {
+    /// The tenant with this name at weight 1; no name is the default one. Names are no secrets: that
+    /// two can be found which are one tenant is no worse than that anyone may give either.
+    pub fn named(name: &[u8]) -> Self {
+        if name.is_empty() {
+            return Tenant::default();
+        }
+        // FNV-1a, 64 bits.
+        let fold =
+            |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        Tenant { id: name.iter().fold(0xcbf2_9ce4_8422_2325, fold), weight: 1 }
+    }
+}
+
+impl Default for Tenant {
+    /// The one tenant where there is no other.
+    fn default() -> Self {
+        Tenant { id: 0, weight: 1 }
+    }
 }
 
 /// A name that is not a policy's.
@@ -20,8 +53,11 @@ pub enum SchedulingPolicy {
 pub struct UnknownPolicy(pub String);
 
 /// The policies and what they are called.
-const NAMES: [(&str, SchedulingPolicy); 2] =
-    [("fcfs", SchedulingPolicy::Fcfs), ("priority", SchedulingPolicy::Priority)];
+const NAMES: [(&str, SchedulingPolicy); 3] = [
+    ("fcfs", SchedulingPolicy::Fcfs),
+    ("priority", SchedulingPolicy::Priority),
+    ("fair", SchedulingPolicy::Fair),
+];
 
 impl FromStr for SchedulingPolicy {
     type Err = UnknownPolicy;
@@ -48,11 +84,18 @@ pub struct Rank {
     arrival: u64,
 }
 
+impl Rank {
+    /// How many requests arrived since `earlier` did.
+    pub fn arrivals_after(self, earlier: Rank) -> u64 {
+        self.arrival - earlier.arrival
+    }
+}
+
 impl SchedulingPolicy {
     /// The rank of a request with this `priority` that arrived as number `arrival`.
     pub fn rank(self, priority: i32, arrival: u64) -> Rank {
         match self {
-            SchedulingPolicy::Fcfs => Rank { priority: 0, arrival },
+            SchedulingPolicy::Fcfs | SchedulingPolicy::Fair => Rank { priority: 0, arrival },
             SchedulingPolicy::Priority => Rank { priority, arrival },
         }
     }

@@ -1,7 +1,7 @@
 //! What is asked of the engine, and what it refuses at the door.
 
 use crate::ids::TokenId;
-use crate::policy::SchedulingPolicy;
+use crate::policy::{SchedulingPolicy, Tenant};
 
 /// One request: a prompt to continue. Valid once [`Limits::check`] has passed it.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct Request<P> {
     /// Whether what earlier requests computed may be attached in place of being computed again. False
     /// for a request that wants something of every position of its prompt.
     pub use_prefix_cache: bool,
+    /// Whom it is for.
+    pub tenant: Tenant,
     /// For the device alone: how to choose a token.
     pub params: P,
 }
@@ -33,6 +35,7 @@ impl<P> Request<P> {
             min_tokens: self.min_tokens,
             stop_tokens: self.stop_tokens,
             priority: self.priority,
+            tenant: self.tenant,
             use_prefix_cache: self.use_prefix_cache,
             params,
         }
@@ -133,6 +136,17 @@ pub enum SubmitError {
         /// `max_num_seqs + max_num_queued_reqs`.
         limit: u32,
     },
+    /// The tenant holds its share of the places.
+    #[error(
+        "{in_flight} requests of this client are running or waiting and its share is {limit}; try \
+         again later"
+    )]
+    ShareFull {
+        /// Requests of the tenant accepted and not yet ended.
+        in_flight: u32,
+        /// Its share at the moment: the more tenants, the less.
+        limit: u32,
+    },
     /// The engine finishes what it has and takes nothing more.
     #[error("the server is shutting down and takes no more requests; use another one")]
     Draining,
@@ -161,6 +175,7 @@ mod tests {
             stop_tokens: Vec::new(),
             priority: 0,
             use_prefix_cache: true,
+            tenant: Tenant::default(),
             params: (),
         }
     }

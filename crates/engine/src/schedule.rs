@@ -9,18 +9,23 @@
 //! The first running sequence is never preempted, since all blocks are free when it runs alone and
 //! `Limits::check` let in only what fits then. So it advances in every step, and nobody starves
 //! whom no better rank overtakes for ever.
+//!
+//! [`SchedulingPolicy::Fair`] has rules of its own: `fair`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use crate::clock::Nanos;
 use crate::config::EngineConfig;
 use crate::ids::RequestId;
 use crate::kv::{CachedPrefix, KvCache};
-#[cfg(doc)]
-use crate::policy::SchedulingPolicy;
+use crate::places::Places;
+use crate::policy::{Rank, SchedulingPolicy, Tenant};
+use crate::request::SubmitError;
 use crate::sequence::Sequence;
 use crate::step::{Row, StepPlan};
+
+mod fair;
 
 /// The sequences and their blocks.
 pub struct Scheduler<P> {
@@ -30,6 +35,11 @@ pub struct Scheduler<P> {
     running: Vec<Sequence<P>>,
     /// Always in order of rank.
     waiting: VecDeque<Sequence<P>>,
+    /// The rank of the last arrival.
+    newest: Option<Rank>,
+    places: Places,
+    /// What each tenant was served, in virtual time; kept under `Fair` alone.
+    served: BTreeMap<u64, u64>,
     totals: SchedulerTotals,
 }
 
@@ -39,6 +49,16 @@ pub struct SchedulerTotals {
     pub preemptions: u64,
     pub prefix_queries: u64,
     pub prefix_hits: u64,
+}
+
+impl SchedulerTotals {
+    /// Lets a sequence begin with so many cached positions, and counts them the first time.
+    fn count_beginning<P>(&mut self, sequence: &mut Sequence<P>, cached: usize, now: Nanos) {
+        if sequence.begin(cached, now) && sequence.use_prefix_cache {
+            self.prefix_queries += sequence.tokens.len() as u64;
+            self.prefix_hits += cached as u64;
+        }
+    }
 }
 
 /// A row of the next step, before it borrows from its sequence.
@@ -55,6 +75,9 @@ impl<P> Scheduler<P> {
     pub fn new(config: EngineConfig, hash_mask: u64) -> Self {
         Scheduler {
             kv: KvCache::new(&config, hash_mask),
+            newest: None,
+            places: Places::new(&config),
+            served: BTreeMap::new(),
             config,
             running: Vec::new(),
             waiting: VecDeque::new(),
@@ -82,8 +105,21 @@ impl<P> Scheduler<P> {
         self.waiting.len()
     }
 
+    /// Takes a place for a request of `tenant`, which must be enqueued then, or says why not.
+    pub fn reserve(&mut self, tenant: Tenant) -> Result<(), SubmitError> {
+        self.places.reserve(tenant)
+    }
+
+    /// Forgets a sequence that has ended.
+    fn leave(&mut self, tenant_id: u64) {
+        if self.places.release(tenant_id) {
+            self.served.remove(&tenant_id);
+        }
+    }
+
     /// Puts a sequence into the queue, behind those of better rank.
     pub fn enqueue(&mut self, sequence: Sequence<P>) {
+        self.newest = self.newest.max(Some(sequence.rank));
         let place = self.waiting.partition_point(|waiting| waiting.rank < sequence.rank);
         self.waiting.insert(place, sequence);
     }
@@ -93,6 +129,16 @@ impl<P> Scheduler<P> {
     /// There is at least one row if there is any sequence. Cost: the running sequences, and for
     /// each admission, or the head that does not fit, the blocks of its known tokens.
     pub fn plan(&mut self, now: Nanos) -> Vec<PlannedRow> {
+        let rows = match self.config.scheduling_policy {
+            SchedulingPolicy::Fair => self.plan_fairly(now),
+            SchedulingPolicy::Fcfs | SchedulingPolicy::Priority => self.plan_in_order(now),
+        };
+        let idle = self.running.is_empty() && self.waiting.is_empty();
+        assert!(idle || !rows.is_empty(), "there are sequences, but none of them can advance");
+        rows
+    }
+
+    fn plan_in_order(&mut self, now: Nanos) -> Vec<PlannedRow> {
         let mut rows = Vec::with_capacity(self.running.len() + 1);
         let mut budget = self.config.max_num_batched_tokens as usize;
         let preemptions_before = self.totals.preemptions;
@@ -102,8 +148,6 @@ impl<P> Scheduler<P> {
         if self.totals.preemptions == preemptions_before {
             self.admit(&mut rows, &mut budget, now);
         }
-        let idle = self.running.is_empty() && self.waiting.is_empty();
-        assert!(idle || !rows.is_empty(), "there are sequences, but none of them can advance");
         rows
     }
 
@@ -128,13 +172,13 @@ impl<P> Scheduler<P> {
             if self.kv.grow(&mut self.running[index].table, end) {
                 return true;
             }
-            self.preempt_last();
+            self.preempt(self.running.len() - 1);
         }
         false
     }
 
-    fn preempt_last(&mut self) {
-        let mut sequence = self.running.pop().expect("a running sequence asked for blocks");
+    fn preempt(&mut self, index: usize) {
+        let mut sequence = self.running.remove(index);
         self.kv.release(&mut sequence.table);
         sequence.preempt();
         self.totals.preemptions += 1;
@@ -145,18 +189,12 @@ impl<P> Scheduler<P> {
     fn admit(&mut self, rows: &mut Vec<PlannedRow>, budget: &mut usize, now: Nanos) {
         while 0 < *budget && self.running.len() < self.config.max_num_seqs as usize {
             let Some(head) = self.waiting.front_mut() else { break };
-            let cached = match head.use_prefix_cache {
-                true => self.kv.find_prefix(&mut head.table, &head.tokens),
-                false => CachedPrefix::nothing(),
-            };
-            if !self.kv.fits(&cached, head.tokens.len()) {
+            let cached = look_up(&self.kv, head);
+            if !self.kv.fits(&cached, head.tokens.len(), 0) {
                 break;
             }
             let cached = self.kv.attach(&mut head.table, cached);
-            if head.begin(cached, now) && head.use_prefix_cache {
-                self.totals.prefix_queries += head.tokens.len() as u64;
-                self.totals.prefix_hits += cached as u64;
-            }
+            self.totals.count_beginning(head, cached, now);
             let compute = head.next_compute(*budget);
             let grown = self.kv.grow(&mut head.table, compute.end);
             assert!(grown, "a part does not fit although the whole does");
@@ -199,20 +237,26 @@ impl<P> Scheduler<P> {
     /// back.
     pub fn remove_running(&mut self, indices: &[usize]) {
         for &index in indices.iter().rev() {
-            let mut sequence = self.running.remove(index);
-            self.kv.release(&mut sequence.table);
+            self.take_running(index);
         }
+    }
+
+    fn take_running(&mut self, index: usize) -> Sequence<P> {
+        let mut sequence = self.running.remove(index);
+        self.kv.release(&mut sequence.table);
+        self.leave(sequence.tenant_id);
+        sequence
     }
 
     /// Takes a request out, wherever it is, and its blocks back; none if it is not here.
     pub fn take(&mut self, id: RequestId) -> Option<Sequence<P>> {
         if let Some(index) = self.running.iter().position(|sequence| sequence.id == id) {
-            let mut sequence = self.running.remove(index);
-            self.kv.release(&mut sequence.table);
-            return Some(sequence);
+            return Some(self.take_running(index));
         }
         let index = self.waiting.iter().position(|sequence| sequence.id == id)?;
-        self.waiting.remove(index)
+        let sequence = self.waiting.remove(index)?;
+        self.leave(sequence.tenant_id);
+        Some(sequence)
     }
 
     /// Takes all requests out, the running ones first, and their blocks back.
@@ -220,8 +264,15 @@ impl<P> Scheduler<P> {
         for sequence in self.running.iter_mut().rev() {
             self.kv.release(&mut sequence.table);
         }
-        let ended = self.running.drain(..).chain(self.waiting.drain(..));
-        ended.map(|sequence| sequence.id).collect()
+        let all: Vec<_> = self.running.drain(..).chain(self.waiting.drain(..)).collect();
+        all.iter().for_each(|sequence| self.leave(sequence.tenant_id));
+        all.iter().map(|sequence| sequence.id).collect()
+    }
+
+    /// The requests that run, then those that wait, the next of each first. For tests.
+    pub fn queues(&self) -> [Vec<RequestId>; 2] {
+        let running = self.running.iter().map(|sequence| sequence.id).collect();
+        [running, self.waiting.iter().map(|sequence| sequence.id).collect()]
     }
 
     /// Panics unless queues, sequences and blocks agree with one another.
@@ -241,6 +292,21 @@ impl<P> Scheduler<P> {
         for sequence in &self.waiting {
             assert_eq!(sequence.computed, 0, "{:?} waits with computed tokens", sequence.id);
         }
+        assert_eq!(self.places.taken() as usize, all().count(), "a place is lost");
+        for tenant_id in self.served.keys() {
+            assert!(
+                all().any(|s| s.tenant_id == *tenant_id),
+                "tenant {tenant_id} is not forgotten"
+            );
+        }
         self.kv.check_invariants(all().map(|s| (&s.table, s.tokens.as_slice())));
+    }
+}
+
+/// The longest beginning of a waiting sequence that is in the cache and may be attached.
+fn look_up<P>(kv: &KvCache, sequence: &mut Sequence<P>) -> CachedPrefix {
+    match sequence.use_prefix_cache {
+        true => kv.find_prefix(&mut sequence.table, &sequence.tokens),
+        false => CachedPrefix::nothing(),
     }
 }

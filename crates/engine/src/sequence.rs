@@ -13,6 +13,11 @@ use crate::request::Request;
 pub struct Sequence<P> {
     pub id: RequestId,
     pub rank: Rank,
+    pub tenant_id: u64,
+    /// Under `Fair`, its place in the order of running sequences, before its rank.
+    pub turn: u64,
+    /// How often it gave way to another tenant.
+    pub yields: u32,
     /// All known tokens: the prompt, then what was generated. They only grow, also through
     /// preemptions.
     pub tokens: Vec<TokenId>,
@@ -40,6 +45,9 @@ impl<P> Sequence<P> {
         Sequence {
             id,
             rank,
+            tenant_id: request.tenant.id,
+            turn: 0,
+            yields: 0,
             prompt_len: request.prompt.len(),
             tokens: request.prompt,
             computed: 0,
@@ -69,6 +77,16 @@ impl<P> Sequence<P> {
         self.scheduled = Some(now);
         self.cached_prompt_tokens = cached;
         true
+    }
+
+    /// Positions known and not computed; at least 1.
+    pub fn pending(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    /// Whether a part of the prompt is not computed.
+    pub fn in_prefill(&self) -> bool {
+        self.computed < self.prompt_len
     }
 
     /// The positions to compute next, at most `budget` of them.
@@ -124,7 +142,7 @@ impl<P> Sequence<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::SchedulingPolicy;
+    use crate::policy::{SchedulingPolicy, Tenant};
 
     fn sequence(max_tokens: u32, min_tokens: u32) -> Sequence<()> {
         let request = Request {
@@ -134,6 +152,7 @@ mod tests {
             stop_tokens: vec![TokenId(0)],
             priority: 0,
             use_prefix_cache: true,
+            tenant: Tenant::default(),
             params: (),
         };
         Sequence::new(RequestId(1), SchedulingPolicy::Fcfs.rank(0, 0), request, Nanos(5))

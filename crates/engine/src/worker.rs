@@ -12,10 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
 use crate::clock::{Clock, Nanos};
+use crate::config::EngineConfig;
 use crate::device::{Device, DeviceError};
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::ids::RequestId;
+use crate::places::Places;
+use crate::policy::Tenant;
 use crate::request::{Limits, Request, SubmitError};
 use crate::stats::Snapshot;
 
@@ -51,9 +54,8 @@ pub fn spawn<D: Device + Send + 'static>(
     let config = *engine.config();
     let door = Arc::new(Door {
         limits: config.limits(),
-        capacity: config.capacity(),
         clock: Arc::clone(&clock),
-        state: Mutex::new(DoorState::default()),
+        state: Mutex::new(DoorState::new(&config)),
     });
     let (sender, commands) = channel();
     let owner = Owner { engine, clock, door: Arc::clone(&door), commands, sink };
@@ -99,7 +101,7 @@ impl<P> Handle<P> {
     pub fn submit(&self, request: Request<P>) -> Result<RequestId, SubmitError> {
         self.door.limits.check(&request)?;
         let mut state = self.door.lock();
-        let id = state.reserve(self.door.capacity)?;
+        let id = state.reserve(request.tenant)?;
         // Sent under the lock, so that ids, arrivals and the queue have one order.
         let submit = Command::Submit { id, request, arrived: self.door.clock.now() };
         self.commands.send(submit).map_err(|_| SubmitError::Stopped)?;
@@ -147,7 +149,6 @@ enum Command<P> {
 /// Shared by the handles and the owner: who is in flight and who may come in.
 struct Door {
     limits: Limits,
-    capacity: u32,
     clock: Arc<dyn Clock>,
     state: Mutex<DoorState>,
 }
@@ -158,12 +159,18 @@ impl Door {
     }
 }
 
-#[derive(Default)]
 struct DoorState {
     last_id: u64,
-    in_flight: BTreeMap<RequestId, Intent>,
+    in_flight: BTreeMap<RequestId, InFlight>,
+    places: Places,
     draining: bool,
     stopped: bool,
+}
+
+/// A request that was accepted and whose end was not reported.
+struct InFlight {
+    tenant_id: u64,
+    intent: Intent,
 }
 
 /// What the clients want of a request in flight.
@@ -174,27 +181,43 @@ enum Intent {
 }
 
 impl DoorState {
-    fn reserve(&mut self, capacity: u32) -> Result<RequestId, SubmitError> {
+    fn new(config: &EngineConfig) -> Self {
+        DoorState {
+            last_id: 0,
+            in_flight: BTreeMap::new(),
+            places: Places::new(config),
+            draining: false,
+            stopped: false,
+        }
+    }
+
+    fn reserve(&mut self, tenant: Tenant) -> Result<RequestId, SubmitError> {
         if self.stopped {
             return Err(SubmitError::Stopped);
         }
         if self.draining {
             return Err(SubmitError::Draining);
         }
-        if capacity as usize <= self.in_flight.len() {
-            return Err(SubmitError::QueueFull { in_flight: capacity, limit: capacity });
-        }
+        self.places.reserve(tenant)?;
         self.last_id += 1;
         let id = RequestId(self.last_id);
-        self.in_flight.insert(id, Intent::Answer);
+        let in_flight = InFlight { tenant_id: tenant.id, intent: Intent::Answer };
+        self.in_flight.insert(id, in_flight);
         Ok(id)
+    }
+
+    /// Forgets a request whose end is reported.
+    fn release(&mut self, id: RequestId) {
+        if let Some(ended) = self.in_flight.remove(&id) {
+            self.places.release(ended.tenant_id);
+        }
     }
 
     /// Whether this is the first cancel of a request in flight.
     fn request_cancel(&mut self, id: RequestId) -> bool {
         match self.in_flight.get_mut(&id) {
-            Some(intent) if *intent == Intent::Answer => {
-                *intent = Intent::Cancel;
+            Some(request) if request.intent == Intent::Answer => {
+                request.intent = Intent::Cancel;
                 true
             }
             _ => false,
@@ -294,7 +317,7 @@ impl<D: Device, S: FnMut(Report<D::Extra>)> Owner<D, S> {
         let events = self.engine.drain_events();
         let mut state = self.door.lock();
         for event in events.iter().filter(|event| event.is_terminal()) {
-            state.in_flight.remove(&event.id());
+            state.release(event.id());
         }
         drop(state);
         (self.sink)(Report { events, snapshot: self.engine.snapshot() });

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use engine::{
     Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy, Snapshot,
-    TokenId,
+    Tenant, TokenId,
 };
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
@@ -78,6 +78,7 @@ impl Ask {
             stop_tokens: Vec::new(),
             priority: 0,
             use_prefix_cache: true,
+            tenant: Tenant::default(),
             params: SamplingParams::new(self.sampling.clone(), vocabulary).unwrap(),
         }
     }

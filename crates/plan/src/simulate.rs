@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use engine::{
     Clock, Engine, EngineConfig, Event, FakeClock, FinishReason, Nanos, Request, RequestId,
-    RequestTimes, Snapshot, SubmitError, TokenId,
+    RequestTimes, Snapshot, SubmitError, Tenant, TokenId,
 };
 use workload::gauges::GaugeSample;
 use workload::lengths::Lengths;
@@ -131,6 +131,7 @@ fn request(prompt: Vec<TokenId>, max_tokens: u32) -> Request<()> {
         stop_tokens: Vec::new(),
         priority: 0,
         use_prefix_cache: true,
+        tenant: Tenant::default(),
         params: (),
     }
 }

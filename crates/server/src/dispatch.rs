@@ -164,7 +164,10 @@ impl Dispatch {
                     submitted.ids.push(Some(id));
                 }
                 Err(refusal) => {
-                    if matches!(refusal, SubmitError::QueueFull { .. }) {
+                    if matches!(
+                        refusal,
+                        SubmitError::QueueFull { .. } | SubmitError::ShareFull { .. }
+                    ) {
                         state.tally.rejected();
                     }
                     drop(state);

@@ -93,6 +93,7 @@ pub fn refusal(error: SubmitError, choices: usize) -> ApiError {
         SubmitError::QueueFull { in_flight, limit } => {
             ApiError::QueueFull { in_flight: in_flight as usize, limit: limit as usize }
         }
+        SubmitError::ShareFull { in_flight, limit } => ApiError::ShareFull { in_flight, limit },
         SubmitError::Draining => ApiError::Unavailable { reason: SHUTTING_DOWN },
         SubmitError::Stopped => ApiError::Unavailable { reason: ENGINE_STOPPED },
         other => unreachable!("validated against the same limits: {other}"),

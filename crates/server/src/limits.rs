@@ -18,8 +18,9 @@
 //! | prompts x `n` | [`CHOICES`], and what the engine holds | 400 |
 //! | `stop`: strings, bytes of each | [`STOP_STRINGS`], [`STOP_STRING_BYTES`] | 400 |
 //! | `stop_token_ids` | [`STOP_TOKENS`] | 400 |
+//! | `user` | [`USER_BYTES`] | 400 |
 //! | prompt + `max_tokens` | the model's length, and the KV blocks there are | 400, `context_length_exceeded` |
-//! | requests in the engine | its running cap + its queue cap | 429 with `Retry-After` |
+//! | requests in the engine | its running cap + its queue cap; where tenants share, a share of them each | 429 with `Retry-After` |
 //! | undelivered tokens of one reply | [`STREAM_BUFFER_BYTES`] per choice | the request is cancelled, the stream ends with an error |
 //! | report channel | requests in the engine x the tokens each may have | cannot be full: the engine's own bounds hold it |
 //! | time without a report while requests are open | `ServerConfig::stall_limit` | `/health` answers 503 |
@@ -34,6 +35,8 @@ use std::time::Duration;
 pub const BODY_BYTES: usize = 4 << 20;
 /// Bytes of request bodies held at once, over all connections.
 pub const BODIES_BYTES_IN_FLIGHT: usize = 256 << 20;
+/// Bytes of `user`.
+pub const USER_BYTES: usize = 512;
 /// Largest request head (request line and headers).
 pub const HEAD_BYTES: usize = 32 << 10;
 /// Characters of a client's `X-Request-Id`.

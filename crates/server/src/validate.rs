@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use engine::{Limits, Request, SubmitError, TokenId};
+use engine::{Limits, Request, SubmitError, Tenant, TokenId};
 use sampling::SamplingParams;
 use text::{ChatTemplate, ControlTokens, Message, StopStrings, Tokenizer};
 
 use crate::limits::{
     CHOICES, COMPLETION_TOKENS_DEFAULT, PROMPTS, SAMPLES, STOP_STRING_BYTES, STOP_STRINGS,
-    STOP_TOKENS,
+    STOP_TOKENS, USER_BYTES,
 };
 use crate::openai::error::ApiError;
 use crate::openai::reply::Endpoint;
@@ -85,6 +85,7 @@ impl Door<'_> {
         let stream = stream_rules(&body)?;
         let samples = samples(body.n)?;
         let rules = self.stop_rules(&body)?;
+        let tenant = tenant(body.user.as_deref())?;
         let asked = asked(endpoint, &body, rules.min_tokens)?;
         let vocabulary_len = self.tokenizer.vocabulary_len();
         let parameters = Parameters::new(&body, &rules.tokens, rules.min_tokens, vocabulary_len)?;
@@ -101,6 +102,7 @@ impl Door<'_> {
         let mut requests = Vec::with_capacity(prompts.len() * samples);
         for prompt in prompts {
             let request = self.request(endpoint, prompt, asked, &rules)?;
+            let request = Request { tenant, ..request };
             for index in 0..samples {
                 requests.push(request.clone().with_params(parameters.choice(index)));
             }
@@ -284,6 +286,7 @@ impl Door<'_> {
             stop_tokens,
             priority,
             use_prefix_cache: true,
+            tenant: Tenant::default(),
             params: (),
         };
         match self.limits.check(&request) {
@@ -351,6 +354,16 @@ fn samples(n: Option<i64>) -> Result<usize, ApiError> {
         return Err(ApiError::invalid("n", format!("n is {n}; give 1 to {SAMPLES}")));
     }
     Ok(usize::try_from(n).expect("between 1 and a small limit"))
+}
+
+/// Whom a request is for: whoever `user` names. The name itself goes no further.
+fn tenant(user: Option<&str>) -> Result<Tenant, ApiError> {
+    let Some(user) = user else { return Ok(Tenant::default()) };
+    if USER_BYTES < user.len() {
+        let message = format!("user has {} bytes, more than {USER_BYTES}", user.len());
+        return Err(ApiError::invalid("user", message));
+    }
+    Ok(Tenant::named(user.as_bytes()))
 }
 
 /// The place in the order that was asked for.

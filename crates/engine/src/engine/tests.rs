@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use super::*;
 use crate::clock::FakeClock;
 use crate::ids::TokenId;
-use crate::policy::SchedulingPolicy;
+use crate::policy::{SchedulingPolicy, Tenant};
 use crate::step::StepPlan;
 
 /// Gives the number of known tokens as the next token, unless told otherwise.
@@ -81,6 +81,7 @@ fn request(prompt: Vec<TokenId>, max_tokens: u32) -> Request<()> {
         stop_tokens: vec![TokenId(0)],
         priority: 0,
         use_prefix_cache: true,
+        tenant: Tenant::default(),
         params: (),
     }
 }
@@ -390,3 +391,4 @@ fn the_account_of_a_request_says_when_and_how_much() {
 }
 
 mod priority;
+mod fair;

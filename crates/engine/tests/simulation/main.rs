@@ -10,6 +10,7 @@ mod oracle;
 mod sometimes;
 mod workload;
 mod model;
+mod fair;
 mod run;
 
 use std::thread;

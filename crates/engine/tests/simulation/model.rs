@@ -1,6 +1,6 @@
 //! The scheduler's rules once more, on lists of clients alone: who may take part in a step.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::{
     EngineConfig, Event, FinishReason, Request, RequestId, SchedulingPolicy, Snapshot, TokenId,
@@ -18,8 +18,8 @@ pub struct Client {
     pub known: Vec<TokenId>,
     pub cancelled: bool,
     pub ended: bool,
-    computed: usize,
-    scheduled: bool,
+    pub computed: usize,
+    pub scheduled: bool,
     cached: usize,
     preemptions: u32,
 }
@@ -33,24 +33,33 @@ impl Client {
 /// All clients, by id from 0, and the order in which they are served.
 #[derive(Debug)]
 pub struct Model {
-    config: EngineConfig,
+    pub config: EngineConfig,
     pub clients: Vec<Client>,
-    running: Vec<RequestId>,
-    waiting: VecDeque<RequestId>,
-    computed_tokens: u64,
+    pub running: Vec<RequestId>,
+    pub waiting: VecDeque<RequestId>,
+    pub computed_tokens: u64,
+    /// Each tenant's weight, as its last accepted request gave it.
+    pub weights: BTreeMap<u64, u64>,
 }
 
 impl Model {
     pub fn new(config: EngineConfig) -> Model {
         let (running, waiting) = (Vec::new(), VecDeque::new());
-        Model { config, clients: Vec::new(), running, waiting, computed_tokens: 0 }
+        Model {
+            config,
+            clients: Vec::new(),
+            running,
+            waiting,
+            computed_tokens: 0,
+            weights: BTreeMap::new(),
+        }
     }
 
     /// Who goes first: the least.
     fn rank(&self, id: RequestId) -> (i32, RequestId) {
         let priority = self.clients[id.0 as usize].request.priority;
         match self.config.scheduling_policy {
-            SchedulingPolicy::Fcfs => (0, id),
+            SchedulingPolicy::Fcfs | SchedulingPolicy::Fair => (0, id),
             SchedulingPolicy::Priority => (priority, id),
         }
     }
@@ -78,6 +87,7 @@ impl Model {
 
     pub fn accept(&mut self, request: Request<Script>) {
         let id = RequestId(self.clients.len() as u64);
+        self.weights.insert(request.tenant.id, u64::from(request.tenant.weight));
         self.clients.push(Client {
             known: request.prompt.clone(),
             request,
@@ -219,6 +229,11 @@ impl Model {
             Event::Finished { reason, times, .. } => {
                 assert_eq!(times.prompt_tokens as usize, client.request.prompt.len());
                 assert_eq!(times.generated_tokens as usize, client.answer().len());
+                if self.config.scheduling_policy == SchedulingPolicy::Fair {
+                    (client.preemptions, client.cached) =
+                        (times.preemptions, times.cached_prompt_tokens as usize);
+                    client.scheduled |= times.scheduled.is_some();
+                }
                 assert_eq!(times.preemptions, client.preemptions);
                 assert_eq!(times.cached_prompt_tokens as usize, client.cached);
                 assert_eq!(times.scheduled.is_some(), client.scheduled);
@@ -245,13 +260,19 @@ impl Model {
         let answers = self.clients.iter().map(|client| client.answer().len() as u64);
         assert_eq!(snapshot.generation_tokens_total, answers.sum::<u64>(), "generation tokens");
         assert_eq!(snapshot.computed_tokens_total, self.computed_tokens, "computed tokens");
-        let cached = self.clients.iter().map(|client| client.cached as u64);
-        assert_eq!(snapshot.prefix_hits_total, cached.sum::<u64>(), "prefix hits");
-        let lookups = self.clients.iter().filter(|c| c.scheduled && c.request.use_prefix_cache);
-        let looked_up = lookups.map(|client| client.request.prompt.len() as u64);
-        assert_eq!(snapshot.prefix_queries_total, looked_up.sum::<u64>(), "prefix queries");
-        let preemptions = self.clients.iter().map(|client| u64::from(client.preemptions));
-        assert_eq!(snapshot.preemptions_total, preemptions.sum::<u64>(), "preemptions");
+        let cached = self.clients.iter().map(|client| client.cached as u64).sum::<u64>();
+        let preemptions = self.clients.iter().map(|c| u64::from(c.preemptions)).sum::<u64>();
+        if self.config.scheduling_policy == SchedulingPolicy::Fair {
+            // Of those in flight and the failed nobody tells.
+            assert!(cached <= snapshot.prefix_hits_total, "prefix hits");
+            assert!(preemptions <= snapshot.preemptions_total, "preemptions");
+        } else {
+            assert_eq!(snapshot.prefix_hits_total, cached, "prefix hits");
+            let lookups = self.clients.iter().filter(|c| c.scheduled && c.request.use_prefix_cache);
+            let looked_up = lookups.map(|client| client.request.prompt.len() as u64);
+            assert_eq!(snapshot.prefix_queries_total, looked_up.sum::<u64>(), "prefix queries");
+            assert_eq!(snapshot.preemptions_total, preemptions, "preemptions");
+        }
         let prompts = self.clients.iter().map(|client| client.request.prompt.len() as u64);
         let counted = snapshot.prompt_tokens_total + snapshot.prefix_hits_total;
         assert!(counted <= prompts.sum::<u64>(), "prompt tokens are counted twice");
@@ -264,7 +285,14 @@ impl Model {
     /// arrival computes at least one token, or the last one that it lacks.
     pub fn steps_max(&self) -> usize {
         let live = self.clients.iter().filter(|client| !client.ended);
-        live.map(|client| client.request.prompt.len() + client.request.max_tokens as usize).sum()
+        let work =
+            live.map(|client| client.request.prompt.len() + client.request.max_tokens as usize);
+        match self.config.scheduling_policy {
+            SchedulingPolicy::Fcfs | SchedulingPolicy::Priority => work.sum(),
+            // The oldest that runs advances, but an older one may be admitted later and take its
+            // blocks: as often as there are older ones; and it gives way to others 3 times.
+            SchedulingPolicy::Fair => work.sum::<usize>() * (self.in_flight() + 4),
+        }
     }
 }
 

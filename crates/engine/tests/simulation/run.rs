@@ -132,6 +132,7 @@ impl<'a> Simulation<'a> {
                 self.sometimes.happened("refused: priority");
             }
             Err(SubmitError::QueueFull { .. }) => self.sometimes.happened("refused: queue full"),
+            Err(SubmitError::ShareFull { .. }) => self.sometimes.happened("refused: share full"),
             Err(SubmitError::NeverFits { .. }) => self.sometimes.happened("refused: never fits"),
             Err(SubmitError::PromptTooLong { .. }) => self.sometimes.happened("refused: too long"),
             Err(_) => {}
@@ -160,7 +161,7 @@ impl<'a> Simulation<'a> {
         } else if in_flight == capacity {
             Some(SubmitError::QueueFull { in_flight, limit: capacity })
         } else {
-            None
+            self.model.share_refusal(request.tenant)
         }
     }
 
@@ -201,7 +202,11 @@ impl<'a> Simulation<'a> {
         assert_eq!(idle, seen.is_empty(), "the device runs exactly when there is work");
         let after = self.engine.snapshot();
         let snapshots = [&self.before, &after];
-        self.model.step(&seen, snapshots, self.sometimes);
+        if self.workload.config.scheduling_policy == SchedulingPolicy::Fair {
+            self.model.step_fairly(&seen, &self.engine.queues(), snapshots, self.sometimes);
+        } else {
+            self.model.step(&seen, snapshots, self.sometimes);
+        }
         let known_before = self.model.clients.iter().map(|client| client.known.len());
         let known_before: Vec<usize> = known_before.collect();
         if self.rng.chance(self.workload.cancel_percent) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Every event that is counted.
-pub const EVENTS: [&str; 29] = [
+pub const EVENTS: [&str; 34] = [
     "block shared by two rows",
     "cancel after finish",
     "cancel of a finish not yet told",
@@ -14,6 +14,10 @@ pub const EVENTS: [&str; 29] = [
     "chunk beside a decode",
     "device failure with requests waiting",
     "device failure",
+    "fair: a share of less than one place",
+    "fair: a tenant's request goes before an earlier one of another",
+    "fair: hit on the way back",
+    "fair: preempted",
     "finish by length",
     "finish by stop token",
     "hash collision",
@@ -29,6 +33,7 @@ pub const EVENTS: [&str; 29] = [
     "refused: never fits",
     "refused: priority",
     "refused: queue full",
+    "refused: share full",
     "refused: too long",
     "row failure",
     "stop token before min_tokens",

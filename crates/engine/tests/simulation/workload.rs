@@ -1,6 +1,6 @@
 //! What one seed asks for: sizes of the engine, clients, faults.
 
-use engine::{EngineConfig, Request, SchedulingPolicy, TokenId};
+use engine::{EngineConfig, Request, SchedulingPolicy, Tenant, TokenId};
 
 use crate::device::{Faults, Script};
 use crate::rng::Rng;
@@ -76,8 +76,15 @@ impl Workload {
             stop_tokens: (0..rng.between_one_of(0, &[0, 2])).map(|_| stop(rng)).collect(),
             priority: if invalid || by_priority { rng.between(0, 2) as i32 - 1 } else { 0 },
             use_prefix_cache: rng.chance(90),
+            tenant: self.tenant(rng),
             params: Script { seed: rng.number(), vocabulary: self.vocabulary },
         }
+    }
+
+    /// Of three tenants mostly the first, now and then with another weight.
+    fn tenant(&self, rng: &mut Rng) -> Tenant {
+        let id = rng.pick(&[0, 0, 0, 1, 2]);
+        Tenant { id, weight: if rng.chance(10) { rng.between(1, 9) as u32 } else { 1 + id as u32 } }
     }
 
     /// A shared beginning or an earlier conversation, then tokens of its own.
@@ -111,6 +118,10 @@ fn config(rng: &mut Rng) -> EngineConfig {
         max_num_batched_tokens: rng.between_one_of(1, &[4, 16, 64]) as u32,
         max_num_queued_reqs: rng.between(0, 8) as u32,
         prefix_cache: rng.chance(80),
-        scheduling_policy: rng.pick(&[SchedulingPolicy::Fcfs, SchedulingPolicy::Priority]),
+        scheduling_policy: rng.pick(&[
+            SchedulingPolicy::Fcfs,
+            SchedulingPolicy::Priority,
+            SchedulingPolicy::Fair,
+        ]),
     }
 }

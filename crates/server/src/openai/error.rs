@@ -79,6 +79,17 @@ pub enum ApiError {
         /// Most requests in the engine.
         limit: usize,
     },
+    /// The client has its share of the places already.
+    #[error(
+        "{in_flight} requests of this client are running or waiting, which is its share ({limit}); \
+         try again later"
+    )]
+    ShareFull {
+        /// Requests of the client in the engine.
+        in_flight: u32,
+        /// Its share at the moment.
+        limit: u32,
+    },
     /// The server takes no requests now.
     #[error("{reason}")]
     Unavailable {
@@ -122,7 +133,7 @@ impl ApiError {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::QueueFull { .. } | Self::ShareFull { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -143,6 +154,7 @@ impl ApiError {
             Self::BodyTimeout { .. } => ("invalid_request_error", Some("request_timeout")),
             Self::Unauthorized => ("authentication_error", Some("invalid_api_key")),
             Self::QueueFull { .. } => ("rate_limit_error", Some("queue_full")),
+            Self::ShareFull { .. } => ("rate_limit_error", Some("share_full")),
             Self::Unavailable { .. } => ("service_unavailable_error", Some("unavailable")),
             Self::Failed { .. } => ("server_error", None),
         }
@@ -168,7 +180,7 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match self {
-            Self::QueueFull { .. } | Self::Unavailable { .. } => {
+            Self::QueueFull { .. } | Self::ShareFull { .. } | Self::Unavailable { .. } => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
             }
             Self::Unauthorized => {

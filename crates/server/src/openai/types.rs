@@ -117,6 +117,8 @@ generation_body! {
     n: i64,
     /// Place in the queue: a lower number goes first.
     priority: i64,
+    /// Whom the request is for; where tenants share, requests of one user share.
+    user: String,
     /// Whether to stream.
     stream: bool,
     /// What the stream tells besides text.

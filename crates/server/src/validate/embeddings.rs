@@ -1,6 +1,6 @@
 //! Bodies of `/v1/embeddings`.
 
-use engine::{Request, TokenId};
+use engine::{Request, Tenant, TokenId};
 use sampling::{Pool, Pooling, SamplingParams};
 
 use super::Door;
@@ -29,6 +29,7 @@ pub fn request(prompt: Vec<TokenId>, pooling: Pooling, pool: &Pool) -> Request<S
         min_tokens: 0,
         stop_tokens: Vec::new(),
         priority: 0,
+        tenant: Tenant::default(),
         // A mean is of every position.
         use_prefix_cache: pooling == Pooling::Last,
         params: SamplingParams::pooled(pool.clone()),

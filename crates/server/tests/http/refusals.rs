@@ -49,6 +49,7 @@ async fn numbers_out_of_range_are_refused_by_name_at_both_endpoints() {
         ("min_tokens", vec![json!(-1), json!(5), json!(1_i64 << 40), json!("x")]),
         ("n", vec![json!(0), json!(-1), json!(17), json!(1_000_000), json!("2")]),
         ("seed", vec![json!(1.5), json!("x"), json!(u64::MAX)]),
+        ("user", vec![json!(7), json!("x".repeat(513))]),
         // Requests are served first come, first served here.
         ("priority", vec![json!(1), json!(-1), json!(1_i64 << 31), json!("x")]),
         ("stream", vec![json!("yes"), json!(1)]),
@@ -86,6 +87,7 @@ async fn the_last_value_within_each_limit_is_served() {
         ("min_tokens", json!(4)),
         ("n", json!(16)),
         ("priority", json!(0)),
+        ("user", json!("x".repeat(512))),
         ("seed", json!(i64::MIN)),
         ("stop", json!(vec!["x".repeat(256); 16])),
         ("stop_token_ids", json!(vec![LEN - 1; 64])),
