@@ -23,7 +23,7 @@ pub fn rms_norm(cpu: &mut Cpu, x: &[f32], (weight, eps): (&[f32], f32), out: &mu
 
 /// Normalises one row as [`rms_norm`] does, without quantising it.
 ///
-/// Shapes: `x`, `weight` and `out` [cols].
+/// Shapes: `x`, `weight` and `out` `[cols]`.
 pub fn rms_norm_row(isa: Isa, x: &[f32], (weight, eps): (&[f32], f32), out: &mut [f32]) {
     assert_eq!(
         (x.len(), out.len()),
