@@ -65,51 +65,56 @@ impl PreTokenizer {
         self.whole_pieces_first
     }
 
-    /// The pieces of `text` in order; joined they are `text`, and none is empty.
+    /// Calls `visit` with each piece of `text` in order, until it fails; joined the pieces are
+    /// `text`, and none is empty.
     ///
     /// A run of about a million spaces is an error: the regex crate keeps a place to step back to
     /// for each of them, and has a limit.
-    pub(crate) fn pieces<'t>(&self, text: &'t str) -> Result<Vec<&'t str>, TokenizerError> {
-        let mut pieces = if text.is_empty() { vec![] } else { vec![text] };
-        for pattern in &self.patterns {
-            let mut finer = Vec::with_capacity(pieces.len());
-            for piece in pieces {
-                cut(pattern, piece, &mut finer)?;
-            }
-            pieces = finer;
-        }
-        Ok(pieces)
+    pub(crate) fn each_piece<'t>(
+        &self,
+        text: &'t str,
+        visit: &mut dyn FnMut(&'t str) -> Result<(), TokenizerError>,
+    ) -> Result<(), TokenizerError> {
+        cut(&self.patterns, text, visit)
     }
 }
 
-/// Appends the matches of `pattern` in `text`, and the text between them, to `pieces`.
+/// Cuts `text` by the first of `patterns`, and what comes of it by the others.
 fn cut<'t>(
-    pattern: &Regex,
+    patterns: &[Regex],
     text: &'t str,
-    pieces: &mut Vec<&'t str>,
+    visit: &mut dyn FnMut(&'t str) -> Result<(), TokenizerError>,
 ) -> Result<(), TokenizerError> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let Some((pattern, finer)) = patterns.split_first() else { return visit(text) };
     let mut done = 0;
     for found in pattern.find_iter(text) {
         let found = found.map_err(|error| TokenizerError::RunTooLong(error.to_string()))?;
-        for piece in [&text[done..found.start()], found.as_str()] {
-            if !piece.is_empty() {
-                pieces.push(piece);
-            }
-        }
+        cut(finer, &text[done..found.start()], visit)?;
+        cut(finer, found.as_str(), visit)?;
         done = found.end();
     }
-    if done < text.len() {
-        pieces.push(&text[done..]);
-    }
-    Ok(())
+    cut(finer, &text[done..], visit)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn pieces<'t>(name: &str, text: &'t str) -> Result<Vec<&'t str>, TokenizerError> {
+        let mut pieces = Vec::new();
+        let mut keep = |piece| {
+            pieces.push(piece);
+            Ok(())
+        };
+        PreTokenizer::new(name).expect("known").each_piece(text, &mut keep)?;
+        Ok(pieces)
+    }
+
     fn check(name: &str, text: &str, expected: &[&str]) {
-        let pieces = PreTokenizer::new(name).expect("known").pieces(text).expect("cut");
+        let pieces = pieces(name, text).expect("cut");
         assert_eq!(pieces, expected, "{name} on {text:?}");
     }
 
@@ -143,11 +148,11 @@ mod tests {
     #[test]
     fn long_run_of_spaces_is_cut_and_one_beyond_the_limit_is_refused() {
         for rule in RULES {
-            let pre_tokenizer = PreTokenizer::new(rule.name).expect("known");
             let text = " ".repeat(900_000) + "x";
-            let pieces = pre_tokenizer.pieces(&text).expect("cut");
-            assert_eq!(pieces.iter().map(|p| p.len()).collect::<Vec<_>>(), [899_999, 2]);
-            let error = pre_tokenizer.pieces(&(" ".repeat(1_100_000) + "x")).expect_err("long");
+            let cut = pieces(rule.name, &text).expect("cut");
+            assert_eq!(cut.iter().map(|p| p.len()).collect::<Vec<_>>(), [899_999, 2]);
+            let text = " ".repeat(1_100_000) + "x";
+            let error = pieces(rule.name, &text).expect_err("long");
             assert!(matches!(error, TokenizerError::RunTooLong(_)), "{error}");
         }
     }

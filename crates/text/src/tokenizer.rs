@@ -48,6 +48,9 @@ pub struct Tokenizer {
     prefix: Option<u32>,
     suffix: Option<u32>,
     end_tokens: Vec<u32>,
+    /// Bytes of the longest token if every byte is spelt, so that a text has at least as many
+    /// tokens as its length holds this; none where bytes may be left out.
+    longest_bytes: Option<usize>,
 }
 
 /// Pieces whose merges a thread keeps; at most about 8 KiB each (255 bytes, 32 bytes a symbol).
@@ -71,7 +74,11 @@ impl Tokenizer {
         let added = vocabulary.added();
         let user_defined: Vec<_> =
             added.iter().copied().filter(|(id, _)| !vocabulary.is_control(*id)).collect();
-        Ok(Self {
+        let longest_bytes = (0..vocabulary.len() as u32)
+            .filter_map(|id| vocabulary.bytes(id))
+            .map(<[u8]>::len)
+            .max();
+        let mut tokenizer = Self {
             added: AddedTokens::new(&added)?,
             user_defined: AddedTokens::new(&user_defined)?,
             vocabulary,
@@ -82,7 +89,10 @@ impl Tokenizer {
             prefix,
             suffix,
             end_tokens: spec.end_tokens,
-        })
+            longest_bytes: None,
+        };
+        tokenizer.longest_bytes = longest_bytes.filter(|_| tokenizer.unspelt_bytes().is_empty());
+        Ok(tokenizer)
     }
 
     /// Ids of `text`. No begin or end token is added.
@@ -90,37 +100,63 @@ impl Tokenizer {
     /// A byte that no token spells is left out, as in Hugging Face's tokenizers and llama.cpp
     /// (see [`Tokenizer::unspelt_bytes`]). Time grows with `n log n` of the longest word.
     pub fn encode(&self, text: &str, control: ControlTokens) -> Result<Vec<u32>, TokenizerError> {
-        let mut ids = Vec::with_capacity(text.len() / 3);
-        // The libraries underneath panic on some inputs; one request must not take others along.
-        match catch_unwind(AssertUnwindSafe(|| self.encode_into(text, control, &mut ids))) {
-            Ok(encoded) => encoded.map(|()| ids),
-            Err(panic) => Err(TokenizerError::Library(panic_text(&*panic))),
-        }
+        self.encode_within(text, control, usize::MAX)
+    }
+
+    /// As [`Tokenizer::encode`], but an error as soon as it is known that the text has more than
+    /// `most` tokens: what is far too long costs no more than what just fits.
+    pub fn encode_within(
+        &self,
+        text: &str,
+        control: ControlTokens,
+        most: usize,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = Ids { ids: Vec::with_capacity(most.min(text.len() / 3)), most };
+        self.append(text, control, &mut ids)?;
+        Ok(ids.ids)
     }
 
     /// Ids of a raw prompt: control tokens are parsed, and a begin or end token is added where
     /// the model's file says so.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let mut ids = Vec::with_capacity(text.len() / 3);
-        ids.extend(self.prefix);
-        ids.extend(self.encode(text, ControlTokens::Parse)?);
-        ids.extend(self.suffix);
-        Ok(ids)
+        self.encode_prompt_within(text, usize::MAX)
+    }
+
+    /// As [`Tokenizer::encode_prompt`], with an error for more than `most` tokens.
+    pub fn encode_prompt_within(
+        &self,
+        text: &str,
+        most: usize,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = Ids { ids: Vec::new(), most };
+        ids.extend(self.prefix)?;
+        self.append(text, ControlTokens::Parse, &mut ids)?;
+        ids.extend(self.suffix)?;
+        Ok(ids.ids)
     }
 
     /// Ids of a rendered chat. Nothing is added: chat templates write the begin token themselves.
     pub fn encode_segments(&self, segments: &[Segment]) -> Result<Vec<u32>, TokenizerError> {
-        let mut ids = Vec::new();
+        self.encode_segments_within(segments, usize::MAX)
+    }
+
+    /// As [`Tokenizer::encode_segments`], with an error for more than `most` tokens.
+    pub fn encode_segments_within(
+        &self,
+        segments: &[Segment],
+        most: usize,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = Ids { ids: Vec::new(), most };
         for segment in segments {
             match segment {
                 Segment::Control(id) => {
                     self.vocabulary.check_id("a control token of the prompt", *id)?;
-                    ids.push(*id);
+                    ids.extend([*id])?;
                 }
-                Segment::Text(text) => ids.extend(self.encode(text, ControlTokens::AsText)?),
+                Segment::Text(text) => self.append(text, ControlTokens::AsText, &mut ids)?,
             }
         }
-        Ok(ids)
+        Ok(ids.ids)
     }
 
     /// Number of ids; every id below it is in the vocabulary.
@@ -177,11 +213,23 @@ impl Tokenizer {
         self.vocabulary.added().into_iter().filter(|(id, _)| self.is_control(*id))
     }
 
+    /// Appends the ids of a text, whatever the libraries underneath do.
+    fn append(
+        &self,
+        text: &str,
+        control: ControlTokens,
+        ids: &mut Ids,
+    ) -> Result<(), TokenizerError> {
+        // They panic on some inputs; one request must not take others along.
+        catch_unwind(AssertUnwindSafe(|| self.encode_into(text, control, ids)))
+            .unwrap_or_else(|panic| Err(TokenizerError::Library(panic_text(&*panic))))
+    }
+
     fn encode_into(
         &self,
         text: &str,
         control: ControlTokens,
-        ids: &mut Vec<u32>,
+        ids: &mut Ids,
     ) -> Result<(), TokenizerError> {
         let added = match control {
             ControlTokens::Parse => &self.added,
@@ -190,20 +238,43 @@ impl Tokenizer {
         let mut done = 0;
         for (id, range) in added.find(text) {
             self.merge_into(&text[done..range.start], ids)?;
-            ids.push(id);
+            ids.extend([id])?;
             done = range.end;
         }
         self.merge_into(&text[done..], ids)
     }
 
     /// Appends the ids of text that holds no added tokens.
-    fn merge_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    fn merge_into(&self, text: &str, ids: &mut Ids) -> Result<(), TokenizerError> {
         let mut spelling = String::new();
-        for piece in self.pre_tokenizer.pieces(text)? {
+        self.pre_tokenizer.each_piece(text, &mut |piece| {
+            if let Some(longest) = self.longest_bytes {
+                ids.check_room(piece.len() / longest)?;
+            }
             spelling.clear();
             spelling.extend(piece.bytes().map(|byte| self.alphabet[usize::from(byte)]));
             let tokens = self.merges.tokenize(&spelling).map_err(library)?;
-            ids.extend(tokens.iter().map(|token| token.id));
+            ids.extend(tokens.iter().map(|token| token.id))
+        })
+    }
+}
+
+/// Ids of a text, up to a limit.
+struct Ids {
+    ids: Vec<u32>,
+    most: usize,
+}
+
+impl Ids {
+    fn extend(&mut self, more: impl IntoIterator<Item = u32>) -> Result<(), TokenizerError> {
+        self.ids.extend(more);
+        self.check_room(0)
+    }
+
+    /// An error unless there is room for `more` ids.
+    fn check_room(&self, more: usize) -> Result<(), TokenizerError> {
+        if self.most.checked_sub(self.ids.len()).is_none_or(|room| room < more) {
+            return Err(TokenizerError::TextTooLong { most: self.most });
         }
         Ok(())
     }

@@ -108,6 +108,12 @@ pub enum TokenizerError {
         /// The missing token.
         token: String,
     },
+    /// The text has more tokens than were asked for.
+    #[error("the text has more than {most} tokens")]
+    TextTooLong {
+        /// Most tokens.
+        most: usize,
+    },
     /// No text at all could be encoded.
     #[error("no token of the vocabulary spells a single byte; this is not a byte-level vocabulary")]
     NoByteTokens,

@@ -279,3 +279,38 @@ proptest! {
         prop_assert!(ids.iter().all(|id| known(id) && !tokenizer.is_control(*id)));
     }
 }
+
+#[test]
+fn a_text_of_more_tokens_than_asked_for_is_an_error_and_one_of_as_many_is_not() {
+    let tokenizer = tokenizer();
+    for text in ["hello world", "hello <|im_start|> hello", &"hello ".repeat(100), "é é é"] {
+        let ids = tokenizer.encode_prompt(text).expect("encodes");
+        assert_eq!(tokenizer.encode_prompt_within(text, ids.len()).expect("fits"), ids);
+        let segments = [Segment::Control(1), Segment::Text(text.to_owned())];
+        let chat = tokenizer.encode_segments(&segments).expect("encodes");
+        let within = |most| tokenizer.encode_segments_within(&segments, most);
+        assert_eq!(within(chat.len()).expect("fits"), chat);
+        for error in [
+            tokenizer.encode_prompt_within(text, ids.len() - 1).expect_err("one too many"),
+            within(ids.len() - 1).expect_err("too many"),
+        ] {
+            let expected = format!("the text has more than {} tokens", ids.len() - 1);
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}
+
+#[test]
+fn what_is_far_too_long_is_not_read_to_its_end() {
+    let tokenizer = tokenizer();
+    // A run of spaces that the pre-tokenizer gives up on stands behind what is enough.
+    let text = "hello ".repeat(1_000) + &" ".repeat(1_100_000) + "x";
+    let error = tokenizer.encode(&text, ControlTokens::AsText).expect_err("the run is too long");
+    assert!(matches!(error, TokenizerError::RunTooLong(_)), "{error}");
+    let error = tokenizer.encode_within(&text, ControlTokens::AsText, 100).expect_err("too long");
+    assert!(matches!(error, TokenizerError::TextTooLong { most: 100 }), "{error}");
+    // So does one word too long to be merged in the time that a test has.
+    let word = "x".repeat(8 << 20);
+    let error = tokenizer.encode_within(&word, ControlTokens::AsText, 100).expect_err("too long");
+    assert!(matches!(error, TokenizerError::TextTooLong { most: 100 }), "{error}");
+}
