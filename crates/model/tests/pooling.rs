@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use engine::{
     Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy, Snapshot,
-    TokenId,
+    Tenant, TokenId,
 };
 use kernels::blocks::dequantise;
 use kernels::cpu::Cpu;
@@ -64,6 +64,7 @@ fn request(prompt: &[u32], params: SamplingParams, max_tokens: u32) -> Request<S
         stop_tokens: Vec::new(),
         priority: 0,
         use_prefix_cache: params.pool().is_none_or(|pool| !pool.wants(0, prompt.len())),
+        tenant: Tenant::default(),
         params,
     }
 }
