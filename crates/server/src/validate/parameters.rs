@@ -41,8 +41,20 @@ impl Parameters {
         if 0 < min_tokens {
             request.banned_until_min = stop_tokens.iter().map(|token| token.0).collect();
         }
-        let checked = SamplingParams::new(request.clone(), vocabulary_len)
-            .map_err(|error| out_of_range(body, &error))?;
+        let outer = SamplingRequest {
+            temperature: beyond(body.temperature, request.temperature),
+            top_p: beyond(body.top_p, request.top_p),
+            min_p: beyond(body.min_p, request.min_p),
+            repetition_penalty: beyond(body.repetition_penalty, request.repetition_penalty),
+            presence_penalty: beyond(body.presence_penalty, request.presence_penalty),
+            frequency_penalty: beyond(body.frequency_penalty, request.frequency_penalty),
+            ..request.clone()
+        };
+        let check = |request: SamplingRequest| {
+            SamplingParams::new(request, vocabulary_len).map_err(|e| out_of_range(body, &e))
+        };
+        check(outer)?;
+        let checked = check(request.clone())?;
         if body.seed.is_none() && !checked.is_greedy() {
             request.seed = getrandom::u64().expect("the operating system gives random numbers");
         }
@@ -58,6 +70,16 @@ impl Parameters {
         let step = (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         request.seed = request.seed.wrapping_add(step);
         SamplingParams::new(request, self.vocabulary_len).expect("checked, and any seed is valid")
+    }
+}
+
+/// The number of f32 on the other side of `value` than `near`, to which it was rounded. Every bound is a
+/// number of f32, so a value that was rounded into its range is seen to be outside by this one.
+fn beyond(value: Option<f64>, near: f32) -> f32 {
+    match value {
+        Some(value) if f64::from(near) < value => near.next_up(),
+        Some(value) if value < f64::from(near) => near.next_down(),
+        _ => near,
     }
 }
 

@@ -50,6 +50,10 @@ async fn numbers_out_of_range_are_refused_by_name_at_both_endpoints() {
         ("n", vec![json!(0), json!(-1), json!(17), json!(1_000_000), json!("2")]),
         ("seed", vec![json!(1.5), json!("x"), json!(u64::MAX)]),
         ("user", vec![json!(7), json!("x".repeat(513))]),
+        // In double precision these are outside, in single precision they would not be.
+        ("temperature", vec![json!(2.0000000000000004), json!(-1e-300)]),
+        ("top_p", vec![json!(1.00000000001)]),
+        ("presence_penalty", vec![json!(-2.00000000001)]),
         // Requests are served first come, first served here.
         ("priority", vec![json!(1), json!(-1), json!(1_i64 << 31), json!("x")]),
         ("stream", vec![json!("yes"), json!(1)]),
