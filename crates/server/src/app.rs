@@ -125,10 +125,10 @@ impl App {
         Ok(Received { bytes: bytes.freeze(), _room: room })
     }
 
-    /// Room for so many bytes, at most a whole body; never waits, so that bodies that are half
+    /// Room for so many bytes, at most all that there is; never waits, so that bodies that are half
     /// read cannot wait for one another.
-    fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        let permits = u32::try_from(bytes).expect("a piece of a body is not above the limit");
+    pub fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permits = u32::try_from(bytes).expect("no more than there is room in all");
         Arc::clone(&self.bodies).try_acquire_many_owned(permits).map_err(|_| {
             let reason = "too many large requests are being read; try again later";
             ApiError::Unavailable { reason }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use engine::{FinishReason, TokenId};
-use http::Request;
+use http::{Request, header};
+use http_body_util::{BodyExt, Full};
 use sampling::Pool;
 
 use crate::app::{App, unix_time};
@@ -23,13 +25,14 @@ use crate::validate::embeddings::{Inputs, request};
 pub async fn embeddings(
     State(app): State<Arc<App>>,
     request: Request<Body>,
-) -> Result<Json<Embeddings>, ApiError> {
+) -> Result<Response, ApiError> {
     app.admit()?;
     let tag = request.extensions().get::<RequestId>().expect("every request is tagged").clone();
     let body = app.receive(request).await?;
     let width = app.info.embedding_len as usize;
     let inputs = app.work_on(body, move |app, body| app.door().embeddings(&parse(body)?, width));
     let inputs = inputs.await?;
+    let room = app.room(inputs.bytes)?;
     let count = inputs.prompts.len();
     // Their sum is that of one body's tokens.
     let prompt_tokens = inputs.prompts.iter().map(|prompt| prompt.len() as u32).sum();
@@ -37,14 +40,21 @@ pub async fn embeddings(
     let failure = answer.as_ref().err().map(ApiError::to_string);
     tracing::info!(request_id = tag.as_str(), inputs = count, prompt_tokens, failure, "embeddings");
     let usage = EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens };
-    Ok(Json(Embeddings {
+    let reply = Embeddings {
         id: format!("embd-{}", random_hex()),
         object: "list",
         created: unix_time(),
         model: app.info.model.clone(),
         data: answer?,
         usage,
-    }))
+    };
+    let bytes = serde_json::to_vec(&reply).expect("vectors are finite");
+    // What was reserved for the vectors is free again once they are sent.
+    let body = Full::new(Bytes::from(bytes)).map_frame(move |frame| {
+        let _held = &room;
+        frame
+    });
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::new(body)).into_response())
 }
 
 /// Embeds some inputs at a time, so that a long list leaves places to others.

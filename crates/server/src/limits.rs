@@ -3,7 +3,7 @@
 //! | what | bound | beyond it |
 //! |---|---|---|
 //! | request body | [`BODY_BYTES`] | 413 |
-//! | bodies being read or checked at once | [`BODIES_BYTES_IN_FLIGHT`] | 503 with `Retry-After` |
+//! | bodies being read or checked at once, and vectors not yet sent at [`EMBEDDING_NUMBER_BYTES`] a number | [`BODIES_BYTES_IN_FLIGHT`] | 503 with `Retry-After` |
 //! | bodies above [`INLINE_BODY_BYTES`] being parsed and tokenised | [`LARGE_BODIES`] | they wait their turn |
 //! | time to read a request's head | [`HEAD_READ_TIMEOUT`] | the connection is closed |
 //! | time to read a request's body | [`BODY_READ_TIMEOUT`] | 408 |
@@ -61,6 +61,8 @@ pub const MESSAGES: usize = 4096;
 pub const EMBEDDING_INPUTS: usize = 2048;
 /// Inputs of one request of embeddings that are in the engine at once.
 pub const EMBEDDINGS_AT_ONCE: usize = 16;
+/// Bytes that a number of a reply of embeddings takes until it is sent: itself, and its digits.
+pub const EMBEDDING_NUMBER_BYTES: usize = 20;
 /// Largest `n`.
 pub const SAMPLES: i64 = 16;
 /// Choices in one reply: prompts x `n`.

@@ -4,7 +4,7 @@ use engine::{Request, Tenant, TokenId};
 use sampling::{Pool, Pooling, SamplingParams};
 
 use super::Door;
-use crate::limits::EMBEDDING_INPUTS;
+use crate::limits::{BODIES_BYTES_IN_FLIGHT, EMBEDDING_INPUTS, EMBEDDING_NUMBER_BYTES};
 use crate::openai::embeddings::{EmbeddingBody, EncodingFormat};
 use crate::openai::error::ApiError;
 use crate::openai::types::PromptItem;
@@ -18,6 +18,8 @@ pub struct Inputs {
     pub dimensions: usize,
     /// How they are written.
     pub format: EncodingFormat,
+    /// Bytes that they take until they are sent, at most.
+    pub bytes: usize,
 }
 
 /// The engine's view of one input: its prompt is computed, and `pool` gets the vector.
@@ -58,13 +60,15 @@ impl Door<'_> {
             let message = format!("{} inputs; give 1 to {EMBEDDING_INPUTS}", input.0.len());
             return Err(ApiError::invalid("input", message));
         }
+        let bytes = reply_bytes(input.0.len(), dimensions)?;
         let special_tokens = body.add_special_tokens != Some(false);
         let mut prompts = Vec::with_capacity(input.0.len());
         for (index, item) in input.0.iter().enumerate() {
             let param = if input.0.len() == 1 { "input".into() } else { format!("input[{index}]") };
             prompts.push(self.input(&param, item, special_tokens)?);
         }
-        Ok(Inputs { prompts, dimensions, format: body.encoding_format.unwrap_or_default() })
+        let format = body.encoding_format.unwrap_or_default();
+        Ok(Inputs { prompts, dimensions, format, bytes })
     }
 
     fn input(
@@ -105,5 +109,32 @@ fn dimensions(asked: Option<i64>, width: usize) -> Result<usize, ApiError> {
             let message = format!("dimensions is {asked}; give 1 to {width}, the model's width");
             Err(ApiError::invalid("dimensions", message))
         }
+    }
+}
+
+/// The most bytes that so many vectors take until they are sent.
+fn reply_bytes(inputs: usize, dimensions: usize) -> Result<usize, ApiError> {
+    let vector = dimensions * EMBEDDING_NUMBER_BYTES;
+    if BODIES_BYTES_IN_FLIGHT < inputs * vector {
+        let most = BODIES_BYTES_IN_FLIGHT / vector;
+        let message = format!(
+            "{inputs} inputs make vectors of {dimensions} numbers each, more than there is room for; \
+             give at most {most}, or ask for fewer dimensions"
+        );
+        return Err(ApiError::invalid("input", message));
+    }
+    Ok(inputs * vector)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_that_never_find_room_are_refused() {
+        let widest = BODIES_BYTES_IN_FLIGHT / EMBEDDING_NUMBER_BYTES / EMBEDDING_INPUTS;
+        assert!(reply_bytes(EMBEDDING_INPUTS, widest).is_ok());
+        let refusal = reply_bytes(EMBEDDING_INPUTS, widest + 1).unwrap_err().to_string();
+        assert!(refusal.contains("give at most 2047"), "{refusal}");
     }
 }
