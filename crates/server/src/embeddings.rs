@@ -19,7 +19,7 @@ use crate::openai::embeddings::{Embedding, EmbeddingUsage, Embeddings};
 use crate::openai::error::ApiError;
 use crate::openai::types::parse;
 use crate::request_id::{RequestId, random_hex};
-use crate::validate::embeddings::{Inputs, request};
+use crate::validate::embeddings::Inputs;
 
 /// `POST /v1/embeddings`.
 pub async fn embeddings(
@@ -62,7 +62,7 @@ async fn embed(app: &Arc<App>, inputs: Inputs) -> Result<Vec<Embedding>, ApiErro
     let at_once = EMBEDDINGS_AT_ONCE.min(app.info.max_num_seqs as usize);
     let mut data = Vec::with_capacity(inputs.prompts.len());
     for prompts in inputs.prompts.chunks(at_once) {
-        for vector in pooled(app, prompts).await? {
+        for vector in pooled(app, &inputs, prompts).await? {
             let vector = normalised(&vector[..inputs.dimensions]);
             data.push(Embedding::new(data.len(), vector, inputs.format));
         }
@@ -70,12 +70,17 @@ async fn embed(app: &Arc<App>, inputs: Inputs) -> Result<Vec<Embedding>, ApiErro
     Ok(data)
 }
 
-/// The model's vectors of `prompts`.
-async fn pooled(app: &Arc<App>, prompts: &[Vec<TokenId>]) -> Result<Vec<Vec<f32>>, ApiError> {
+/// The model's vectors of `prompts`, which are some of `inputs`.
+async fn pooled(
+    app: &Arc<App>,
+    inputs: &Inputs,
+    prompts: &[Vec<TokenId>],
+) -> Result<Vec<Vec<f32>>, ApiError> {
     let pooling = app.config.pooling;
     let pools: Vec<Pool> = prompts.iter().map(|_| Pool::new(pooling)).collect();
     let requests = prompts.iter().zip(&pools);
-    let requests = requests.map(|(prompt, pool)| request(prompt.clone(), pooling, pool)).collect();
+    let requests = requests.map(|(prompt, pool)| inputs.request(prompt.clone(), pooling, pool));
+    let requests = requests.collect();
     let mut submitted = app.dispatch.submit(requests).map_err(|e| refusal(e, prompts.len()))?;
     let mut open = prompts.len();
     while 0 < open {

@@ -21,6 +21,10 @@ pub struct EmbeddingBody {
     pub dimensions: Option<i64>,
     /// Whether the model's begin and end tokens are added to texts; true unless said otherwise.
     pub add_special_tokens: Option<bool>,
+    /// Whose request it is.
+    pub user: Option<String>,
+    /// A lower number goes first.
+    pub priority: Option<i64>,
     /// Chats: not served.
     pub messages: Option<Value>,
     /// Not served: what is too long is refused.

@@ -1,9 +1,9 @@
 //! Bodies of `/v1/embeddings`.
 
-use engine::{Request, Tenant, TokenId};
+use engine::{Request, SchedulingPolicy, SubmitError, Tenant, TokenId};
 use sampling::{Pool, Pooling, SamplingParams};
 
-use super::Door;
+use super::{Door, priority, tenant};
 use crate::limits::{BODIES_BYTES_IN_FLIGHT, EMBEDDING_INPUTS, EMBEDDING_NUMBER_BYTES};
 use crate::openai::embeddings::{EmbeddingBody, EncodingFormat};
 use crate::openai::error::ApiError;
@@ -18,23 +18,34 @@ pub struct Inputs {
     pub dimensions: usize,
     /// How they are written.
     pub format: EncodingFormat,
+    /// Whose they are.
+    pub tenant: Tenant,
+    /// A lower number goes first.
+    pub priority: i32,
     /// Bytes that they take until they are sent, at most.
     pub bytes: usize,
 }
 
-/// The engine's view of one input: its prompt is computed, and `pool` gets the vector.
-pub fn request(prompt: Vec<TokenId>, pooling: Pooling, pool: &Pool) -> Request<SamplingParams> {
-    Request {
-        prompt,
-        // The engine ends requests with a token. Nobody sees this one.
-        max_tokens: 1,
-        min_tokens: 0,
-        stop_tokens: Vec::new(),
-        priority: 0,
-        tenant: Tenant::default(),
-        // A mean is of every position.
-        use_prefix_cache: pooling == Pooling::Last,
-        params: SamplingParams::pooled(pool.clone()),
+impl Inputs {
+    /// The engine's view of one prompt: it is computed, and `pool` gets the vector.
+    pub fn request(
+        &self,
+        prompt: Vec<TokenId>,
+        pooling: Pooling,
+        pool: &Pool,
+    ) -> Request<SamplingParams> {
+        Request {
+            prompt,
+            // The engine ends requests with a token. Nobody sees this one.
+            max_tokens: 1,
+            min_tokens: 0,
+            stop_tokens: Vec::new(),
+            priority: self.priority,
+            tenant: self.tenant,
+            // A mean is of every position.
+            use_prefix_cache: pooling == Pooling::Last,
+            params: SamplingParams::pooled(pool.clone()),
+        }
     }
 }
 
@@ -52,6 +63,12 @@ impl Door<'_> {
             }
         }
         self.model(body.model.as_deref())?;
+        let tenant = tenant(body.user.as_deref())?;
+        let priority = priority(body.priority)?;
+        if priority != 0 && self.limits.scheduling_policy != SchedulingPolicy::Priority {
+            let refusal = SubmitError::PriorityUnused { priority };
+            return Err(ApiError::invalid("priority", refusal.to_string()));
+        }
         let dimensions = dimensions(body.dimensions, width)?;
         let Some(input) = &body.input else {
             return Err(ApiError::invalid("input", "`input` is missing"));
@@ -68,7 +85,7 @@ impl Door<'_> {
             prompts.push(self.input(&param, item, special_tokens)?);
         }
         let format = body.encoding_format.unwrap_or_default();
-        Ok(Inputs { prompts, dimensions, format, bytes })
+        Ok(Inputs { prompts, dimensions, format, tenant, priority, bytes })
     }
 
     fn input(

@@ -114,6 +114,9 @@ async fn what_cannot_be_embedded_is_refused_with_the_field() {
         (json!({"input": ["a", [1, -1]]}), json!("input[1][1]")),
         (json!({"input": 5}), json!("input")),
         (json!({"input": "a".repeat(1000)}), json!("input")),
+        (json!({"input": "a", "user": "x".repeat(513)}), json!("user")),
+        (json!({"input": "a", "priority": 1}), json!("priority")),
+        (json!({"input": "a", "priority": 1_i64 << 31}), json!("priority")),
         (json!({"input": "a", "dimensions": 0}), json!("dimensions")),
         (json!({"input": "a", "dimensions": 4}), json!("dimensions")),
         (json!({"input": "a", "encoding_format": "int8"}), json!("encoding_format")),
@@ -125,7 +128,9 @@ async fn what_cannot_be_embedded_is_refused_with_the_field() {
         assert_eq!(found, (400, param), "{}", reply.body);
     }
     // The largest that fits.
-    embed(&server, json!({"input": "a".repeat(999), "dimensions": 3})).await;
+    let user = "x".repeat(512);
+    let body = json!({"input": "a".repeat(999), "dimensions": 3, "user": user, "priority": 0});
+    embed(&server, body).await;
     embed(&server, json!({"input": vec!["a"; 2048]})).await;
     let reply = server.post(EMBEDDINGS, &json!({"input": "a", "model": "other"})).await;
     assert_eq!(reply.status, 404);
@@ -156,4 +161,29 @@ async fn a_full_server_refuses_and_a_client_that_leaves_is_not_computed_for() {
     assert!(metrics.value("vllm:prompt_tokens_total", "") < 1800.0);
     drop(gate);
     server.idle().await;
+}
+
+#[tokio::test]
+async fn an_embedding_has_its_place_in_the_order_as_any_request() {
+    let mut setup = Setup::new();
+    setup.engine.max_num_seqs = 1;
+    setup.engine.scheduling_policy = engine::SchedulingPolicy::Priority;
+    let (server, gate) = setup.start_gated().await;
+    gate.allow(1);
+    let body = json!({"prompt": "ab", "temperature": 0, "max_tokens": 2});
+    let mut first = server.stream("/v1/completions", &body).await;
+    let (sender, mut answered) = tokio::sync::mpsc::unbounded_channel();
+    for (waiting, priority) in [(1.0, 5), (2.0, -5)] {
+        let body = json!({"input": "ab", "priority": priority}).to_string();
+        let request = request(Method::POST, EMBEDDINGS, &body);
+        let (address, sender) = (server.address, sender.clone());
+        tokio::spawn(async move {
+            assert_eq!(send(address, request).await.unwrap().reply().await.status, 200);
+            sender.send(priority).unwrap();
+        });
+        server.metrics_until(|m| m.value("vllm:num_requests_waiting", "") == waiting).await;
+    }
+    drop(gate);
+    first.events().await;
+    assert_eq!((answered.recv().await, answered.recv().await), (Some(-5), Some(5)));
 }
