@@ -63,6 +63,7 @@ fn request(prompt: &[u32], params: SamplingParams, max_tokens: u32) -> Request<S
         min_tokens: 0,
         stop_tokens: Vec::new(),
         priority: 0,
+        tenant: Tenant::default(),
         use_prefix_cache: params.pool().is_none_or(|pool| !pool.wants(0, prompt.len())),
         tenant: Tenant::default(),
         params,
