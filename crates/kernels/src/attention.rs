@@ -275,6 +275,10 @@ impl Step<'_> {
                 Span { tiles: &tiles, ahead: &ahead, start, count, dim, kind: self.shape.kind };
             // SAFETY: the tiles hold keys and values of `count` tokens at least, written before.
             unsafe { span_of_tier(self.isa, &span, scratch) };
+            if scratch.is_spoiled(dim) {
+                // SAFETY: as above.
+                unsafe { attend_one_by_one(self.isa, &span, scratch) };
+            }
             scratch.merge(start, dim);
         }
     }
@@ -305,6 +309,7 @@ impl Step<'_> {
 type SpanTiles = [*const u8; SPAN_TILES];
 
 /// Up to [`SPAN`] tokens of one sequence and head.
+#[derive(Clone, Copy)]
 struct Span<'a> {
     tiles: &'a SpanTiles,
     /// Those that are visited next, as far as they are known.
@@ -330,6 +335,30 @@ unsafe fn span_of_tier(isa: Isa, span: &Span<'_>, scratch: &mut Scratch) {
             _ => portable::span_portable(span, scratch),
         }
     }
+}
+
+/// Visits the span again, each query by itself and no further than it may see.
+///
+/// A tile's queries share the reading of values, and a value that is not finite does not vanish
+/// under the weight of zero that it has for a query before it.
+///
+/// # Safety
+/// As for [`span_of_tier`].
+#[cold]
+unsafe fn attend_one_by_one(isa: Isa, span: &Span<'_>, scratch: &mut Scratch) {
+    let count = scratch.count;
+    scratch.count = 1;
+    for query in 0..count {
+        if scratch.positions[query] < span.start {
+            continue;
+        }
+        let visible = span.count.min(scratch.positions[query] + 1 - span.start);
+        scratch.swap(0, query);
+        // SAFETY: passed on; the query sees no more than before.
+        unsafe { span_of_tier(isa, &Span { count: visible, ..*span }, scratch) };
+        scratch.swap(0, query);
+    }
+    scratch.count = count;
 }
 
 /// One head's numbers, aligned for vector loads.
@@ -395,6 +424,27 @@ impl Scratch {
     fn begin(&mut self) {
         self.maxima = [f32::NEG_INFINITY; TILE_QUERIES];
         self.sums = [0.0; TILE_QUERIES];
+    }
+
+    /// Whether the span's result is not finite for a query that sees less than another.
+    #[inline(always)]
+    fn is_spoiled(&self, dim: usize) -> bool {
+        let last = self.positions[..self.count].iter().max();
+        // By magnitudes as integers, which wide registers compare in any order.
+        let finite = |query: usize| {
+            let magnitudes = self.span_outputs[query].0[..dim].iter().map(|x| x.abs().to_bits());
+            magnitudes.fold(0, u32::max) < f32::INFINITY.to_bits()
+        };
+        (0..self.count).any(|query| Some(&self.positions[query]) != last && !finite(query))
+    }
+
+    /// Exchanges the places of two queries, as far as a span knows them.
+    fn swap(&mut self, one: usize, other: usize) {
+        self.positions.swap(one, other);
+        self.queries.swap(one, other);
+        self.span_max.swap(one, other);
+        self.span_sum.swap(one, other);
+        self.span_outputs.swap(one, other);
     }
 
     /// Joins the current span, which starts at `start`, to what came before it.
