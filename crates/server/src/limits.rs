@@ -5,6 +5,7 @@
 //! | request body | [`BODY_BYTES`] | 413 |
 //! | bodies being read or checked at once, and vectors not yet sent at [`EMBEDDING_NUMBER_BYTES`] a number | [`BODIES_BYTES_IN_FLIGHT`] | 503 with `Retry-After` |
 //! | bodies above [`INLINE_BODY_BYTES`] being parsed and tokenised | [`LARGE_BODIES`] | they wait their turn |
+//! | values in a body (numbers, texts, lists, objects) | [`BODY_VALUES`] | 400 |
 //! | time to read a request's head | [`HEAD_READ_TIMEOUT`] | the connection is closed |
 //! | time to read a request's body | [`BODY_READ_TIMEOUT`] | 408 |
 //! | size of a request's head | [`HEAD_BYTES`] | 431 |
@@ -33,6 +34,9 @@ use std::time::Duration;
 
 /// Largest request body.
 pub const BODY_BYTES: usize = 4 << 20;
+/// Values in one request body. A parser makes at most about 128 bytes of one, so that a body that is
+/// being read takes at most 64 MiB beside itself, and at most [`LARGE_BODIES`] are.
+pub const BODY_VALUES: usize = 512 << 10;
 /// Bytes of request bodies held at once, over all connections.
 pub const BODIES_BYTES_IN_FLIGHT: usize = 256 << 20;
 /// Bytes of `user`.

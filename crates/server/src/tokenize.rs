@@ -71,9 +71,11 @@ fn tokenized(app: &App, body: &TokenizeBody) -> Result<Tokenized, ApiError> {
     let door = app.door();
     door.model(body.model.as_deref())?;
     let tokens = match (&body.prompt, &body.messages) {
-        (Some(prompt), None) => door.text_prompt(prompt, body.add_special_tokens != Some(false))?,
+        (Some(prompt), None) => {
+            door.text_prompt(prompt, body.add_special_tokens != Some(false), usize::MAX)?
+        }
         (None, Some(messages)) => {
-            door.chat_prompt(messages, body.add_generation_prompt != Some(false))?
+            door.chat_prompt(messages, body.add_generation_prompt != Some(false), usize::MAX)?
         }
         (Some(_), Some(_)) => {
             return Err(ApiError::invalid("messages", "give `prompt` or `messages`, not both"));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::{Limits, Request, SubmitError, Tenant, TokenId};
 use sampling::SamplingParams;
-use text::{ChatTemplate, ControlTokens, Message, StopStrings, Tokenizer};
+use text::{ChatTemplate, ControlTokens, Message, StopStrings, Tokenizer, TokenizerError};
 
 use crate::limits::{
     CHOICES, COMPLETION_TOKENS_DEFAULT, PROMPTS, SAMPLES, STOP_STRING_BYTES, STOP_STRINGS,
@@ -121,21 +121,27 @@ impl Door<'_> {
         }
     }
 
-    /// Ids of a raw prompt.
-    pub fn text_prompt(&self, text: &str, special_tokens: bool) -> Result<Vec<u32>, ApiError> {
+    /// Ids of a raw prompt, at most `most`.
+    pub fn text_prompt(
+        &self,
+        text: &str,
+        special_tokens: bool,
+        most: usize,
+    ) -> Result<Vec<u32>, ApiError> {
         let ids = if special_tokens {
-            self.tokenizer.encode_prompt(text)
+            self.tokenizer.encode_prompt_within(text, most)
         } else {
-            self.tokenizer.encode(text, ControlTokens::Parse)
+            self.tokenizer.encode_within(text, ControlTokens::Parse, most)
         };
-        ids.map_err(|error| ApiError::invalid("prompt", error.to_string()))
+        ids.map_err(|error| tokens_refused("prompt", &error))
     }
 
-    /// Ids of a chat.
+    /// Ids of a chat, at most `most`.
     pub fn chat_prompt(
         &self,
         messages: &Messages,
         generation_prompt: bool,
+        most: usize,
     ) -> Result<Vec<u32>, ApiError> {
         let Some(template) = self.template else {
             let message = "this model has no chat template; use /v1/completions";
@@ -146,9 +152,11 @@ impl Door<'_> {
         }
         let messages: Vec<Message> =
             (0..).zip(&messages.0).map(|(i, m)| message(i, m)).collect::<Result<_, _>>()?;
-        let bad = |error: &dyn std::fmt::Display| ApiError::invalid("messages", error.to_string());
-        let segments = template.render(&messages, generation_prompt).map_err(|e| bad(&e))?;
-        self.tokenizer.encode_segments(&segments).map_err(|e| bad(&e))
+        let segments = template
+            .render(&messages, generation_prompt)
+            .map_err(|error| ApiError::invalid("messages", error.to_string()))?;
+        let ids = self.tokenizer.encode_segments_within(&segments, most);
+        ids.map_err(|error| tokens_refused("messages", &error))
     }
 
     /// Checks that `id` is in the vocabulary.
@@ -174,7 +182,7 @@ impl Door<'_> {
                 let Some(messages) = &body.messages else {
                     return Err(ApiError::invalid("messages", "`messages` is missing"));
                 };
-                vec![self.chat_prompt(messages, true)?]
+                vec![self.chat_prompt(messages, true, self.longest() as usize)?]
             }
         };
         Ok(ids.into_iter().map(|ids| ids.into_iter().map(TokenId).collect()).collect())
@@ -192,7 +200,7 @@ impl Door<'_> {
         for (index, item) in items.iter().enumerate() {
             let param = if items.len() == 1 { "prompt".into() } else { format!("prompt[{index}]") };
             let ids = match item {
-                PromptItem::Text(text) => self.text_prompt(text, true)?,
+                PromptItem::Text(text) => self.text_prompt(text, true, self.longest() as usize)?,
                 PromptItem::Ids(ids) => {
                     let check = |(index, id): (usize, &i64)| self.token(&param, index, *id);
                     ids.iter().enumerate().map(check).collect::<Result<_, _>>()?
@@ -308,6 +316,19 @@ impl Door<'_> {
         // The last token generated is never computed, so it needs no room in the pool.
         let pool = self.limits.block_size.saturating_mul(self.limits.block_count);
         self.limits.max_model_len.min(pool.saturating_add(1))
+    }
+}
+
+/// What a client is told about a prompt that did not become tokens.
+fn tokens_refused(param: &'static str, error: &TokenizerError) -> ApiError {
+    match error {
+        TokenizerError::TextTooLong { most } => ApiError::ContextLength {
+            param,
+            message: format!(
+                "the prompt has more tokens than the context of {most} tokens; shorten the prompt"
+            ),
+        },
+        other => ApiError::invalid(param, other.to_string()),
     }
 }
 

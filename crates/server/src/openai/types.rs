@@ -8,9 +8,11 @@ use serde_json::Value;
 
 use crate::limits::{MESSAGES, PROMPTS};
 use crate::openai::error::ApiError;
+use crate::openai::values::check_count;
 
 /// Reads a body; an error names the field that does not have the right shape.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    check_count(body)?;
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

@@ -96,7 +96,13 @@ impl Door<'_> {
     ) -> Result<Vec<TokenId>, ApiError> {
         let ids = match item {
             PromptItem::Text(text) => {
-                self.text_prompt(text, special_tokens).map_err(|error| error.about(param))?
+                let most = self.longest() as usize;
+                self.text_prompt(text, special_tokens, most).map_err(|error| match error {
+                    ApiError::ContextLength { message, .. } => {
+                        ApiError::ContextLength { param: "input", message }
+                    }
+                    other => other.about(param),
+                })?
             }
             PromptItem::Ids(ids) => {
                 let check = |(index, id): (usize, &i64)| self.token(param, index, *id);
