@@ -19,3 +19,4 @@ mod page;
 mod request_ids;
 mod scheduling;
 mod silence;
+mod hostile;
