@@ -315,7 +315,7 @@ async fn what_is_unknown_or_asks_for_nothing_is_ignored() {
 async fn a_large_body_gives_the_same_answer_as_a_small_one() {
     let server = Setup::new().start().await;
     let body = json!({
-        "prompt": "abc", "temperature": 0, "max_tokens": 3, "metadata": "m".repeat(100_000),
+        "prompt": "abc", "temperature": 0, "max_tokens": 3, "metadata": "u".repeat(100_000),
     });
     let reply = server.post(COMPLETIONS, &body).await.json();
     assert_eq!(texts(COMPLETIONS, &reply)[0].0, "abc");
