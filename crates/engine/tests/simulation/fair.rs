@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine::{RequestId, SchedulingPolicy, Snapshot, SubmitError, Tenant};
 
 use crate::device::SeenRow;
-use crate::model::Model;
+use crate::model::{Model, count_mixtures};
 use crate::sometimes::Sometimes;
 
 /// As often a sequence gives way to other tenants.
@@ -29,6 +29,7 @@ impl Model {
         }
         self.check_order_within_tenants(sometimes);
         self.check_budget(rows);
+        count_mixtures(rows, &self.config, sometimes);
         let [before, after] = snapshots;
         if before.preemptions_total < after.preemptions_total {
             sometimes.happened("fair: preempted");

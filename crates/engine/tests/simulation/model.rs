@@ -138,7 +138,7 @@ impl Model {
         } else if preempted == 0 && 0 < budget {
             self.check_head(rows, sometimes);
         }
-        count_mixtures(rows, sometimes);
+        count_mixtures(rows, &self.config, sometimes);
     }
 
     fn in_order(&self, mut ids: Vec<RequestId>) -> Vec<RequestId> {
@@ -318,7 +318,7 @@ fn check_beginning(client: &Client) {
     assert!(answer.starts_with(client.answer()), "another beginning of an answer");
 }
 
-fn count_mixtures(rows: &[SeenRow], sometimes: &mut Sometimes) {
+pub fn count_mixtures(rows: &[SeenRow], config: &EngineConfig, sometimes: &mut Sometimes) {
     let chunk = |row: &SeenRow| row.compute.end < row.prompt_len;
     let decode = |row: &SeenRow| row.prompt_len <= row.compute.start;
     if rows.iter().any(chunk) {
@@ -329,6 +329,22 @@ fn count_mixtures(rows: &[SeenRow], sometimes: &mut Sometimes) {
     }
     let held = rows.iter().flat_map(|row| &row.blocks);
     let distinct: BTreeSet<_> = held.clone().collect();
+    if !rows.is_empty() && config.block_count == 1 {
+        sometimes.happened("one block in the pool");
+    }
+    if distinct.len() == config.block_count as usize {
+        sometimes.happened("all blocks held");
+    }
+    if rows.len() == config.max_num_seqs as usize && 1 < rows.len() {
+        sometimes.happened("places all taken");
+    }
+    let block_size = config.block_size as usize;
+    if rows.iter().any(|row| chunk(row) && row.compute.end.is_multiple_of(block_size)) {
+        sometimes.happened("a chunk ends at the end of a block");
+    }
+    if rows.iter().any(|row| decode(row) && 1 < row.compute.len()) {
+        sometimes.happened("decode of several tokens");
+    }
     if distinct.len() < held.count() {
         sometimes.happened("block shared by two rows");
     }

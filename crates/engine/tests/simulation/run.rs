@@ -14,27 +14,19 @@ use crate::rng::Rng;
 use crate::sometimes::Sometimes;
 use crate::workload::Workload;
 
-/// Where to tell, line by line, what a seed does.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Trace {
-    Nowhere,
-    Kept(Vec<String>),
-    /// At once, so that all before a failure is seen.
-    Printed,
-}
+/// Who is told, line by line, what a seed does.
+pub struct Trace<'a>(pub Option<&'a mut dyn FnMut(String)>);
 
-impl Trace {
+impl Trace<'_> {
     fn line(&mut self, line: impl FnOnce() -> String) {
-        match self {
-            Trace::Nowhere => {}
-            Trace::Kept(lines) => lines.push(line()),
-            Trace::Printed => println!("{}", line()),
+        if let Some(tell) = &mut self.0 {
+            tell(line());
         }
     }
 }
 
 /// Runs a seed. Panics, after saying how to replay it, if anything is wrong.
-pub fn simulate(seed: u64, sometimes: &mut Sometimes, trace: &mut Trace) {
+pub fn simulate<'a>(seed: u64, sometimes: &'a mut Sometimes, trace: Trace<'a>) {
     let _on_failure = SayHowToReplay { seed };
     let mut rng = Rng::new(seed);
     let workload = Workload::new(&mut rng);
@@ -60,8 +52,7 @@ impl Drop for SayHowToReplay {
         if std::thread::panicking() {
             let seed = self.seed;
             eprintln!(
-                "seed {seed} failed; replay: MILLRACE_SEED={seed} cargo test -p engine --test \
-                 simulation replay -- --nocapture"
+                "seed {seed} failed; replay: cargo run -p engine --example simulation -- {seed}"
             );
         }
     }
@@ -77,7 +68,7 @@ struct Simulation<'a> {
     model: Model,
     before: Snapshot,
     device_failed: bool,
-    trace: &'a mut Trace,
+    trace: Trace<'a>,
 }
 
 impl<'a> Simulation<'a> {
@@ -85,7 +76,7 @@ impl<'a> Simulation<'a> {
         workload: Workload,
         mut rng: Rng,
         sometimes: &'a mut Sometimes,
-        trace: &'a mut Trace,
+        mut trace: Trace<'a>,
     ) -> Self {
         trace.line(|| format!("{workload:?}"));
         let config = workload.config;

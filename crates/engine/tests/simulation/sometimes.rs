@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 /// Every event that is counted.
-pub const EVENTS: [&str; 34] = [
+pub const EVENTS: [&str; 39] = [
+    "a chunk ends at the end of a block",
+    "all blocks held",
     "block shared by two rows",
     "cancel after finish",
     "cancel of a finish not yet told",
@@ -12,6 +14,7 @@ pub const EVENTS: [&str; 34] = [
     "cancel of a waiting request",
     "cached block evicted",
     "chunk beside a decode",
+    "decode of several tokens",
     "device failure with requests waiting",
     "device failure",
     "fair: a share of less than one place",
@@ -26,6 +29,8 @@ pub const EVENTS: [&str; 34] = [
     "hit in the prefix cache",
     "hit on the way back from a preemption",
     "prefill in several chunks",
+    "one block in the pool",
+    "places all taken",
     "preempted",
     "preempted twice",
     "preempted in prefill",

@@ -108,12 +108,12 @@ impl Workload {
 
 fn config(rng: &mut Rng) -> EngineConfig {
     let block_size = rng.pick(&[1, 2, 3, 4, 8, 16]);
-    let block_count = rng.between_one_of(2, &[6, 16, 64]) as u32;
+    let block_count = rng.between_one_of(1, &[2, 6, 16, 64]) as u32;
     let pool = (block_size * block_count) as usize;
     EngineConfig {
         block_size,
         block_count,
-        max_model_len: rng.between(2, (pool + 8).min(90)) as u32,
+        max_model_len: rng.between(2, (pool + 8).clamp(2, 90)) as u32,
         max_num_seqs: rng.between(1, 8) as u32,
         max_num_batched_tokens: rng.between_one_of(1, &[4, 16, 64]) as u32,
         max_num_queued_reqs: rng.between(0, 8) as u32,

@@ -1,0 +1,171 @@
+//! Mistakes that the simulation must find.
+
+/// A mistake as a change of one place of the engine's source.
+pub struct Bug {
+    /// What is wrong.
+    pub name: &'static str,
+    /// Where, below `src`.
+    pub file: &'static str,
+    /// The right text, which occurs once in the file.
+    pub right: &'static str,
+    /// The wrong text.
+    pub wrong: &'static str,
+}
+
+const fn bug(
+    name: &'static str,
+    file: &'static str,
+    right: &'static str,
+    wrong: &'static str,
+) -> Bug {
+    Bug { name, file, right, wrong }
+}
+
+/// All of them, from the pool outwards.
+pub const BUGS: [Bug; 25] = [
+    bug(
+        "a block that is held stays in the free list",
+        "pages.rs",
+        "if self.holders(block) == 0 {\n            self.unlink",
+        "if self.holders(block) == 9 {\n            self.unlink",
+    ),
+    bug(
+        "a block is free as soon as one of two holders leaves",
+        "pages.rs",
+        "        *holders == 0\n",
+        "        *holders <= 1\n",
+    ),
+    bug(
+        "a prefix is found by its hash alone",
+        "prefix.rs",
+        "content.parent == parent && self.tokens(block) == tokens",
+        "content.parent == parent",
+    ),
+    bug(
+        "a block is found whatever comes before it",
+        "prefix.rs",
+        "content.parent == parent && self.tokens(block) == tokens",
+        "self.tokens(block) == tokens",
+    ),
+    bug(
+        "a reused block can still be found as what it was",
+        "kv.rs",
+        "u64::from(prefix.forget(block))",
+        "u64::from(prefix.holds(block))",
+    ),
+    bug(
+        "the first block of a shared beginning is not counted as held",
+        "kv.rs",
+        "for &block in &cached.blocks {",
+        "for &block in cached.blocks.iter().skip(1) {",
+    ),
+    bug(
+        "a whole sequence may be found, so that nothing is left to compute",
+        "kv.rs",
+        "&tokens[..tokens.len() - 1]",
+        "tokens",
+    ),
+    bug(
+        "found blocks that are free are not counted as needed",
+        "kv.rs",
+        "needed + free_but_cached + promised",
+        "needed + free_but_cached - free_but_cached + promised",
+    ),
+    bug(
+        "a table forgets to count from the start once it gave its blocks back",
+        "kv.rs",
+        "        table.published = 0;\n",
+        "",
+    ),
+    bug(
+        "a block is published before it is computed",
+        "kv.rs",
+        "let full = computed / self.block_size;",
+        "let full = tokens.len() / self.block_size;",
+    ),
+    bug("a preempted sequence seems computed", "sequence.rs", "        self.computed = 0;\n", ""),
+    bug(
+        "a chunk is one position short",
+        "sequence.rs",
+        ".min(self.computed + budget)",
+        ".min(self.computed + budget.saturating_sub(1).max(budget.min(1)))",
+    ),
+    bug(
+        "an end token counts one token too late",
+        "sequence.rs",
+        "self.min_tokens <= generated",
+        "self.min_tokens < generated",
+    ),
+    bug(
+        "an answer is one token too long",
+        "sequence.rs",
+        "self.max_tokens <= generated",
+        "self.max_tokens < generated",
+    ),
+    bug(
+        "prompt tokens computed again are counted again",
+        "sequence.rs",
+        "computed.min(self.prompt_len).max(self.prompt_counted)",
+        "(computed + self.prompt_counted).max(self.prompt_counted)",
+    ),
+    bug(
+        "one request too many is taken",
+        "places.rs",
+        "if limit <= self.taken {",
+        "if limit < self.taken {",
+    ),
+    bug(
+        "a tenant gets one place more than its share",
+        "places.rs",
+        "if limit <= in_flight {",
+        "if limit < in_flight {",
+    ),
+    bug(
+        "a cancelled request keeps its blocks",
+        "schedule.rs",
+        "        self.kv.release(&mut sequence.table);\n        self.leave(sequence.tenant_id);\n",
+        "        self.leave(sequence.tenant_id);\n",
+    ),
+    bug(
+        "who is cancelled while it waits keeps its place",
+        "schedule.rs",
+        "let sequence = self.waiting.remove(index)?;\n        self.leave(sequence.tenant_id);",
+        "let sequence = self.waiting.remove(index)?;",
+    ),
+    bug(
+        "a preempted sequence goes to the end of the queue",
+        "schedule.rs",
+        "self.waiting.partition_point(|waiting| waiting.rank < sequence.rank)",
+        "self.waiting.len()",
+    ),
+    bug(
+        "who needs a block is preempted in place of the last",
+        "schedule.rs",
+        "self.preempt(self.running.len() - 1);",
+        "self.preempt(index);",
+    ),
+    bug(
+        "others are admitted although somebody lost its blocks",
+        "schedule.rs",
+        "if self.totals.preemptions == preemptions_before {",
+        "if preemptions_before <= self.totals.preemptions {",
+    ),
+    bug(
+        "positions of running sequences do not count for the budget",
+        "schedule.rs",
+        "            *budget -= compute.len();\n            rows.push(PlannedRow { index, compute });",
+        "            rows.push(PlannedRow { index, compute });",
+    ),
+    bug(
+        "a tenant beyond its share gives nothing back",
+        "schedule/fair.rs",
+        ".filter(|_| entitled)",
+        ".filter(|_| entitled && place > self.running.len() + 99)",
+    ),
+    bug(
+        "tokens behind the end are told",
+        "engine.rs",
+        "times: sequence.times(now) });\n                return true;",
+        "times: sequence.times(now) });",
+    ),
+];
