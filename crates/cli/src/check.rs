@@ -64,8 +64,8 @@ fn chat(file: &ModelFile, tokenizer: &Tokenizer) -> Result<String> {
         return Ok("no template: chat requests are refused".to_string());
     };
     let template = ChatTemplate::new(source, tokenizer).context("chat template")?;
-    let hello = Message { role: "user".to_string(), content: "Hello".to_string() };
-    let segments = template.render(&[hello], true).context("chat template")?;
+    let hello = Message::new("user", "Hello");
+    let segments = template.render(&[hello], &[], true).context("chat template")?;
     let tokens = tokenizer.encode_segments(&segments).context("chat template")?.len();
     Ok(format!("template works: \"Hello\" from a user is a prompt of {tokens} tokens"))
 }

@@ -118,11 +118,10 @@ fn tokens(args: &GenerateArgs, launched: &Launched, prompt: String) -> Result<Ve
     let tokenizer = &launched.tokenizer;
     match &launched.template {
         Some(template) if !args.raw => {
-            let message = |role: &str, content| Message { role: role.to_string(), content };
             let mut messages = Vec::new();
-            messages.extend(args.system.clone().map(|system| message("system", system)));
-            messages.push(message("user", prompt));
-            Ok(tokenizer.encode_segments(&template.render(&messages, true)?)?)
+            messages.extend(args.system.clone().map(|system| Message::new("system", system)));
+            messages.push(Message::new("user", prompt));
+            Ok(tokenizer.encode_segments(&template.render(&messages, &[], true)?)?)
         }
         None if !args.raw && args.system.is_some() => {
             bail!("--system needs a chat template, and this model has none")

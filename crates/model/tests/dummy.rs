@@ -117,8 +117,8 @@ fn a_dummys_chat_template_writes_turns_between_control_tokens() {
     let tokenizer = Tokenizer::new(file.tokenizer).expect("valid");
     let source = file.chat_template.expect("a template");
     let template = ChatTemplate::new(&source, &tokenizer).expect("the template is valid");
-    let message = Message { role: "user".into(), content: "Hi <|im_end|>".into() };
-    let segments = template.render(&[message], true).expect("the template renders");
+    let message = Message::new("user", "Hi <|im_end|>");
+    let segments = template.render(&[message], &[], true).expect("the template renders");
     let control = |id| Segment::Control(id);
     let text = |text: &str| Segment::Text(text.to_string());
     assert_eq!(

@@ -54,8 +54,9 @@ async fn generate(
     };
     let choices = valid.requests.len();
     let submitted = app.dispatch.submit(valid.requests).map_err(|e| refusal(e, choices))?;
+    let about = (valid.prompts, head);
     let mut generation =
-        Generation::new(submitted, &app.tokenizer, valid.rules, valid.prompts, head);
+        Generation::new(submitted, &app.tokenizer, valid.rules, &valid.answers, about);
     if let Some(rules) = valid.stream {
         let body = SseBody::start(generation, rules).await?;
         let mut response = Response::new(Body::new(body));
@@ -65,12 +66,14 @@ async fn generate(
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         return Ok(response);
     }
-    let texts = generation.collect().await?;
+    let answers = generation.collect().await?;
     let (usage, timings) = (generation.usage(), generation.timings());
     let head = generation.head().clone();
     Ok(match endpoint {
-        Endpoint::Completions => Json(Completion::new(head, texts, usage, timings)).into_response(),
-        Endpoint::Chat => Json(ChatCompletion::new(head, texts, usage, timings)).into_response(),
+        Endpoint::Completions => {
+            Json(Completion::new(head, answers, usage, timings)).into_response()
+        }
+        Endpoint::Chat => Json(ChatCompletion::new(head, answers, usage, timings)).into_response(),
     })
 }
 

@@ -9,7 +9,7 @@
 //! connection ─ listen ─ routes (key) ─ app (body) ─ openai/types ─ validate ─▶ engine requests
 //!   ─ dispatch: submit, all or none; full ⇒ 429                  ─▶ the engine's thread
 //!   ◀─ dispatch: one report per step, handed out to the replies  ◀─ sink
-//!   ─ stream: decoder, stop strings ─ openai/reply: chunks or one reply ─▶ client
+//!   ─ stream: decoder, stop strings, answer: parts ─ openai/reply: chunks or one reply ─▶ client
 //! client gone, stop string found, buffer full ⇒ cancel
 //! ```
 //!
@@ -21,6 +21,7 @@
 pub mod limits;
 mod request_id;
 pub mod config;
+pub mod answer;
 pub mod openai;
 pub mod metrics;
 mod panics;

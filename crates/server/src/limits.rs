@@ -15,6 +15,11 @@
 //! | `messages` | [`MESSAGES`] | 400 |
 //! | `input`: inputs of one request of embeddings | [`EMBEDDING_INPUTS`] | 400 |
 //! | inputs of one request in the engine at once | [`EMBEDDINGS_AT_ONCE`] | the others wait for them |
+//! | `tools` | [`TOOLS`] | 400 |
+//! | a function: bytes of name, description and parameters; of all | [`TOOL_BYTES`], [`TOOLS_BYTES`] | 400 |
+//! | levels of a function's parameters, and of arguments | [`JSON_DEPTH`] | 400 |
+//! | `tool_calls` of a message | [`TOOL_CALLS`] | 400 |
+//! | name of a function; id of a call | [`NAME_BYTES`]; [`CALL_ID_BYTES`] | 400 |
 //! | `n` | [`SAMPLES`] | 400 |
 //! | prompts x `n` | [`CHOICES`], and what the engine holds | 400 |
 //! | `stop`: strings, bytes of each | [`STOP_STRINGS`], [`STOP_STRING_BYTES`] | 400 |
@@ -67,6 +72,20 @@ pub const EMBEDDING_INPUTS: usize = 2048;
 pub const EMBEDDINGS_AT_ONCE: usize = 16;
 /// Bytes that a number of a reply of embeddings takes until it is sent: itself, and its digits.
 pub const EMBEDDING_NUMBER_BYTES: usize = 20;
+/// Functions that an answer may call.
+pub const TOOLS: usize = 128;
+/// Bytes of one function: name, description and parameters (as JSON without spaces).
+pub const TOOL_BYTES: usize = 64 << 10;
+/// Bytes of all functions of a request.
+pub const TOOLS_BYTES: usize = 1 << 20;
+/// Objects and lists within each other in a function's parameters, and in the arguments of a call.
+pub const JSON_DEPTH: usize = 48;
+/// Calls in one message.
+pub const TOOL_CALLS: usize = 128;
+/// Bytes of a function's name.
+pub const NAME_BYTES: usize = 128;
+/// Bytes of the id of a call.
+pub const CALL_ID_BYTES: usize = 256;
 /// Largest `n`.
 pub const SAMPLES: i64 = 16;
 /// Choices in one reply: prompts x `n`.

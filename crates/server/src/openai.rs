@@ -1,6 +1,7 @@
 //! The wire, as OpenAI and vLLM spell it: what comes in, what goes out. No decisions here.
 
 pub mod error;
+pub mod tools;
 mod values;
 pub mod types;
 pub mod reply;

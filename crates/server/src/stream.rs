@@ -1,6 +1,6 @@
-//! From tokens to text to the client: decoder, stop strings, chunks.
+//! From tokens to text to the client: decoder, stop strings, parts, chunks.
 //!
-//! Which chunks a stream has: one for each step that brought text, the first one for the first
+//! Which chunks a stream has: one for each part that a step brought, the first one for the first
 //! token even if that is only part of a character (so that its arrival can be timed), one for each
 //! token with `continuous_usage_stats`, and one with the finish reason, which carries the last
 //! text; then, if asked for, the usage; then `[DONE]`.
@@ -21,12 +21,13 @@ use hyper::body::{Body, Frame};
 use text::{Decoder, StopMatcher, Tokenizer};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use crate::answer::{Answer, AnswerForm, Divider, Finish, Part};
 use crate::dispatch::{ChoiceEvent, End, Submitted};
 use crate::limits::KEEP_ALIVE;
 use crate::openai::error::ApiError;
 use crate::openai::reply::{
-    ChunkWriter, Delta, Extras, Finish, PromptTokensDetails, ReplyHead, Timings, Usage, UsageField,
-    done, error_event, keep_alive,
+    ChunkWriter, Delta, Extras, PromptTokensDetails, ReplyHead, Timings, Usage, UsageField, done,
+    error_event, keep_alive,
 };
 use crate::validate::{PromptSums, StopRules, StreamRules};
 
@@ -41,12 +42,12 @@ pub struct Generation {
     failure: Option<String>,
 }
 
-/// Text that came to a choice.
+/// What came to a choice.
 #[derive(Debug)]
 pub struct Piece {
     choice: usize,
     first: bool,
-    text: String,
+    parts: Vec<Part>,
     finish: Option<Finish>,
 }
 
@@ -56,11 +57,12 @@ impl Generation {
         submitted: Submitted,
         tokenizer: &Arc<Tokenizer>,
         rules: StopRules,
-        prompts: PromptSums,
-        head: ReplyHead,
+        answers: &AnswerForm,
+        (prompts, head): (PromptSums, ReplyHead),
     ) -> Self {
         submitted.count_samples(prompts.samples);
-        let choices = (0..submitted.choices()).map(|_| Choice::new(tokenizer, &rules)).collect();
+        let choice = |_| Choice::new(tokenizer, &rules, answers);
+        let choices = (0..submitted.choices()).map(choice).collect();
         Generation { submitted, choices, rules, prompts, head, failure: None }
     }
 
@@ -69,19 +71,19 @@ impl Generation {
         self.submitted.events.recv().await
     }
 
-    /// Waits until every choice has ended; gives their texts in order.
-    pub async fn collect(&mut self) -> Result<Vec<(String, Finish)>, ApiError> {
-        let mut texts = vec![String::new(); self.choices.len()];
+    /// Waits until every choice has ended; gives their answers in order.
+    pub async fn collect(&mut self) -> Result<Vec<Answer>, ApiError> {
+        let mut answers = vec![Answer::empty(); self.choices.len()];
         while !self.is_done() {
             let event = self.next().await;
             let piece = self.take(event)?;
-            texts[piece.choice].push_str(&piece.text);
+            let answer = &mut answers[piece.choice];
+            piece.parts.into_iter().for_each(|part| answer.add(part));
         }
-        let finishes = self
-            .choices
-            .iter()
-            .map(|choice| choice.finish.expect("every choice has ended, and not by a failure"));
-        Ok(texts.into_iter().zip(finishes).collect())
+        for (answer, choice) in answers.iter_mut().zip(&self.choices) {
+            answer.finish = choice.finish.expect("every choice has ended, and not by a failure");
+        }
+        Ok(answers)
     }
 
     /// What `event` adds to its choice.
@@ -104,10 +106,12 @@ impl Generation {
         if let Some(end) = end {
             self.submitted.ended(index);
             choice.finish(*end, &mut text)?;
-        } else if choice.stopped && !stopped_before {
+        }
+        let parts = choice.divide(text);
+        if choice.finish.is_none() && choice.stopped && !stopped_before {
             self.submitted.stop(index);
         }
-        Ok(Piece { choice: index, first, text, finish: choice.finish })
+        Ok(Piece { choice: index, first, parts, finish: choice.finish })
     }
 
     /// Whether every choice has ended.
@@ -202,19 +206,22 @@ fn milliseconds(duration: std::time::Duration) -> f64 {
 struct Choice {
     decoder: Decoder,
     matcher: Option<StopMatcher>,
+    divider: Divider,
     /// Tokens up to and including the one that ended the text.
     generated: u32,
-    /// Whether a stop string was found: what follows is neither shown nor counted.
+    /// Whether a stop string was found, or the only call is complete: what follows is neither shown nor counted.
     stopped: bool,
     finish: Option<Finish>,
     times: Option<RequestTimes>,
 }
 
 impl Choice {
-    fn new(tokenizer: &Arc<Tokenizer>, rules: &StopRules) -> Self {
+    fn new(tokenizer: &Arc<Tokenizer>, rules: &StopRules, answers: &AnswerForm) -> Self {
+        let marks = answers.rules.marks.clone();
         Choice {
-            decoder: Decoder::new(Arc::clone(tokenizer), true),
+            decoder: Decoder::new(Arc::clone(tokenizer), true).showing(marks),
             matcher: rules.strings.clone().map(StopMatcher::new),
+            divider: Divider::new(answers),
             generated: 0,
             stopped: false,
             finish: None,
@@ -245,6 +252,16 @@ impl Choice {
         let output = matcher.push(&decoded);
         self.stopped = output.stopped.is_some();
         output.emit
+    }
+
+    /// The parts that `text` adds; those that were held back too, if the choice has ended.
+    fn divide(&mut self, text: String) -> Vec<Part> {
+        let parts = self.divider.push(text, self.finish.is_some());
+        self.stopped |= self.divider.is_over();
+        if self.finish == Some(Finish::Stop) && self.divider.has_calls() {
+            self.finish = Some(Finish::ToolCalls);
+        }
+        parts
     }
 
     /// Ends the choice: adds held-back text to `text`.
@@ -320,11 +337,9 @@ impl SseBody {
 
     fn tell(&mut self, piece: &Piece) {
         self.over = self.generation.is_done();
-        let due = piece.first || !piece.text.is_empty() || piece.finish.is_some();
+        let due = piece.first || !piece.parts.is_empty() || piece.finish.is_some();
         if due || self.rules.continuous_usage {
-            let &Piece { choice: index, first, ref text, finish } = piece;
-            let extras = Extras { usage: self.usage_so_far(), timings: self.last_timings() };
-            self.ready.push_back(self.writer.delta(&Delta { index, first, text, finish }, &extras));
+            self.tell_parts(piece);
         }
         if self.over {
             if self.rules.include_usage {
@@ -333,6 +348,23 @@ impl SseBody {
                 self.ready.push_back(self.writer.without_choices(&Extras { usage, timings }));
             }
             self.ready.push_back(done());
+        }
+    }
+
+    /// A chunk for each part, one at least; the last one says how the choice ended.
+    fn tell_parts(&mut self, piece: &Piece) {
+        let chunks = piece.parts.len().max(1);
+        for chunk in 0..chunks {
+            let is_last = chunk + 1 == chunks;
+            let delta = Delta {
+                index: piece.choice,
+                first: piece.first && chunk == 0,
+                part: piece.parts.get(chunk),
+                finish: piece.finish.filter(|_| is_last),
+            };
+            let timings = self.last_timings().filter(|_| is_last);
+            let extras = Extras { usage: self.usage_so_far(), timings };
+            self.ready.push_back(self.writer.delta(&delta, &extras));
         }
     }
 

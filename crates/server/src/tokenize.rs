@@ -11,6 +11,7 @@ use text::decode;
 
 use crate::app::App;
 use crate::openai::error::ApiError;
+use crate::openai::tools::Tools;
 use crate::openai::types::{Messages, parse};
 
 /// Body of `/tokenize`: a text or a chat.
@@ -19,6 +20,8 @@ pub struct TokenizeBody {
     model: Option<String>,
     prompt: Option<String>,
     messages: Option<Messages>,
+    /// For a chat: functions that are told to the model.
+    tools: Option<Tools>,
     /// For a text: whether the model's begin and end tokens are added; true unless said otherwise.
     add_special_tokens: Option<bool>,
     /// For a chat: whether the assistant's turn is opened; true unless said otherwise.
@@ -75,7 +78,9 @@ fn tokenized(app: &App, body: &TokenizeBody) -> Result<Tokenized, ApiError> {
             door.text_prompt(prompt, body.add_special_tokens != Some(false), usize::MAX)?
         }
         (None, Some(messages)) => {
-            door.chat_prompt(messages, body.add_generation_prompt != Some(false), usize::MAX)?
+            let tools = door.tools(body.tools.as_ref())?;
+            let generation_prompt = body.add_generation_prompt != Some(false);
+            door.chat_prompt(messages, &tools, generation_prompt, usize::MAX)?.ids
         }
         (Some(_), Some(_)) => {
             return Err(ApiError::invalid("messages", "give `prompt` or `messages`, not both"));

@@ -4,23 +4,30 @@ use std::sync::Arc;
 
 use engine::{Limits, Request, SubmitError, Tenant, TokenId};
 use sampling::SamplingParams;
-use text::{ChatTemplate, ControlTokens, Message, StopStrings, Tokenizer, TokenizerError};
+use text::{
+    AnswerRules, ChatTemplate, ControlTokens, Message, StopStrings, Tokenizer, TokenizerError, Tool,
+};
 
+use crate::answer::AnswerForm;
 use crate::limits::{
     CHOICES, COMPLETION_TOKENS_DEFAULT, PROMPTS, SAMPLES, STOP_STRING_BYTES, STOP_STRINGS,
     STOP_TOKENS, USER_BYTES,
 };
 use crate::openai::error::ApiError;
 use crate::openai::reply::Endpoint;
+use crate::openai::tools::Tools;
 use crate::openai::types::{
-    ChatMessage, Content, GenerationBody, Messages, Prompt, PromptItem, Prompts, Strings,
-    UNSUPPORTED,
+    GenerationBody, Messages, Prompt, PromptItem, Prompts, Strings, UNSUPPORTED,
 };
 
 pub mod embeddings;
+mod messages;
 mod parameters;
+mod tools;
 
+use messages::message;
 use parameters::Parameters;
+use tools::{ToolUse, checked_tools};
 
 /// What a body is checked against.
 #[derive(Debug, Clone, Copy)]
@@ -44,8 +51,19 @@ pub struct Valid {
     pub rules: StopRules,
     /// How many prompts there are, and how long they are.
     pub prompts: PromptSums,
+    /// How each choice is divided.
+    pub answers: AnswerForm,
     /// How to stream; none: the reply is sent as a whole.
     pub stream: Option<StreamRules>,
+}
+
+/// A chat that can be continued.
+#[derive(Debug)]
+pub struct ChatPrompt {
+    /// Its tokens.
+    pub ids: Vec<u32>,
+    /// How answers to it are divided.
+    pub rules: AnswerRules,
 }
 
 /// What decides about the end of every choice of a reply.
@@ -89,7 +107,22 @@ impl Door<'_> {
         let asked = asked(endpoint, &body, rules.min_tokens)?;
         let vocabulary_len = self.tokenizer.vocabulary_len();
         let parameters = Parameters::new(&body, &rules.tokens, rules.min_tokens, vocabulary_len)?;
-        let prompts = self.prompts(endpoint, &body)?;
+        let tool_use = ToolUse::new(endpoint, &body)?;
+        let hides_reasoning = body.include_reasoning == Some(false);
+        let mut answers = AnswerForm { rules: AnswerRules::default(), hides_reasoning };
+        let prompts = match endpoint {
+            Endpoint::Completions => self.raw_prompts(body.prompt.as_ref())?,
+            Endpoint::Chat => {
+                let Some(messages) = &body.messages else {
+                    return Err(ApiError::invalid("messages", "`messages` is missing"));
+                };
+                let most = self.longest() as usize;
+                let prompt = self.chat_prompt(messages, &tool_use.tools, true, most)?;
+                let ends_with_call = body.parallel_tool_calls == Some(false);
+                answers.rules = AnswerRules { ends_with_call, ..prompt.rules };
+                vec![prompt.ids]
+            }
+        };
         if CHOICES < prompts.len() * samples {
             let count = prompts.len();
             let message = format!(
@@ -101,13 +134,15 @@ impl Door<'_> {
         let tokens = prompts.iter().map(|prompt| prompt.len() as u32).sum();
         let mut requests = Vec::with_capacity(prompts.len() * samples);
         for prompt in prompts {
+            let prompt = prompt.into_iter().map(TokenId).collect();
             let request = self.request(endpoint, prompt, asked, &rules)?;
             let request = Request { tenant, ..request };
             for index in 0..samples {
                 requests.push(request.clone().with_params(parameters.choice(index)));
             }
         }
-        Ok(Valid { requests, rules, prompts: PromptSums { tokens, samples }, stream })
+        let prompts = PromptSums { tokens, samples };
+        Ok(Valid { requests, rules, prompts, answers, stream })
     }
 
     /// Checks that `model` is the one that is served; absent or empty stands for it.
@@ -136,13 +171,14 @@ impl Door<'_> {
         ids.map_err(|error| tokens_refused("prompt", &error))
     }
 
-    /// Ids of a chat, at most `most`.
+    /// A chat of at most `most` tokens, whose answer may call `tools`.
     pub fn chat_prompt(
         &self,
         messages: &Messages,
+        tools: &[Tool],
         generation_prompt: bool,
         most: usize,
-    ) -> Result<Vec<u32>, ApiError> {
+    ) -> Result<ChatPrompt, ApiError> {
         let Some(template) = self.template else {
             let message = "this model has no chat template; use /v1/completions";
             return Err(ApiError::invalid("messages", message));
@@ -152,11 +188,16 @@ impl Door<'_> {
         }
         let messages: Vec<Message> =
             (0..).zip(&messages.0).map(|(i, m)| message(i, m)).collect::<Result<_, _>>()?;
-        let segments = template
-            .render(&messages, generation_prompt)
-            .map_err(|error| ApiError::invalid("messages", error.to_string()))?;
+        let bad = |error: &dyn std::fmt::Display| ApiError::invalid("messages", error.to_string());
+        let segments = template.render(&messages, tools, generation_prompt).map_err(|e| bad(&e))?;
         let ids = self.tokenizer.encode_segments_within(&segments, most);
-        ids.map_err(|error| tokens_refused("messages", &error))
+        let ids = ids.map_err(|error| tokens_refused("messages", &error))?;
+        Ok(ChatPrompt { ids, rules: template.answer_rules(&segments, tools) })
+    }
+
+    /// Checks functions that an answer may call.
+    pub fn tools(&self, tools: Option<&Tools>) -> Result<Vec<Tool>, ApiError> {
+        checked_tools(tools)
     }
 
     /// Checks that `id` is in the vocabulary.
@@ -169,23 +210,6 @@ impl Door<'_> {
                 Err(ApiError::invalid(format!("{param}[{index}]"), message))
             }
         }
-    }
-
-    fn prompts(
-        &self,
-        endpoint: Endpoint,
-        body: &GenerationBody,
-    ) -> Result<Vec<Vec<TokenId>>, ApiError> {
-        let ids = match endpoint {
-            Endpoint::Completions => self.raw_prompts(body.prompt.as_ref())?,
-            Endpoint::Chat => {
-                let Some(messages) = &body.messages else {
-                    return Err(ApiError::invalid("messages", "`messages` is missing"));
-                };
-                vec![self.chat_prompt(messages, true, self.longest() as usize)?]
-            }
-        };
-        Ok(ids.into_iter().map(|ids| ids.into_iter().map(TokenId).collect()).collect())
     }
 
     fn raw_prompts(&self, prompt: Option<&Prompt>) -> Result<Vec<Vec<u32>>, ApiError> {
@@ -423,44 +447,4 @@ fn asked(endpoint: Endpoint, body: &GenerationBody, min_tokens: u32) -> Result<A
         return Err(ApiError::invalid("min_tokens", message));
     }
     Ok(Asked { param, tokens: Some(asked), priority })
-}
-
-/// Who may speak. A role ends up in template text, so it is not free text.
-const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
-
-fn message(index: usize, message: &ChatMessage) -> Result<Message, ApiError> {
-    let at = |field: &str| format!("messages[{index}].{field}");
-    if !ROLES.contains(&message.role.as_str()) {
-        let text = format!("role `{}`; give one of {}", message.role, ROLES.join(", "));
-        return Err(ApiError::invalid(at("role"), text));
-    }
-    if let Some(field) = message.unsupported_field() {
-        let text = format!("`{field}` is not supported by this server; leave it out");
-        return Err(ApiError::invalid(at(field), text));
-    }
-    let content = match &message.content {
-        None if message.role == "assistant" => String::new(),
-        None => return Err(ApiError::invalid(at("content"), "`content` is missing")),
-        Some(Content::Text(text)) => text.clone(),
-        Some(Content::Parts(parts)) => {
-            let mut texts = Vec::with_capacity(parts.len());
-            for (part, value) in parts.iter().enumerate() {
-                let text = match (value.kind.as_str(), &value.text) {
-                    ("text", Some(text)) => text.as_str(),
-                    ("text", None) => {
-                        let param = at(&format!("content[{part}].text"));
-                        return Err(ApiError::invalid(param, "`text` is missing"));
-                    }
-                    (kind, _) => {
-                        let param = at(&format!("content[{part}].type"));
-                        let text = format!("parts of type `{kind}` are not supported; send text");
-                        return Err(ApiError::invalid(param, text));
-                    }
-                };
-                texts.push(text);
-            }
-            texts.join("\n")
-        }
-    };
-    Ok(Message { role: message.role.clone(), content })
 }

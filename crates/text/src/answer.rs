@@ -39,6 +39,10 @@ pub struct AnswerRules {
     pub tools: Option<ToolFormat>,
     /// The functions that may be called; a call of any other is content.
     pub names: Arc<[String]>,
+    /// Whether the answer is over with its first call.
+    pub ends_with_call: bool,
+    /// Control tokens that are marks of these: they count as text.
+    pub marks: Vec<u32>,
 }
 
 impl AnswerRules {
@@ -69,6 +73,10 @@ pub(crate) const END_TOOL_CALL: &str = "</tool_call>";
 pub(crate) const PYTHON_TAG: &str = "<|python_tag|>";
 pub(crate) const TOOL_CALLS: &str = "[TOOL_CALLS]";
 pub(crate) const ARGS: &str = "[ARGS]";
+/// Marks that some models have as control tokens.
+pub(crate) const MARKS_OF_THOUGHTS: &[&str] = &[THINK, END_THINK];
+pub(crate) const MARKS_OF_CALLS: &[&str] =
+    &[TOOL_CALL, END_TOOL_CALL, PYTHON_TAG, TOOL_CALLS, ARGS];
 
 /// Bytes of space that are held back, since space beside a mark is not told.
 const SPACE_HELD: usize = 64;
@@ -98,6 +106,8 @@ enum State {
     Call(Box<CallReader>),
     /// Behind a call.
     Called,
+    /// Nothing more is told.
+    Over,
 }
 
 /// What a mark begins.
@@ -141,10 +151,20 @@ impl AnswerParser {
         parts.0
     }
 
+    /// Whether nothing more is told, since the only call that there may be is complete.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
     fn feed(&mut self, c: char, parts: &mut Parts) {
-        let State::Call(reader) = &mut self.state else { return self.seek(c, parts) };
+        let reader = match &mut self.state {
+            State::Call(reader) => reader,
+            State::Over => return,
+            _ => return self.seek(c, parts),
+        };
         match reader.push(c, parts) {
             Flow::More => {}
+            Flow::Done | Flow::Over if self.rules.ends_with_call => self.enter(State::Over),
             Flow::Done => self.enter(State::Called),
             Flow::Over => {
                 self.enter(State::Called);

@@ -5,26 +5,22 @@
 //! tokens (see `placeholders`).
 
 mod guard;
+mod message;
 mod placeholders;
 mod tojson;
+mod tools;
 
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, State, context};
-use serde::{Deserialize, Serialize};
 
+use crate::answer::{AnswerRules, MARKS_OF_CALLS, MARKS_OF_THOUGHTS, Reasoning};
 use crate::decoder::decode;
 use crate::tokenizer::{Segment, Tokenizer};
 
-use placeholders::Placeholders;
+pub use message::{JsonObject, Message, Tool, ToolCall};
 
-/// One message of a chat. Both parts are data: whatever they spell, they yield no control token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
+use placeholders::Placeholders;
+use tools::AnswerStyle;
 
 /// Why a template cannot be used, or why it cannot render some messages.
 ///
@@ -145,13 +141,23 @@ const NAME: &str = "chat";
 /// A model's chat template, compiled.
 ///
 /// It sees what Hugging Face's `apply_chat_template` gives: `messages` (each with `role` and
-/// `content`), `add_generation_prompt`, `bos_token`, `eos_token`, `raise_exception(text)`, and
-/// `tools` and `documents` as none; blocks are trimmed as there, `break` and `continue` work, and
-/// so do Python's string methods but `format`. There is no `strftime_now`: a prompt depends on
-/// its messages alone, and templates that ask first fall back to a fixed date.
+/// `content`, and `tool_calls`, `tool_call_id`, `name` and `reasoning_content` where it has them),
+/// `tools` (none without any), `add_generation_prompt`, `bos_token`, `eos_token`,
+/// `raise_exception(text)`, and `documents` as none; blocks are trimmed as there, `break` and
+/// `continue` work, and so do Python's string methods but `format`. There is no `strftime_now`: a
+/// prompt depends on its messages alone, and templates that ask first fall back to a fixed date.
+///
+/// A template that knows no functions, or writes calls in a way that answers are not read in, sees
+/// them as text: descriptions in the system message, calls between `<tool_call>` marks in messages
+/// of the assistant, results in messages of the user.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    style: AnswerStyle,
+    /// Whether a system message comes through; asked only of those that know no functions.
+    takes_system: bool,
+    /// Control tokens that are spelt like marks of thoughts, and of calls.
+    marks: [Vec<u32>; 2],
     placeholders: Placeholders,
     bos_token: String,
     eos_token: String,
@@ -163,6 +169,11 @@ impl ChatTemplate {
     /// `bos_token` and `eos_token` are the tokenizer's begin token and first end token, or empty.
     pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self, TemplateError> {
         check_size(source)?;
+        let style = AnswerStyle::of(source);
+        let marks = [MARKS_OF_THOUGHTS, MARKS_OF_CALLS].map(|marks| {
+            let spelt = tokenizer.control_tokens().filter(|(_, token)| marks.contains(token));
+            spelt.map(|(id, _)| id).collect()
+        });
         let (placeholders, source) = Placeholders::new(source, tokenizer)?;
         let text = |id: Option<u32>| {
             id.map_or_else(String::new, |id| token_text(id, tokenizer, &placeholders))
@@ -170,24 +181,66 @@ impl ChatTemplate {
         let bos_token = text(tokenizer.bos());
         let eos_token = text(tokenizer.end_tokens().first().copied());
         let environment = on_large_stack(|| compile(source))??;
-        Ok(Self { environment, placeholders, bos_token, eos_token })
+        let takes_system = true;
+        let mut template =
+            Self { environment, style, takes_system, marks, placeholders, bos_token, eos_token };
+        template.takes_system = style.writes_tools || template.shows_system();
+        Ok(template)
     }
 
-    /// The prompt for `messages`, ready for [`Tokenizer::encode_segments`].
+    /// Whether a system message is neither refused nor dropped.
+    fn shows_system(&self) -> bool {
+        const PROBE: &str = "Describe the functions here.";
+        let messages = [Message::new("system", PROBE), Message::new("user", "Hello")];
+        let segments = self.render(&messages, &[], true).unwrap_or_default();
+        segments.iter().any(|s| matches!(s, Segment::Text(text) if text.contains(PROBE)))
+    }
+
+    /// How answers to a `prompt` that [`ChatTemplate::render`] gave for `tools` are divided.
+    pub fn answer_rules(&self, prompt: &[Segment], tools: &[Tool]) -> AnswerRules {
+        let reasoning = match self.style.thinks {
+            true if tools::opens_thoughts(&self.placeholders.end_of(prompt)) => Reasoning::Open,
+            true => Reasoning::MayOpen,
+            false => Reasoning::None,
+        };
+        let [thoughts, calls] = &self.marks;
+        let mut marks = Vec::new();
+        marks.extend(thoughts.iter().filter(|_| self.style.thinks));
+        marks.extend(calls.iter().filter(|_| !tools.is_empty()));
+        AnswerRules {
+            reasoning,
+            tools: (!tools.is_empty()).then_some(self.style.format),
+            names: tools.iter().map(|tool| tool.name.clone()).collect(),
+            ends_with_call: false,
+            marks,
+        }
+    }
+
+    /// The prompt for `messages`, ready for [`Tokenizer::encode_segments`]; the answer may call
+    /// `tools`.
     ///
     /// With `add_generation_prompt` it ends with the beginning of the assistant's answer. No text
     /// segment is empty and no two stand side by side. Runs on a thread of its own and waits.
     pub fn render(
         &self,
         messages: &[Message],
+        tools: &[Tool],
         add_generation_prompt: bool,
     ) -> Result<Vec<Segment>, TemplateError> {
-        let limit = fuel(messages);
+        let limit = fuel(messages, tools);
+        let has_functions = !tools.is_empty() || messages.iter().any(is_about_calls);
+        let spelt;
+        let (messages, tools) = if has_functions && !self.style.writes_tools {
+            spelt = tools::spelt_out(messages, tools, self.takes_system)?;
+            (spelt.as_slice(), [].as_slice())
+        } else {
+            (messages, tools)
+        };
         let rendered = on_large_stack(|| {
             let mut environment = self.environment.clone();
             environment.set_fuel(Some(limit));
             let template = environment.get_template(NAME)?;
-            template.render(self.context(messages, add_generation_prompt))
+            template.render(self.context(messages, tools, add_generation_prompt))
         })?;
         let rendered =
             rendered.map_err(|error| self.render_error(&error, messages.len(), limit))?;
@@ -198,23 +251,40 @@ impl ChatTemplate {
         Ok(self.placeholders.segments(&rendered))
     }
 
-    fn context(&self, messages: &[Message], add_generation_prompt: bool) -> Value {
-        let messages: Vec<Value> = messages
-            .iter()
-            .map(|message| {
-                let role = self.placeholders.escape(&message.role);
-                let content = self.placeholders.escape(&message.content);
-                context! { role, content }
-            })
-            .collect();
+    fn context(&self, messages: &[Message], tools: &[Tool], add_generation_prompt: bool) -> Value {
+        let messages: Vec<Value> = messages.iter().map(|message| self.message(message)).collect();
+        let tool = |tool| self.placeholders.escape_json(&tools::tool_value(tool));
+        let tools: Option<Vec<Value>> =
+            (!tools.is_empty()).then(|| tools.iter().map(tool).collect());
         context! {
             messages,
             add_generation_prompt,
             bos_token => &self.bos_token,
             eos_token => &self.eos_token,
-            tools => (),
+            tools,
             documents => (),
         }
+    }
+
+    fn message(&self, message: &Message) -> Value {
+        let text = |text: &str| Value::from(self.placeholders.escape(text));
+        let mut fields = vec![("role", text(&message.role)), ("content", text(&message.content))];
+        let mut optional = |name, value: &Option<String>| {
+            fields.extend(value.as_deref().map(|value| (name, text(value))));
+        };
+        optional("reasoning_content", &message.reasoning);
+        optional("tool_call_id", &message.tool_call_id);
+        optional("name", &message.name);
+        if !message.tool_calls.is_empty() {
+            let call = |call: &ToolCall| {
+                let arguments = self.placeholders.escape_json(call.arguments.value());
+                let function = context! { name => text(&call.name), arguments };
+                context! { id => text(&call.id), type => "function", function }
+            };
+            let calls: Vec<Value> = message.tool_calls.iter().map(call).collect();
+            fields.push(("tool_calls", Value::from(calls)));
+        }
+        Value::from_pairs(fields)
     }
 
     fn render_error(&self, error: &minijinja::Error, messages: usize, limit: u64) -> TemplateError {
@@ -249,10 +319,26 @@ fn token_text(id: u32, tokenizer: &Tokenizer, placeholders: &Placeholders) -> St
     }
 }
 
-/// Steps that a render of `messages` may take.
-fn fuel(messages: &[Message]) -> u64 {
-    let bytes: usize = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
-    let for_messages = FUEL_PER_MESSAGE.saturating_mul(messages.len() as u64);
+/// Whether a message calls functions, or is what a function gave.
+fn is_about_calls(message: &Message) -> bool {
+    message.role == "tool" || !message.tool_calls.is_empty()
+}
+
+/// Steps that a render of `messages` and `tools` may take.
+fn fuel(messages: &[Message], tools: &[Tool]) -> u64 {
+    let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let mut bytes = 0;
+    let mut items = messages.len() + tools.len();
+    for message in messages {
+        bytes += message.role.len() + message.content.len() + optional(&message.reasoning);
+        items += message.tool_calls.len();
+        bytes += message.tool_calls.iter().map(|call| call.arguments.json_len()).sum::<usize>();
+    }
+    for tool in tools {
+        let schema = tool.parameters.as_ref().map_or(0, JsonObject::json_len);
+        bytes += tool.name.len() + optional(&tool.description) + schema;
+    }
+    let for_messages = FUEL_PER_MESSAGE.saturating_mul(items as u64);
     (FUEL_BASE + bytes as u64 / BYTES_PER_FUEL).saturating_add(for_messages).min(FUEL_MAX)
 }
 

@@ -12,6 +12,8 @@ use crate::tokenizer::Tokenizer;
 pub struct Decoder {
     tokenizer: Arc<Tokenizer>,
     skip_control: bool,
+    /// Control tokens that leave a trace all the same.
+    shown: Vec<u32>,
     /// The beginning of a character, at most three bytes between calls.
     pending: Vec<u8>,
 }
@@ -19,7 +21,13 @@ pub struct Decoder {
 impl Decoder {
     /// Starts a stream. With `skip_control` control tokens leave no trace in the text.
     pub fn new(tokenizer: Arc<Tokenizer>, skip_control: bool) -> Self {
-        Self { tokenizer, skip_control, pending: Vec::new() }
+        Self { tokenizer, skip_control, shown: Vec::new(), pending: Vec::new() }
+    }
+
+    /// Spells out the control tokens `shown`, whatever becomes of the others.
+    pub fn showing(mut self, shown: Vec<u32>) -> Self {
+        self.shown = shown;
+        self
     }
 
     /// The whole characters that `id` completes; often none, when it ends inside of one.
@@ -27,7 +35,8 @@ impl Decoder {
     /// Bytes that cannot be UTF-8 become U+FFFD as in [`String::from_utf8_lossy`]. An id outside
     /// the vocabulary (a model may have more logits than tokens) gives nothing.
     pub fn push(&mut self, id: u32) -> String {
-        self.pending.extend_from_slice(shown_bytes(&self.tokenizer, id, self.skip_control));
+        let skip_control = self.skip_control && !self.shown.contains(&id);
+        self.pending.extend_from_slice(shown_bytes(&self.tokenizer, id, skip_control));
         take_characters(&mut self.pending)
     }
 

@@ -25,7 +25,7 @@ mod answer;
 mod chat;
 
 pub use answer::{AnswerParser, AnswerPart, AnswerRules, Reasoning, ToolFormat};
-pub use chat::{ChatTemplate, Message, TemplateError};
+pub use chat::{ChatTemplate, JsonObject, Message, TemplateError, Tool, ToolCall};
 pub use decoder::{Decoder, decode};
 pub use stop::{StopMatcher, StopOutput, StopStrings};
 pub use tokenizer::{ControlTokens, Segment, Tokenizer};

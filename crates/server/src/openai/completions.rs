@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::openai::reply::{Finish, ReplyHead, Timings, Usage};
+use crate::answer::{Answer, Finish};
+use crate::openai::reply::{ReplyHead, Timings, Usage};
 
 /// The reply.
 #[derive(Debug, Serialize)]
@@ -26,21 +27,16 @@ struct CompletionChoice {
 }
 
 impl Completion {
-    /// The reply with `choices` in order.
-    pub fn new(
-        head: ReplyHead,
-        choices: Vec<(String, Finish)>,
-        usage: Usage,
-        timings: Timings,
-    ) -> Self {
-        let choices = choices
+    /// The reply with `answers` in order.
+    pub fn new(head: ReplyHead, answers: Vec<Answer>, usage: Usage, timings: Timings) -> Self {
+        let choices = answers
             .into_iter()
             .enumerate()
-            .map(|(index, (text, finish_reason))| CompletionChoice {
+            .map(|(index, answer)| CompletionChoice {
                 index,
-                text,
+                text: answer.content,
                 logprobs: (),
-                finish_reason,
+                finish_reason: answer.finish,
             })
             .collect();
         let ReplyHead { id, created, model, .. } = head;

@@ -1,8 +1,9 @@
-//! What both endpoints' answers have in common: usage, timings, finish reasons, stream chunks.
+//! What both endpoints' answers have in common: usage, timings, stream chunks.
 
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::answer::{Finish, Part};
 use crate::request_id::RequestId;
 
 /// Which endpoint answers.
@@ -12,26 +13,6 @@ pub enum Endpoint {
     Completions,
     /// `/v1/chat/completions`.
     Chat,
-}
-
-/// Why a choice ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Finish {
-    /// An end token, a stop token or a stop string.
-    Stop,
-    /// `max_tokens` were generated.
-    Length,
-}
-
-impl Finish {
-    /// As the wire spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-        }
-    }
 }
 
 /// What a request cost, in tokens.
@@ -92,8 +73,8 @@ pub struct Delta<'a> {
     pub index: usize,
     /// Whether it is the choice's first piece.
     pub first: bool,
-    /// New text.
-    pub text: &'a str,
+    /// What is new, if anything is.
+    pub part: Option<&'a Part>,
     /// Set in the choice's last piece.
     pub finish: Option<Finish>,
 }
@@ -153,18 +134,19 @@ impl ChunkWriter {
 
     /// The chunk that carries `delta`.
     pub fn delta(&self, delta: &Delta<'_>, extras: &Extras) -> Bytes {
-        let mut chunk = Vec::with_capacity(self.head.len() + delta.text.len() + CHUNK_BYTES);
+        let mut chunk = Vec::with_capacity(self.head.len() + text_len(delta.part) + CHUNK_BYTES);
         chunk.extend_from_slice(&self.head);
         chunk.extend_from_slice(b"{\"index\":");
         push_json(&mut chunk, &delta.index);
-        chunk.extend_from_slice(match (self.endpoint, delta.first) {
-            (Endpoint::Completions, _) => b",\"text\":".as_slice(),
-            (Endpoint::Chat, true) => b",\"delta\":{\"role\":\"assistant\",\"content\":",
-            (Endpoint::Chat, false) => b",\"delta\":{\"content\":",
-        });
-        push_json(&mut chunk, delta.text);
-        if self.endpoint == Endpoint::Chat {
-            chunk.push(b'}');
+        match self.endpoint {
+            Endpoint::Completions => {
+                chunk.extend_from_slice(b",\"text\":");
+                push_json(&mut chunk, content(delta.part));
+            }
+            Endpoint::Chat => {
+                chunk.extend_from_slice(b",\"delta\":");
+                push_delta(&mut chunk, delta);
+            }
         }
         chunk.extend_from_slice(b",\"logprobs\":null,\"finish_reason\":");
         push_json(&mut chunk, &delta.finish);
@@ -176,6 +158,77 @@ impl ChunkWriter {
     pub fn without_choices(&self, extras: &Extras) -> Bytes {
         close(self.head.clone(), extras)
     }
+}
+
+/// The text of a part that is content; all of a completion is.
+fn content(part: Option<&Part>) -> &str {
+    match part {
+        Some(Part::Content(text)) => text,
+        _ => "",
+    }
+}
+
+fn text_len(part: Option<&Part>) -> usize {
+    match part {
+        Some(Part::Content(text) | Part::Reasoning(text) | Part::Arguments { text, .. }) => {
+            text.len()
+        }
+        Some(Part::Call { name, .. }) => name.len(),
+        None => 0,
+    }
+}
+
+/// The `delta` of a chat's chunk.
+fn push_delta(chunk: &mut Vec<u8>, delta: &Delta<'_>) {
+    chunk.push(b'{');
+    if delta.first {
+        chunk.extend_from_slice(b"\"role\":\"assistant\",");
+    }
+    match delta.part {
+        Some(Part::Reasoning(text)) => {
+            chunk.extend_from_slice(b"\"reasoning_content\":");
+            push_json(chunk, text);
+        }
+        Some(Part::Call { index, id, name }) => {
+            let function = FunctionDelta { name: Some(name), arguments: "" };
+            push_call(chunk, &CallDelta { index: *index, id: Some(id), kind: FUNCTION, function });
+        }
+        Some(Part::Arguments { index, text }) => {
+            let function = FunctionDelta { name: None, arguments: text };
+            push_call(chunk, &CallDelta { index: *index, id: None, kind: None, function });
+        }
+        Some(Part::Content(_)) | None => {
+            chunk.extend_from_slice(b"\"content\":");
+            push_json(chunk, content(delta.part));
+        }
+    }
+    chunk.push(b'}');
+}
+
+fn push_call(chunk: &mut Vec<u8>, call: &CallDelta<'_>) {
+    chunk.extend_from_slice(b"\"tool_calls\":[");
+    push_json(chunk, call);
+    chunk.push(b']');
+}
+
+const FUNCTION: Option<&str> = Some("function");
+
+/// One of `tool_calls` in a chunk: the first one of a call has its id, type and name.
+#[derive(Serialize)]
+struct CallDelta<'a> {
+    index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    function: FunctionDelta<'a>,
+}
+
+#[derive(Serialize)]
+struct FunctionDelta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    arguments: &'a str,
 }
 
 /// Ends the list of choices, adds what is due and ends the event.
@@ -232,7 +285,8 @@ mod tests {
 
     #[test]
     fn a_chunk_is_one_event_with_escaped_text() {
-        let delta = Delta { index: 1, first: true, text: "a\"\n", finish: None };
+        let part = Part::Content("a\"\n".to_owned());
+        let delta = Delta { index: 1, first: true, part: Some(&part), finish: None };
         let chunk =
             ChunkWriter::new(&head(Endpoint::Completions)).delta(&delta, &Extras::default());
         assert_eq!(
@@ -247,7 +301,9 @@ mod tests {
     fn only_the_first_chat_chunk_names_the_role() {
         let writer = ChunkWriter::new(&head(Endpoint::Chat));
         let chunk = |first| {
-            let delta = Delta { index: 0, first, text: "a", finish: Some(Finish::Length) };
+            let part = Part::Content("a".to_owned());
+            let finish = Some(Finish::Length);
+            let delta = Delta { index: 0, first, part: Some(&part), finish };
             let bytes = writer.delta(&delta, &Extras { usage: UsageField::Null, timings: None });
             String::from_utf8(bytes.to_vec()).unwrap()
         };
@@ -256,5 +312,32 @@ mod tests {
              \"logprobs\":null,\"finish_reason\":\"length\"}],\"usage\":null}\n\n"
         ));
         assert!(chunk(false).contains("\"delta\":{\"content\":\"a\"}"));
+    }
+
+    #[test]
+    fn each_kind_of_part_has_its_field() {
+        let writer = ChunkWriter::new(&head(Endpoint::Chat));
+        let delta = |part: Option<Part>| {
+            let delta = Delta { index: 0, first: false, part: part.as_ref(), finish: None };
+            let chunk = String::from_utf8(writer.delta(&delta, &Extras::default()).to_vec());
+            let chunk = chunk.unwrap();
+            let (_, delta) = chunk.split_once("\"delta\":").unwrap();
+            delta.split_once(",\"logprobs\"").unwrap().0.to_owned()
+        };
+        let (id, name) = ("i".to_owned(), "f".to_owned());
+        for (part, expected) in [
+            (None, r#"{"content":""}"#),
+            (Some(Part::Reasoning("hm\n".to_owned())), r#"{"reasoning_content":"hm\n"}"#),
+            (
+                Some(Part::Call { index: 1, id, name }),
+                r#"{"tool_calls":[{"index":1,"id":"i","type":"function","function":{"name":"f","arguments":""}}]}"#,
+            ),
+            (
+                Some(Part::Arguments { index: 1, text: "{\"".to_owned() }),
+                r#"{"tool_calls":[{"index":1,"function":{"arguments":"{\""}}]}"#,
+            ),
+        ] {
+            assert_eq!(delta(part), expected);
+        }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::limits::{MESSAGES, PROMPTS};
 use crate::openai::error::ApiError;
+use crate::openai::tools::{ToolCallBody, ToolChoice, Tools};
 use crate::openai::values::check_count;
 
 /// Reads a body; an error names the field that does not have the right shape.
@@ -125,6 +126,14 @@ generation_body! {
     stream: bool,
     /// What the stream tells besides text.
     stream_options: StreamOptions,
+    /// Chat: functions that the answer may call.
+    tools: Tools,
+    /// Chat: whether it may, or must.
+    tool_choice: ToolChoice,
+    /// Chat: whether it may call more than one.
+    parallel_tool_calls: bool,
+    /// Chat: whether thoughts are told.
+    include_reasoning: bool,
 }
 
 impl<'de> Deserialize<'de> for GenerationBody {
@@ -138,7 +147,7 @@ pub type AsksForNothing = fn(&Value) -> bool;
 
 /// Fields whose silent dropping would change the answer, each with the values that do not.
 /// Everything else that is unknown is ignored, as OpenAI's own fields for billing and storage are.
-pub const UNSUPPORTED: [(&str, AsksForNothing); 45] = [
+pub const UNSUPPORTED: [(&str, AsksForNothing); 43] = [
     ("add_generation_prompt", |v| v.is_null() || v == &Value::Bool(true)),
     ("add_special_tokens", Value::is_null),
     ("allowed_token_ids", is_empty),
@@ -177,8 +186,6 @@ pub const UNSUPPORTED: [(&str, AsksForNothing); 45] = [
     ("skip_special_tokens", |v| v.is_null() || v == &Value::Bool(true)),
     ("structured_outputs", is_empty),
     ("suffix", is_empty),
-    ("tool_choice", |v| is_empty(v) || is_one_of(v, &["none", "auto"])),
-    ("tools", is_empty),
     ("top_logprobs", is_empty),
     ("truncate_prompt_tokens", Value::is_null),
     ("typical_p", is_one),
@@ -370,25 +377,27 @@ pub struct ChatMessage {
     /// What is said; an assistant's message may have none.
     #[serde(default)]
     pub content: Option<Content>,
-    /// Calls that the assistant made: not served.
+    /// Functions that the assistant called.
     #[serde(default)]
-    pub tool_calls: Option<Value>,
-    /// Its older name.
+    pub tool_calls: Option<Vec<ToolCallBody>>,
+    /// The call that a tool answers.
+    #[serde(default)]
+    pub tool_call_id: Option<String>,
+    /// Name of who speaks.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The assistant's thoughts.
+    #[serde(default)]
+    pub reasoning_content: Option<String>,
+    /// The older form of `tool_calls`: not served.
     #[serde(default)]
     pub function_call: Option<Value>,
 }
 
 impl ChatMessage {
-    /// The first field of this message that asks for something that is not served.
-    pub fn unsupported_field(&self) -> Option<&'static str> {
-        let asks = |field: &Option<Value>| field.as_ref().is_some_and(|value| !is_empty(value));
-        if asks(&self.tool_calls) {
-            Some("tool_calls")
-        } else if asks(&self.function_call) {
-            Some("function_call")
-        } else {
-            None
-        }
+    /// Whether the message asks for something that is not served.
+    pub fn has_function_call(&self) -> bool {
+        self.function_call.as_ref().is_some_and(|value| !is_empty(value))
     }
 }
 

@@ -109,6 +109,7 @@ export class Conversation {
   #draw(turn, answer) {
     const follows = this.isAtEnd();
     turn.content = answer.text;
+    if (answer.thoughts) thoughtsOf(turn).textContent = answer.thoughts;
     render(turn.text, answer.text);
     show(turn.readout, answer.readout());
     if (follows) this.scrollToEnd();
@@ -202,6 +203,7 @@ export class Conversation {
 /** What is known of an answer, and how it is told. Times are in milliseconds. */
 class Answer {
   text = "";
+  thoughts = "";
   tokens = 0;
   finish = null;
   failure = null;
@@ -217,6 +219,7 @@ class Answer {
       this.#last = performance.now();
       this.#first ??= this.#last;
       this.text += choice.delta.content ?? "";
+      this.thoughts += choice.delta.reasoning_content ?? "";
       this.finish = choice.finish_reason ?? this.finish;
     }
     this.#usage = chunk.usage ?? this.#usage;
@@ -265,6 +268,18 @@ function countDown(button, left) {
   button.disabled = 0 < left;
   button.textContent = 0 < left ? `Try again in ${left} s` : "Try again";
   if (0 < left) setTimeout(() => countDown(button, left - 1), 1000);
+}
+
+/** Where the thoughts before an answer are shown; made when there are any. */
+function thoughtsOf(turn) {
+  if (!turn.thoughts) {
+    const details = make("details", "thoughts");
+    turn.thoughts = make("p");
+    details.append(make("summary", "", "Thoughts"), turn.thoughts);
+    details.open = true;
+    turn.text.before(details);
+  }
+  return turn.thoughts;
 }
 
 function make(name, className, text = "") {

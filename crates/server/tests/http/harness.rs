@@ -24,8 +24,13 @@ const SCRAPES_MAX: usize = 50_000;
 pub struct Setup {
     pub engine: EngineConfig,
     pub server: ServerConfig,
-    pub template: bool,
+    /// The chat template, if there is one.
+    pub template: Option<&'static str>,
 }
+
+/// Contents one after the other, then `>`.
+pub const PLAIN: &str = "{% for m in messages %}{{ m.content }}{% endfor %}\
+                         {% if add_generation_prompt %}>{% endif %}";
 
 impl Setup {
     /// Room for 8 running and 8 waiting requests of at most 1,000 tokens.
@@ -49,7 +54,7 @@ impl Setup {
                 stall_limit: Duration::from_secs(600),
                 shutdown_timeout: Duration::from_secs(600),
             },
-            template: true,
+            template: Some(PLAIN),
         }
     }
 
@@ -66,11 +71,8 @@ impl Setup {
 
     async fn start_over(self, script: Script) -> Server {
         let tokenizer = Arc::new(tokenizer());
-        let source = "{% for m in messages %}{{ m.content }}{% endfor %}\
-                      {% if add_generation_prompt %}>{% endif %}";
-        let template = self
-            .template
-            .then(|| text::ChatTemplate::new(source, &tokenizer).expect("a valid template"));
+        let compile = |source| text::ChatTemplate::new(source, &tokenizer).expect("valid");
+        let template = self.template.map(compile);
         let (sink, reports) = server::channel();
         let engine = Engine::new(self.engine, script);
         let (handle, worker) = engine::spawn(engine, SystemClock::new(), sink);

@@ -5,6 +5,7 @@ mod device;
 mod client;
 mod harness;
 mod answers;
+mod tools;
 mod refusals;
 mod overload;
 mod endings;

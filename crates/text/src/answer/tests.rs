@@ -5,7 +5,12 @@ use super::*;
 
 fn rules(tools: ToolFormat) -> AnswerRules {
     let names = ["f", "get_weather"].map(String::from).into();
-    AnswerRules { reasoning: Reasoning::MayOpen, tools: Some(tools), names }
+    AnswerRules {
+        reasoning: Reasoning::MayOpen,
+        tools: Some(tools),
+        names,
+        ..AnswerRules::default()
+    }
 }
 
 fn thinking(reasoning: Reasoning) -> AnswerRules {
@@ -197,6 +202,20 @@ fn a_call_that_is_cut_off_keeps_what_came() {
     check(&hermes, cut, &[call("f"), arguments(r#"{"a": "b"#)]);
     let broken = r#"<tool_call>{"name": "f", "arguments": {} what"#;
     check(&hermes, broken, &[call("f"), arguments("{}"), content("what")]);
+}
+
+#[test]
+fn an_answer_that_may_call_once_is_over_when_the_call_is() {
+    let once = AnswerRules { ends_with_call: true, ..rules(ToolFormat::Hermes) };
+    let call_of_f = r#"<tool_call>{"name": "f", "arguments": {}}"#;
+    let expected = [content("So:"), call("f"), arguments("{}")];
+    check(&once, &format!("So: {call_of_f}</tool_call> and {call_of_f}</tool_call>"), &expected);
+    let mut parser = AnswerParser::new(once);
+    for c in call_of_f.chars() {
+        assert!(!parser.is_over());
+        parser.push(c.encode_utf8(&mut [0; 4]));
+    }
+    assert!(parser.is_over());
 }
 
 #[test]

@@ -9,9 +9,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
+use minijinja::value::{Value, ValueKind};
+
 use crate::tokenizer::{Segment, Tokenizer};
 
 use super::TemplateError;
+use super::message::entries;
 
 /// Placeholders and the escape are taken from plane 16 of Unicode, which is private use.
 const FIRST_RESERVED: char = '\u{100000}';
@@ -89,6 +92,23 @@ impl Placeholders {
         Cow::Owned(escaped)
     }
 
+    /// JSON in whose strings and keys no placeholder stands.
+    pub(super) fn escape_json(&self, value: &Value) -> Value {
+        match value.kind() {
+            ValueKind::String => self.escape(value.as_str().unwrap_or_default()).into(),
+            ValueKind::Seq => {
+                let items = value.try_iter().into_iter().flatten();
+                Value::from(items.map(|item| self.escape_json(&item)).collect::<Vec<_>>())
+            }
+            ValueKind::Map => {
+                let pairs = entries(value).into_iter();
+                let escaped = |(k, v)| (self.escape_json(&k), self.escape_json(&v));
+                Value::from_pairs(pairs.map(escaped))
+            }
+            _ => value.clone(),
+        }
+    }
+
     /// A rendered prompt as segments: placeholders as control tokens, the rest as text, with what
     /// was escaped put back.
     pub(super) fn segments(&self, rendered: &str) -> Vec<Segment> {
@@ -130,6 +150,16 @@ impl Placeholders {
             }
         }
         plain
+    }
+
+    /// The last segments of a prompt as text, as far as a mark may stand in them.
+    pub(super) fn end_of(&self, prompt: &[Segment]) -> String {
+        let end = &prompt[prompt.len().saturating_sub(2)..];
+        let texts = end.iter().map(|segment| match segment {
+            Segment::Control(id) => self.by_id.get(id).map_or("", |c| &self.tokens[c].1),
+            Segment::Text(text) => text,
+        });
+        texts.collect()
     }
 
     fn is_reserved(&self, c: char) -> bool {

@@ -3,12 +3,12 @@ use crate::ControlTokens;
 use crate::fixture::{CONTROL, spec};
 
 /// In the style of ChatML models: everything in one expression.
-const CHATML: &str = "{% for message in messages %}\
+pub(super) const CHATML: &str = "{% for message in messages %}\
     {{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}\
     {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 /// In the style of SmolLM2: a system message of its own unless the chat brings one.
-const SMOLLM2: &str = "{% for message in messages %}\
+pub(super) const SMOLLM2: &str = "{% for message in messages %}\
     {% if loop.first and messages[0]['role'] != 'system' %}\
     {{ '<|im_start|>system\\nBe brief.<|im_end|>\\n' }}{% endif %}\
     {{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}\
@@ -53,7 +53,7 @@ const QWEN3: &str = r#"
 "#;
 
 /// In the style of Gemma: refuses system messages, wants turns in order, renames the assistant.
-const GEMMA: &str = r#"{{ bos_token }}
+pub(super) const GEMMA: &str = r#"{{ bos_token }}
 {% if messages[0]['role'] == 'system' %}
     {{ raise_exception('System role not supported') }}
 {% endif %}
@@ -68,23 +68,19 @@ const GEMMA: &str = r#"{{ bos_token }}
 {{ '<start_of_turn>model' }}
 {% endif %}"#;
 
-fn tokenizer(bos: &str, end: &str) -> Tokenizer {
+pub(super) fn tokenizer(bos: &str, end: &str) -> Tokenizer {
     Tokenizer::new(spec("smollm", bos, end)).expect("the fixture is valid")
 }
 
-fn chatml() -> Tokenizer {
+pub(super) fn chatml() -> Tokenizer {
     tokenizer("<|im_start|>", "<|im_end|>")
 }
 
 fn messages(list: &[(&str, &str)]) -> Vec<Message> {
-    let message = |(role, content): &(&str, &str)| Message {
-        role: (*role).to_owned(),
-        content: (*content).to_owned(),
-    };
-    list.iter().map(message).collect()
+    list.iter().map(|(role, content)| Message::new(*role, *content)).collect()
 }
 
-fn plain(tokenizer: &Tokenizer, segments: &[Segment]) -> String {
+pub(super) fn plain(tokenizer: &Tokenizer, segments: &[Segment]) -> String {
     let text = |segment: &Segment| match segment {
         Segment::Control(id) => tokenizer.token_text(*id).expect("in the vocabulary").to_owned(),
         Segment::Text(text) => text.clone(),
@@ -96,7 +92,7 @@ fn plain(tokenizer: &Tokenizer, segments: &[Segment]) -> String {
 /// are those of the prompt as one text in which control tokens are parsed.
 fn check(source: &str, tokenizer: &Tokenizer, chat: &[(&str, &str)], expected: &str) {
     let template = ChatTemplate::new(source, tokenizer).expect("compiles");
-    let segments = template.render(&messages(chat), true).expect("renders");
+    let segments = template.render(&messages(chat), &[], true).expect("renders");
     assert_eq!(plain(tokenizer, &segments), expected);
     let whole = tokenizer.encode(expected, ControlTokens::Parse).expect("encodes");
     assert_eq!(tokenizer.encode_segments(&segments).expect("encodes"), whole);
@@ -104,7 +100,7 @@ fn check(source: &str, tokenizer: &Tokenizer, chat: &[(&str, &str)], expected: &
 
 fn error(source: &str, chat: &[(&str, &str)]) -> TemplateError {
     let rendered = ChatTemplate::new(source, &chatml())
-        .and_then(|template| template.render(&messages(chat), true));
+        .and_then(|template| template.render(&messages(chat), &[], true));
     rendered.expect_err("must fail")
 }
 
@@ -176,7 +172,7 @@ fn gemma_renders_and_its_refusals_are_told_apart_from_failures() {
          <start_of_turn>user\n12  more<end_of_turn>\n<start_of_turn>model\n",
     );
     let template = ChatTemplate::new(GEMMA, &tokenizer).expect("compiles");
-    let refusal = |chat| match template.render(&messages(chat), true) {
+    let refusal = |chat| match template.render(&messages(chat), &[], true) {
         Err(TemplateError::Refused { message }) => message,
         other => panic!("{other:?}"),
     };
@@ -192,7 +188,7 @@ fn gemma_renders_and_its_refusals_are_told_apart_from_failures() {
 fn generation_prompt_is_left_out_when_not_wanted() {
     let tokenizer = chatml();
     let template = ChatTemplate::new(CHATML, &tokenizer).expect("compiles");
-    let segments = template.render(&messages(&[("user", "x")]), false).expect("renders");
+    let segments = template.render(&messages(&[("user", "x")]), &[], false).expect("renders");
     assert_eq!(plain(&tokenizer, &segments), "<|im_start|>user\nx<|im_end|>\n");
 }
 
@@ -201,17 +197,14 @@ fn generation_prompt_is_left_out_when_not_wanted() {
 fn no_more_control(source: &str, tokenizer: &Tokenizer, hostile: &[(&str, &str)]) -> String {
     let template = ChatTemplate::new(source, tokenizer).expect("compiles");
     let control = |chat: &[Message]| -> Vec<u32> {
-        let segments = template.render(chat, true).expect("renders");
+        let segments = template.render(chat, &[], true).expect("renders");
         let ids = tokenizer.encode_segments(&segments).expect("encodes");
         ids.into_iter().filter(|id| tokenizer.is_control(*id)).collect()
     };
     let hostile = messages(hostile);
-    let innocent = hostile
-        .iter()
-        .map(|_| Message { role: "user".to_owned(), content: "x".to_owned() })
-        .collect::<Vec<_>>();
+    let innocent = hostile.iter().map(|_| Message::new("user", "x")).collect::<Vec<_>>();
     assert_eq!(control(&hostile), control(&innocent), "{hostile:?}");
-    plain(tokenizer, &template.render(&hostile, true).expect("renders"))
+    plain(tokenizer, &template.render(&hostile, &[], true).expect("renders"))
 }
 
 #[test]
@@ -273,7 +266,7 @@ fn template_with_private_characters_of_its_own_keeps_them() {
 #[test]
 fn segments_are_joined_and_never_empty() {
     let template = ChatTemplate::new(CHATML, &chatml()).expect("compiles");
-    let segments = template.render(&messages(&[("", "")]), true).expect("renders");
+    let segments = template.render(&messages(&[("", "")]), &[], true).expect("renders");
     let text = |text: &str| Segment::Text(text.to_owned());
     use Segment::Control;
     assert_eq!(
@@ -424,7 +417,7 @@ fn hostile_templates_end_with_an_error() {
 fn a_subscript_is_paid_for_by_the_length_of_its_string() {
     let source = "{% for i in range(100) %}{{ messages[0].content[-1] }}{% endfor %}";
     let short = ChatTemplate::new(source, &chatml()).expect("compiles");
-    short.render(&messages(&[("user", &"x".repeat(1_000))]), true).expect("renders");
+    short.render(&messages(&[("user", &"x".repeat(1_000))]), &[], true).expect("renders");
     // 100 times 100,000 bytes are 156,250 steps, and 55,500 are there.
     let failed = error(source, &[("user", &"x".repeat(100_000))]);
     assert!(matches!(failed, TemplateError::OutOfFuel { .. }), "{failed}");
@@ -453,8 +446,8 @@ fn long_chats_have_fuel_enough() {
     let long = messages(&[("user", &"hello ".repeat(50_000)), ("assistant", "x")]);
     for source in [CHATML, LLAMA3, QWEN3] {
         let template = ChatTemplate::new(source, &tokenizer).expect("compiles");
-        template.render(&many, true).expect("renders");
-        template.render(&long, true).expect("renders");
+        template.render(&many, &[], true).expect("renders");
+        template.render(&long, &[], true).expect("renders");
     }
 }
 
@@ -462,7 +455,7 @@ fn long_chats_have_fuel_enough() {
 fn prompt_beyond_the_limit_is_refused() {
     let chat = messages(&[("user", &"x".repeat(MAX_PROMPT_BYTES))]);
     let error =
-        ChatTemplate::new(CHATML, &chatml()).and_then(|template| template.render(&chat, true));
+        ChatTemplate::new(CHATML, &chatml()).and_then(|template| template.render(&chat, &[], true));
     assert_eq!(
         error.expect_err("too long").to_string(),
         "the rendered chat has 4194332 bytes, the limit is 4194304"
@@ -474,3 +467,5 @@ fn template_is_shared_between_threads() {
     fn shared<T: Send + Sync + 'static>(_: &T) {}
     shared(&ChatTemplate::new(CHATML, &chatml()).expect("compiles"));
 }
+
+mod functions;

@@ -30,6 +30,13 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     Ok(Value::from(writer.out))
 }
 
+/// `value` in one line.
+pub(super) fn line(value: &Value) -> Result<String, Error> {
+    let mut writer = Writer { indent: None, out: String::new() };
+    writer.value(value, 0)?;
+    Ok(writer.out)
+}
+
 fn refuse(message: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }

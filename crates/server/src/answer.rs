@@ -1,0 +1,223 @@
+//! The parts of an answer: content, thoughts, calls of functions with their ids.
+
+use serde::Serialize;
+use text::{AnswerParser, AnswerPart, AnswerRules};
+
+/// Why a choice ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// An end token, a stop token or a stop string.
+    Stop,
+    /// `max_tokens` were generated.
+    Length,
+    /// As [`Finish::Stop`], and functions were called.
+    ToolCalls,
+}
+
+impl Finish {
+    /// As the wire spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+        }
+    }
+}
+
+/// How the text of every choice of a reply is divided, and what of it is told.
+#[derive(Debug, Clone, Default)]
+pub struct AnswerForm {
+    /// What it is divided into.
+    pub rules: AnswerRules,
+    /// Whether thoughts are left out.
+    pub hides_reasoning: bool,
+}
+
+/// What came to an answer. Calls are counted from 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// What is said.
+    Content(String),
+    /// Thoughts.
+    Reasoning(String),
+    /// A call begins.
+    Call {
+        /// Which one.
+        index: usize,
+        /// Its id.
+        id: String,
+        /// The function.
+        name: String,
+    },
+    /// Arguments of a call, as the model writes them.
+    Arguments {
+        /// Of which one.
+        index: usize,
+        /// The next of its JSON.
+        text: String,
+    },
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What is said.
+    pub content: String,
+    /// Thoughts.
+    pub reasoning: String,
+    /// Calls of functions, in order.
+    pub calls: Vec<Call>,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// A call of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Its id.
+    pub id: String,
+    /// The function.
+    pub name: String,
+    /// Its arguments, as the model wrote them.
+    pub arguments: String,
+}
+
+impl Answer {
+    /// An answer without anything in it.
+    pub fn empty() -> Self {
+        let (content, reasoning) = (String::new(), String::new());
+        Answer { content, reasoning, calls: Vec::new(), finish: Finish::Stop }
+    }
+
+    /// Adds what came.
+    pub fn add(&mut self, part: Part) {
+        match part {
+            Part::Content(text) => self.content.push_str(&text),
+            Part::Reasoning(text) => self.reasoning.push_str(&text),
+            Part::Call { id, name, .. } => {
+                self.calls.push(Call { id, name, arguments: String::new() });
+            }
+            Part::Arguments { index, text } => self.calls[index].arguments.push_str(&text),
+        }
+    }
+}
+
+/// Divides the text of one answer into parts as it comes.
+#[derive(Debug)]
+pub struct Divider {
+    /// None where all of it is content.
+    parser: Option<AnswerParser>,
+    hides_reasoning: bool,
+    calls: usize,
+}
+
+impl Divider {
+    /// A divider for one answer.
+    pub fn new(form: &AnswerForm) -> Self {
+        let parser = (!form.rules.is_plain()).then(|| AnswerParser::new(form.rules.clone()));
+        Divider { parser, hides_reasoning: form.hides_reasoning, calls: 0 }
+    }
+
+    /// What `text` adds; with `is_last` also what was held back.
+    pub fn push(&mut self, text: String, is_last: bool) -> Vec<Part> {
+        let Some(parser) = &mut self.parser else {
+            return if text.is_empty() { Vec::new() } else { vec![Part::Content(text)] };
+        };
+        let mut found = parser.push(&text);
+        if is_last {
+            found.extend(parser.finish());
+        }
+        found.into_iter().filter_map(|part| self.part(part)).collect()
+    }
+
+    fn part(&mut self, part: AnswerPart) -> Option<Part> {
+        match part {
+            AnswerPart::Reasoning(_) if self.hides_reasoning => None,
+            AnswerPart::Reasoning(text) => Some(Part::Reasoning(text)),
+            AnswerPart::Content(text) => Some(Part::Content(text)),
+            AnswerPart::Call(name) => {
+                self.calls += 1;
+                Some(Part::Call { index: self.calls - 1, id: call_id(), name })
+            }
+            AnswerPart::Arguments(text) => Some(Part::Arguments { index: self.calls - 1, text }),
+        }
+    }
+
+    /// Whether a function was called.
+    pub fn has_calls(&self) -> bool {
+        0 < self.calls
+    }
+
+    /// Whether nothing more is wanted: the only call that the answer may have is complete.
+    pub fn is_over(&self) -> bool {
+        self.parser.as_ref().is_some_and(AnswerParser::is_over)
+    }
+}
+
+/// Characters of an id: what the templates of Mistral's models ask for.
+const ID_LEN: usize = 9;
+
+/// A new id of a call: letters and digits.
+fn call_id() -> String {
+    let mut random = getrandom::u64().expect("the operating system gives random numbers");
+    let digit = || {
+        let digit = char::from_digit((random % 36) as u32, 36).expect("below 36");
+        random /= 36;
+        digit
+    };
+    std::iter::repeat_with(digit).take(ID_LEN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use text::{Reasoning, ToolFormat};
+
+    use super::*;
+
+    fn form() -> AnswerForm {
+        let rules = AnswerRules {
+            reasoning: Reasoning::MayOpen,
+            tools: Some(ToolFormat::Hermes),
+            names: ["f".to_owned()].into(),
+            ..AnswerRules::default()
+        };
+        AnswerForm { rules, ..AnswerForm::default() }
+    }
+
+    const CALL: &str = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
+
+    #[test]
+    fn parts_add_up_to_the_answer() {
+        let mut divider = Divider::new(&form());
+        let mut answer = Answer::empty();
+        let text = format!("<think>hm</think>Well.\n{CALL}\n{CALL} <tool");
+        let mut parts = divider.push(text, false);
+        parts.extend(divider.push(String::new(), true));
+        parts.into_iter().for_each(|part| answer.add(part));
+        assert_eq!((answer.content.as_str(), answer.reasoning.as_str()), ("Well.<tool", "hm"));
+        let calls: Vec<_> =
+            answer.calls.iter().map(|c| (c.name.as_str(), c.arguments.as_str())).collect();
+        assert_eq!(calls, [("f", "{}"), ("f", "{}")]);
+        assert!(divider.has_calls() && !divider.is_over());
+    }
+
+    #[test]
+    fn hidden_thoughts_are_left_out() {
+        let mut divider = Divider::new(&AnswerForm { hides_reasoning: true, ..form() });
+        let parts = divider.push("<think>hm</think>Yes".to_owned(), true);
+        assert_eq!(parts, [Part::Content("Yes".to_owned())]);
+    }
+
+    #[test]
+    fn ids_are_nine_letters_and_digits_and_differ() {
+        let ids: BTreeSet<String> = (0..1_000).map(|_| call_id()).collect();
+        assert_eq!(ids.len(), 1_000);
+        assert!(
+            ids.iter().all(|id| id.len() == 9 && id.bytes().all(|b| b.is_ascii_alphanumeric()))
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! The functions that an answer may call.
+
+use std::collections::BTreeSet;
+
+use text::{JsonObject, Tool};
+
+use crate::limits::{NAME_BYTES, TOOL_BYTES, TOOLS_BYTES};
+use crate::openai::error::ApiError;
+use crate::openai::reply::Endpoint;
+use crate::openai::tools::{FunctionBody, ToolChoice, Tools};
+use crate::openai::types::GenerationBody;
+
+use super::messages::check_depth;
+
+/// The functions that the answer may call, which are told to the model.
+#[derive(Debug, Default)]
+pub(super) struct ToolUse {
+    /// Checked; none with `tool_choice` `none`.
+    pub(super) tools: Vec<Tool>,
+}
+
+impl ToolUse {
+    /// Checks `tools` and `tool_choice` of `body`.
+    pub(super) fn new(endpoint: Endpoint, body: &GenerationBody) -> Result<Self, ApiError> {
+        let tools = checked_tools(body.tools.as_ref())?;
+        if endpoint == Endpoint::Completions {
+            return match &body.tool_choice {
+                _ if !tools.is_empty() => Err(ApiError::invalid("tools", ONLY_CHATS)),
+                None => Ok(ToolUse::default()),
+                Some(ToolChoice::Mode(mode)) if mode == "auto" || mode == "none" => {
+                    Ok(ToolUse::default())
+                }
+                Some(_) => Err(ApiError::invalid("tool_choice", ONLY_CHATS)),
+            };
+        }
+        match &body.tool_choice {
+            None => Ok(ToolUse { tools }),
+            Some(ToolChoice::Mode(mode)) if mode == "auto" => Ok(ToolUse { tools }),
+            Some(ToolChoice::Mode(mode)) if mode == "none" => Ok(ToolUse::default()),
+            Some(ToolChoice::Mode(mode)) if mode == "required" => Err(not_forced("`required`")),
+            Some(ToolChoice::Mode(mode)) => {
+                let message = format!("tool_choice is `{mode}`; give none, auto, or a function");
+                Err(ApiError::invalid("tool_choice", message))
+            }
+            Some(ToolChoice::Named { .. }) => Err(not_forced("a named function")),
+        }
+    }
+}
+
+const ONLY_CHATS: &str = "functions are called in chats only; use /v1/chat/completions";
+
+fn not_forced(what: &str) -> ApiError {
+    let message = format!(
+        "tool_choice is {what}, and this server cannot force a call yet; give auto or none"
+    );
+    ApiError::invalid("tool_choice", message)
+}
+
+/// Checks `tools`: names, sizes, depths.
+pub(super) fn checked_tools(tools: Option<&Tools>) -> Result<Vec<Tool>, ApiError> {
+    let bodies = tools.map_or([].as_slice(), |tools| &tools.0);
+    let mut checked = Vec::with_capacity(bodies.len());
+    let mut names = BTreeSet::new();
+    let mut bytes = 0;
+    for (index, body) in bodies.iter().enumerate() {
+        let at = |field: &str| format!("tools[{index}].{field}");
+        let function = match &body.function {
+            Some(function) if body.kind == "function" => function,
+            None if body.kind == "function" => {
+                return Err(ApiError::invalid(at("function"), "`function` is missing"));
+            }
+            _ => {
+                let kind = &body.kind;
+                let message = format!("tools of type `{kind}` are not supported; give functions");
+                return Err(ApiError::invalid(at("type"), message));
+            }
+        };
+        let (tool, size) = checked_function(&at("function"), function)?;
+        bytes += size;
+        if TOOLS_BYTES < bytes {
+            let message = format!("the functions have more than {TOOLS_BYTES} bytes in all");
+            return Err(ApiError::invalid("tools", message));
+        }
+        if !names.insert(tool.name.clone()) {
+            let message = format!("there is another function `{}`", tool.name);
+            return Err(ApiError::invalid(at("function.name"), message));
+        }
+        checked.push(tool);
+    }
+    Ok(checked)
+}
+
+/// One function, and its bytes.
+fn checked_function(param: &str, function: &FunctionBody) -> Result<(Tool, usize), ApiError> {
+    let FunctionBody { name, description, parameters } = function;
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "_-.:".contains(c);
+    if !(1..=NAME_BYTES).contains(&name.len()) || !name.chars().all(is_of_name) {
+        let message = format!(
+            "a function's name has 1 to {NAME_BYTES} letters of A to Z and a to z, digits, `_`, \
+             `-`, `.` and `:`"
+        );
+        return Err(ApiError::invalid(format!("{param}.name"), message));
+    }
+    if let Some(parameters) = parameters {
+        check_depth(&format!("{param}.parameters"), parameters)?;
+    }
+    let schema = parameters.as_ref().map_or(0, JsonObject::json_len);
+    let bytes = name.len() + description.as_ref().map_or(0, String::len) + schema;
+    if TOOL_BYTES < bytes {
+        let message = format!("the function has {bytes} bytes, more than {TOOL_BYTES}");
+        return Err(ApiError::invalid(param, message));
+    }
+    let tool = Tool {
+        name: name.clone(),
+        description: description.clone(),
+        parameters: parameters.clone(),
+    };
+    Ok((tool, bytes))
+}
