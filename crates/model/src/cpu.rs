@@ -6,10 +6,13 @@ use engine::{Device, DeviceError, Row, RowOutput, Sampled, StepOutput, StepPlan,
 use kernels::cpu::Cpu;
 use kernels::isa::Work;
 use kernels::share::SequenceRows;
-use sampling::{Context, Pool, SampleError, Sampler, SamplingParams};
+use sampling::{Context, LogProbs, Pool, SampleError, Sampler, SamplingParams, Scored};
 
 use crate::config::ModelConfig;
 use crate::transformer::{Batch, Outputs, TopRow, Transformer};
+
+/// What goes with a chosen token: its log-probabilities, if the request asks for them.
+pub type Extra = Option<Box<LogProbs>>;
 
 /// Runs steps on the processor and samples their tokens.
 pub struct CpuDevice {
@@ -23,8 +26,8 @@ pub struct CpuDevice {
 struct SamplingThread {
     sampler: Sampler,
     history: Vec<u32>,
-    /// Index among the sampled rows, and the token.
-    sampled: Vec<(usize, Result<u32, SampleError>)>,
+    /// Index among the sampled rows, and what came of the row.
+    sampled: Vec<(usize, Result<Scored, SampleError>)>,
 }
 
 impl CpuDevice {
@@ -50,9 +53,12 @@ impl CpuDevice {
 
 impl Device for CpuDevice {
     type Params = SamplingParams;
-    type Extra = ();
+    type Extra = Extra;
 
-    fn run(&mut self, plan: &StepPlan<'_, SamplingParams>) -> Result<StepOutput<()>, DeviceError> {
+    fn run(
+        &mut self,
+        plan: &StepPlan<'_, SamplingParams>,
+    ) -> Result<StepOutput<Extra>, DeviceError> {
         let step = FlatStep::new(plan);
         let sequences = step.sequences();
         let batch = Batch {
@@ -66,8 +72,11 @@ impl Device for CpuDevice {
         let mut rows: Vec<_> = plan.rows.iter().map(|_| RowOutput::Computed).collect();
         for (&row, top) in step.top.iter().zip(top) {
             let (params, position) = (plan.rows[row].params, plan.rows[row].tokens.len());
+            let sampler = &mut self.threads[0].sampler;
             rows[row] = match top {
-                Some(top) => output(self.threads[0].sampler.sample_top(&top, params, position)),
+                Some(top) => {
+                    output(sampler.sample_top(&top, params, position).map(|token| (token, None)))
+                }
                 None => RowOutput::Failed("a logit is not a finite number".to_owned()),
             };
         }
@@ -109,9 +118,9 @@ impl CpuDevice {
     }
 }
 
-fn output(token: Result<u32, SampleError>) -> RowOutput<()> {
-    match token {
-        Ok(token) => RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra: () }]),
+fn output(scored: Result<Scored, SampleError>) -> RowOutput<Extra> {
+    match scored {
+        Ok((token, extra)) => RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra }]),
         Err(error) => RowOutput::Failed(error.to_string()),
     }
 }
@@ -187,7 +196,7 @@ fn sample(
     threads: &mut [SamplingThread],
     (plan, rows): (&StepPlan<'_, SamplingParams>, &[usize]),
     logits: &mut [f32],
-) -> Vec<Result<u32, SampleError>> {
+) -> Vec<Result<Scored, SampleError>> {
     let count = rows.len();
     if count == 0 {
         return Vec::new();
@@ -216,10 +225,10 @@ struct Choice<'a> {
 }
 
 impl Work for Choice<'_> {
-    type Output = Result<u32, SampleError>;
+    type Output = Result<Scored, SampleError>;
 
     #[inline(always)]
     fn run(self) -> Self::Output {
-        self.sampler.sample(self.logits, self.params, &self.context)
+        self.sampler.sample_scored(self.logits, self.params, &self.context)
     }
 }

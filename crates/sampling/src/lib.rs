@@ -22,8 +22,10 @@ mod params;
 mod random;
 mod numeric;
 mod history;
+mod log_probs;
 mod sampler;
 
-pub use params::{SamplingError, SamplingParams, SamplingRequest, TOP_MAX};
+pub use log_probs::{LogProbs, Scored};
+pub use params::{LOG_PROBS_MAX, SamplingError, SamplingParams, SamplingRequest, TOP_MAX};
 pub use pooling::{Pool, Pooling};
 pub use sampler::{Context, SampleError, Sampler};

@@ -85,6 +85,21 @@ pub fn each_at_least(values: &[f32], bound: f32, mut visit: impl FnMut(usize)) {
     }
 }
 
+/// How many values come before that at `index` in the order of tokens: those that are greater, and
+/// those that are equal and have a lower index.
+#[inline(always)]
+pub fn count_before(values: &[f32], index: usize) -> u32 {
+    let value = values[index];
+    let mut count = 0;
+    for other in &values[..index] {
+        count += u32::from(value <= *other);
+    }
+    for other in &values[index..] {
+        count += u32::from(value < *other);
+    }
+    count
+}
+
 #[inline(always)]
 fn reaches(values: &[f32; LANES], bound: f32) -> bool {
     // Without an early exit this becomes one comparison of vectors.

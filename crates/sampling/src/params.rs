@@ -20,6 +20,9 @@ const BANNED_MAX: usize = 1024;
 /// Most logits that [`SamplingParams::top_needed`] asks for.
 pub const TOP_MAX: usize = 64;
 
+/// Most likeliest tokens whose log-probabilities a request may ask for. Source: OpenAI, `top_logprobs`.
+pub const LOG_PROBS_MAX: u32 = 20;
+
 /// Sampling parameters as asked for, not checked yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingRequest {
@@ -44,6 +47,9 @@ pub struct SamplingRequest {
     pub min_tokens: u32,
     /// End tokens and stop tokens; at most 1024, each below the size of the vocabulary.
     pub banned_until_min: Vec<u32>,
+    /// The log-probability of each chosen token is wanted, and those of so many of the likeliest, 0 to
+    /// [`LOG_PROBS_MAX`]. It does not change which tokens are chosen.
+    pub log_probs: Option<u32>,
 }
 
 /// The values OpenAI's clients expect for what they do not mention. The seed is 0: a server puts
@@ -61,6 +67,7 @@ impl Default for SamplingRequest {
             seed: 0,
             min_tokens: 0,
             banned_until_min: Vec::new(),
+            log_probs: None,
         }
     }
 }
@@ -98,6 +105,10 @@ impl SamplingParams {
         check("presence_penalty", r.presence_penalty, presence, "-2 to 2")?;
         let frequency = PENALTY.contains(&r.frequency_penalty);
         check("frequency_penalty", r.frequency_penalty, frequency, "-2 to 2")?;
+        if let Some(count) = r.log_probs.filter(|count| LOG_PROBS_MAX < *count) {
+            let limit = format!("0 to {LOG_PROBS_MAX}");
+            return Err(SamplingError { param: "logprobs", value: count.to_string(), limit });
+        }
         let banned = &r.banned_until_min;
         if BANNED_MAX < banned.len() {
             return Err(SamplingError {
@@ -132,12 +143,13 @@ impl SamplingParams {
     }
 
     /// How many of the greatest logits decide the token, whatever the history; none if more than
-    /// [`TOP_MAX`], or if penalties or masks may change which are the greatest. Of a row of which a
+    /// [`TOP_MAX`], if penalties or masks may change which are the greatest, or if log-probabilities
+    /// need the whole row. Of a row of which a
     /// caller has these, [`Sampler::sample_top`](crate::Sampler::sample_top) needs no others.
     pub fn top_needed(&self) -> Option<usize> {
         let count = if self.is_greedy() { 1 } else { self.top_k() as usize };
-        let changed = self.has_penalties() || self.masks_end_tokens(0);
-        (!changed && (1..=TOP_MAX).contains(&count)).then_some(count)
+        let whole = self.has_penalties() || self.masks_end_tokens(0) || self.log_probs().is_some();
+        (!whole && (1..=TOP_MAX).contains(&count)).then_some(count)
     }
 
     /// True if the history changes logits.
@@ -200,6 +212,11 @@ impl SamplingParams {
     /// See [`SamplingRequest::banned_until_min`].
     pub fn banned_until_min(&self) -> &[u32] {
         &self.checked.banned_until_min
+    }
+
+    /// See [`SamplingRequest::log_probs`].
+    pub fn log_probs(&self) -> Option<u32> {
+        self.checked.log_probs
     }
 }
 
@@ -296,5 +313,14 @@ mod tests {
         assert_eq!(needed(|r| r.presence_penalty = 0.1), None);
         assert_eq!(needed(|r| r.frequency_penalty = -0.1), None);
         assert_eq!(needed(|r| (r.min_tokens, r.banned_until_min) = (1, vec![2])), None);
+        assert_eq!(needed(|r| r.log_probs = Some(0)), None);
+    }
+
+    #[test]
+    fn at_most_twenty_log_probabilities_may_be_asked_for() {
+        let request = |count| SamplingRequest { log_probs: Some(count), ..Default::default() };
+        assert!(SamplingParams::new(request(20), 10).is_ok());
+        let error = SamplingParams::new(request(21), 10).expect_err("more than 20");
+        assert_eq!(error.to_string(), "`logprobs` = 21 is out of range: expected 0 to 20");
     }
 }

@@ -68,6 +68,8 @@ pub struct Sampler {
     sums: Vec<f64>,
     candidates: Vec<Candidate>,
     ranked: Vec<Candidate>,
+    /// The row as it was, for log-probabilities.
+    unchanged: Vec<f32>,
 }
 
 /// A token that may survive the filters.
@@ -98,10 +100,10 @@ impl Candidate {
 }
 
 impl Sampler {
-    /// Most bytes that a sampler takes for a vocabulary: history 12, weight 4, maxima and sums less
-    /// than 1, and two lists of candidates that may have grown to twice their length, for each token.
+    /// Most bytes that a sampler takes for a vocabulary: history 12, weight 4, the unchanged row 4,
+    /// maxima and sums less than 1, and two lists of candidates that may have grown to twice their length, for each token.
     pub const fn bytes(vocabulary_len: usize) -> usize {
-        vocabulary_len * (12 + 4 + 1 + 2 * 2 * size_of::<Candidate>())
+        vocabulary_len * (12 + 4 + 4 + 1 + 2 * 2 * size_of::<Candidate>())
     }
 
     /// A sampler for any vocabulary.
@@ -413,6 +415,8 @@ fn last_within(mut candidates: &mut [Candidate], mut target: f64) -> Candidate {
     }
     *candidates.last().expect("the most likely token is a candidate")
 }
+
+mod scored;
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use engine::{
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
-use sampling::SamplingParams;
+use sampling::{LogProbs, SamplingParams};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -24,8 +24,8 @@ use crate::limits::STREAM_BUFFER_BYTES;
 use crate::metrics::{Outcome, Panics, Progress, Tally};
 use crate::openai::error::{ApiError, ENGINE_STOPPED, SHUTTING_DOWN};
 
-/// What the device gives with each token; nothing so far (log-probabilities will come here).
-pub type Extra = ();
+/// What the device gives with each token: its log-probabilities, if the request asks for them.
+pub type Extra = Option<Box<LogProbs>>;
 
 /// The engine's end of [`channel`]: the sink for [`engine::spawn`].
 pub type Sink = Box<dyn FnMut(Report<Extra>) + Send>;
@@ -51,9 +51,18 @@ pub struct ChoiceEvent {
     /// Which choice.
     pub choice: u16,
     /// A token that was generated.
-    pub token: Option<u32>,
+    pub token: Option<Generated>,
     /// Set in the choice's last event.
     pub end: Option<Box<End>>,
+}
+
+/// A token that was generated.
+#[derive(Debug)]
+pub struct Generated {
+    /// The token.
+    pub id: u32,
+    /// What the device gave with it.
+    pub log_probs: Extra,
 }
 
 /// How a choice ended.
@@ -91,8 +100,11 @@ impl From<Failure> for ApiError {
     }
 }
 
-/// Events that one choice may leave undelivered.
-const EVENTS_PER_CHOICE: usize = STREAM_BUFFER_BYTES / size_of::<ChoiceEvent>();
+/// Events that one choice may leave undelivered; with log-probabilities each is larger.
+fn events_per_choice(params: &SamplingParams) -> usize {
+    let log_probs = params.log_probs().map_or(0, |count| LogProbs::bytes(count as usize));
+    STREAM_BUFFER_BYTES / (size_of::<ChoiceEvent>() + log_probs)
+}
 
 /// Whether the engine does its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +164,8 @@ impl Dispatch {
         self: &Arc<Self>,
         requests: Vec<Request<SamplingParams>>,
     ) -> Result<Submitted, SubmitError> {
-        let (sender, events) = mpsc::channel(EVENTS_PER_CHOICE * requests.len());
+        let room = requests.iter().map(|request| events_per_choice(&request.params)).sum();
+        let (sender, events) = mpsc::channel(room);
         let mut submitted = Submitted { dispatch: Arc::clone(self), ids: Vec::new(), events };
         // Held until every route is known, so that no event can come before its route.
         let mut state = self.lock();
@@ -251,10 +264,11 @@ impl Dispatch {
         while let Some(event) = events.next() {
             let id = event.id();
             let (token, end) = match event {
-                Event::Token { token, .. } => {
+                Event::Token { token, extra, .. } => {
                     state.count_token(id, now);
+                    let token = Generated { id: token.0, log_probs: extra };
                     // The last token and the end go together into one event, hence one chunk.
-                    (Some(token.0), events.next_if(|next| next.is_terminal() && next.id() == id))
+                    (Some(token), events.next_if(|next| next.is_terminal() && next.id() == id))
                 }
                 end => (None, Some(end)),
             };
@@ -320,7 +334,7 @@ impl State {
 
     /// Passes an event to its reply; false when the reply takes no more and `id` should be
     /// cancelled.
-    fn hand_over(&mut self, id: RequestId, token: Option<u32>, end: Option<End>) -> bool {
+    fn hand_over(&mut self, id: RequestId, token: Option<Generated>, end: Option<End>) -> bool {
         let Some(route) = self.routes.get_mut(&id) else { return true };
         let ended = end.is_some();
         if let Some(end) = &end {

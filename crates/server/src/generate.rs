@@ -67,13 +67,16 @@ async fn generate(
         return Ok(response);
     }
     let answers = generation.collect().await?;
+    let tokenizer = &app.tokenizer;
     let (usage, timings) = (generation.usage(), generation.timings());
     let head = generation.head().clone();
     Ok(match endpoint {
         Endpoint::Completions => {
-            Json(Completion::new(head, answers, usage, timings)).into_response()
+            Json(Completion::new(head, answers, tokenizer, usage, timings)).into_response()
         }
-        Endpoint::Chat => Json(ChatCompletion::new(head, answers, usage, timings)).into_response(),
+        Endpoint::Chat => {
+            Json(ChatCompletion::new(head, answers, tokenizer, usage, timings)).into_response()
+        }
     })
 }
 

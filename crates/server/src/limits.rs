@@ -25,6 +25,8 @@
 //! | `stop`: strings, bytes of each | [`STOP_STRINGS`], [`STOP_STRING_BYTES`] | 400 |
 //! | `stop_token_ids` | [`STOP_TOKENS`] | 400 |
 //! | `user` | [`USER_BYTES`] | 400 |
+//! | `top_logprobs` of a chat, `logprobs` of a completion | [`CHAT_LOG_PROBS`], [`COMPLETION_LOG_PROBS`] | 400 |
+//! | log-probabilities of several choices that are not streamed | [`LOG_PROBS_PER_REPLY`] | 400 |
 //! | prompt + `max_tokens` | the model's length, and the KV blocks there are | 400, `context_length_exceeded` |
 //! | requests in the engine | its running cap + its queue cap; where tenants share, a share of them each | 429 with `Retry-After` |
 //! | undelivered tokens of one reply | [`STREAM_BUFFER_BYTES`] per choice | the request is cancelled, the stream ends with an error |
@@ -96,6 +98,13 @@ pub const STOP_STRINGS: usize = 16;
 pub const STOP_STRING_BYTES: usize = 256;
 /// Entries of `stop_token_ids`.
 pub const STOP_TOKENS: usize = 64;
+/// Largest `top_logprobs` of a chat (OpenAI's limit).
+pub const CHAT_LOG_PROBS: u32 = sampling::LOG_PROBS_MAX;
+/// Largest `logprobs` of a completion (OpenAI's limit).
+pub const COMPLETION_LOG_PROBS: u32 = 5;
+/// Log-probabilities that a reply of several choices may have if it is sent as a whole; each is about
+/// 100 bytes of JSON.
+pub const LOG_PROBS_PER_REPLY: u64 = 1 << 19;
 /// Bytes of undelivered events of one choice.
 pub const STREAM_BUFFER_BYTES: usize = 64 << 10;
 /// Bodies up to this size are parsed and tokenised on the network thread, larger ones beside it:

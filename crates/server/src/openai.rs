@@ -4,6 +4,7 @@ pub mod error;
 pub mod tools;
 mod values;
 pub mod types;
+pub mod log_probs;
 pub mod reply;
 pub mod completions;
 pub mod chat;

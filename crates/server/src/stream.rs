@@ -2,8 +2,8 @@
 //!
 //! Which chunks a stream has: one for each part that a step brought, the first one for the first
 //! token even if that is only part of a character (so that its arrival can be timed), one for each
-//! token with `continuous_usage_stats`, and one with the finish reason, which carries the last
-//! text; then, if asked for, the usage; then `[DONE]`.
+//! token with `continuous_usage_stats` or log-probabilities, and one with the finish reason, which
+//! carries the last text; then, if asked for, the usage; then `[DONE]`.
 //!
 //! The reply begins with the first token, so that a failure before it is told by the status; but
 //! not later than [`KEEP_ALIVE`]: then with a comment, another one follows each such time without
@@ -22,18 +22,20 @@ use text::{Decoder, StopMatcher, Tokenizer};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::answer::{Answer, AnswerForm, Divider, Finish, Part};
-use crate::dispatch::{ChoiceEvent, End, Submitted};
+use crate::dispatch::{ChoiceEvent, End, Generated, Submitted};
 use crate::limits::KEEP_ALIVE;
 use crate::openai::error::ApiError;
+use crate::openai::log_probs::{ChatLogProbs, CompletionLogProbs, LogProbsBody, ScoredToken};
 use crate::openai::reply::{
-    ChunkWriter, Delta, Extras, PromptTokensDetails, ReplyHead, Timings, Usage, UsageField, done,
-    error_event, keep_alive,
+    ChunkWriter, Delta, Endpoint, Extras, PromptTokensDetails, ReplyHead, Timings, Usage,
+    UsageField, WholeAnswer, done, error_event, keep_alive,
 };
 use crate::validate::{PromptSums, StopRules, StreamRules};
 
 /// A reply in the making.
 pub struct Generation {
     submitted: Submitted,
+    tokenizer: Arc<Tokenizer>,
     choices: Vec<Choice>,
     rules: StopRules,
     prompts: PromptSums,
@@ -42,12 +44,14 @@ pub struct Generation {
     failure: Option<String>,
 }
 
-/// What came to a choice.
+/// What came to a choice in one event.
 #[derive(Debug)]
 pub struct Piece {
     choice: usize,
     first: bool,
     parts: Vec<Part>,
+    /// With log-probabilities: the token, also if its text is held back.
+    tokens: Vec<ScoredToken>,
     finish: Option<Finish>,
 }
 
@@ -63,7 +67,8 @@ impl Generation {
         submitted.count_samples(prompts.samples);
         let choice = |_| Choice::new(tokenizer, &rules, answers);
         let choices = (0..submitted.choices()).map(choice).collect();
-        Generation { submitted, choices, rules, prompts, head, failure: None }
+        let tokenizer = Arc::clone(tokenizer);
+        Generation { submitted, tokenizer, choices, rules, prompts, head, failure: None }
     }
 
     /// Waits for the next event; none when it was cancelled since its reader is too slow.
@@ -71,19 +76,22 @@ impl Generation {
         self.submitted.events.recv().await
     }
 
-    /// Waits until every choice has ended; gives their answers in order.
-    pub async fn collect(&mut self) -> Result<Vec<Answer>, ApiError> {
-        let mut answers = vec![Answer::empty(); self.choices.len()];
+    /// Waits until every choice has ended; gives them in order.
+    pub async fn collect(&mut self) -> Result<Vec<WholeAnswer>, ApiError> {
+        let mut wholes: Vec<_> =
+            self.choices.iter().map(|_| (Answer::empty(), Vec::new())).collect();
         while !self.is_done() {
             let event = self.next().await;
-            let piece = self.take(event)?;
-            let answer = &mut answers[piece.choice];
+            let mut piece = self.take(event)?;
+            let (answer, tokens) = &mut wholes[piece.choice];
             piece.parts.into_iter().for_each(|part| answer.add(part));
+            tokens.append(&mut piece.tokens);
         }
-        for (answer, choice) in answers.iter_mut().zip(&self.choices) {
+        let whole = |((mut answer, tokens), choice): ((Answer, Vec<_>), &Choice)| {
             answer.finish = choice.finish.expect("every choice has ended, and not by a failure");
-        }
-        Ok(answers)
+            WholeAnswer { answer, tokens: (!tokens.is_empty()).then_some(tokens) }
+        };
+        Ok(wholes.into_iter().zip(&self.choices).map(whole).collect())
     }
 
     /// What `event` adds to its choice.
@@ -102,7 +110,11 @@ impl Generation {
         let choice = &mut self.choices[index];
         let first = choice.generated == 0;
         let stopped_before = choice.stopped;
-        let mut text = token.map_or_else(String::new, |token| choice.push(token, &self.rules));
+        let mut tokens = Vec::new();
+        let mut text = match token {
+            Some(token) => choice.push(token, &self.rules, &mut tokens),
+            None => String::new(),
+        };
         if let Some(end) = end {
             self.submitted.ended(index);
             choice.finish(*end, &mut text)?;
@@ -111,7 +123,7 @@ impl Generation {
         if choice.finish.is_none() && choice.stopped && !stopped_before {
             self.submitted.stop(index);
         }
-        Ok(Piece { choice: index, first, parts, finish: choice.finish })
+        Ok(Piece { choice: index, first, parts, tokens, finish: choice.finish })
     }
 
     /// Whether every choice has ended.
@@ -155,6 +167,17 @@ impl Generation {
     fn cached_prompt_tokens(&self) -> u32 {
         let firsts = self.choices.iter().step_by(self.prompts.samples);
         firsts.filter_map(|choice| choice.times.as_ref()).map(|t| t.cached_prompt_tokens).sum()
+    }
+
+    /// What a chunk says of `tokens`.
+    fn log_probs_body(&self, tokens: &[ScoredToken]) -> Option<LogProbsBody<'_>> {
+        let of = || match self.head.endpoint {
+            Endpoint::Chat => LogProbsBody::Chat(ChatLogProbs::new(&self.tokenizer, tokens)),
+            Endpoint::Completions => {
+                LogProbsBody::Completion(CompletionLogProbs::new(&self.tokenizer, tokens))
+            }
+        };
+        (!tokens.is_empty()).then(of)
     }
 
     /// The head of the reply.
@@ -209,6 +232,8 @@ struct Choice {
     divider: Divider,
     /// Tokens up to and including the one that ended the text.
     generated: u32,
+    /// Whole characters decoded so far, counted where log-probabilities are asked for.
+    characters: u32,
     /// Whether a stop string was found, or the only call is complete: what follows is neither shown nor counted.
     stopped: bool,
     finish: Option<Finish>,
@@ -223,22 +248,38 @@ impl Choice {
             matcher: rules.strings.clone().map(StopMatcher::new),
             divider: Divider::new(answers),
             generated: 0,
+            characters: 0,
             stopped: false,
             finish: None,
             times: None,
         }
     }
 
-    /// The text that `token` makes safe to show.
-    fn push(&mut self, token: u32, rules: &StopRules) -> String {
+    /// The text that `token` makes safe to show. With log-probabilities it goes to `scored`.
+    fn push(
+        &mut self,
+        token: Generated,
+        rules: &StopRules,
+        scored: &mut Vec<ScoredToken>,
+    ) -> String {
         if self.stopped {
             return String::new();
         }
         self.generated += 1;
-        if rules.min_tokens <= self.generated && rules.tokens.contains(&TokenId(token)) {
+        let Generated { id, log_probs } = token;
+        let is_scored = log_probs.is_some();
+        scored.extend(log_probs.map(|log_probs| ScoredToken {
+            id,
+            offset: self.characters,
+            log_probs,
+        }));
+        if rules.min_tokens <= self.generated && rules.tokens.contains(&TokenId(id)) {
             return String::new();
         }
-        let decoded = self.decoder.push(token);
+        let decoded = self.decoder.push(id);
+        if is_scored {
+            self.characters += decoded.chars().count() as u32;
+        }
         // As in vLLM, stop strings are looked for only in text after the first min_tokens.
         if self.generated <= rules.min_tokens { decoded } else { self.show(decoded) }
     }
@@ -337,7 +378,10 @@ impl SseBody {
 
     fn tell(&mut self, piece: &Piece) {
         self.over = self.generation.is_done();
-        let due = piece.first || !piece.parts.is_empty() || piece.finish.is_some();
+        let due = piece.first
+            || !piece.parts.is_empty()
+            || !piece.tokens.is_empty()
+            || piece.finish.is_some();
         if due || self.rules.continuous_usage {
             self.tell_parts(piece);
         }
@@ -360,6 +404,7 @@ impl SseBody {
                 index: piece.choice,
                 first: piece.first && chunk == 0,
                 part: piece.parts.get(chunk),
+                log_probs: self.generation.log_probs_body(&piece.tokens).filter(|_| chunk == 0),
                 finish: piece.finish.filter(|_| is_last),
             };
             let timings = self.last_timings().filter(|_| is_last);

@@ -21,10 +21,12 @@ use crate::openai::types::{
 };
 
 pub mod embeddings;
+mod log_probs;
 mod messages;
 mod parameters;
 mod tools;
 
+use log_probs::{check_whole, log_probs};
 use messages::message;
 use parameters::Parameters;
 use tools::{ToolUse, checked_tools};
@@ -106,7 +108,10 @@ impl Door<'_> {
         let tenant = tenant(body.user.as_deref())?;
         let asked = asked(endpoint, &body, rules.min_tokens)?;
         let vocabulary_len = self.tokenizer.vocabulary_len();
-        let parameters = Parameters::new(&body, &rules.tokens, rules.min_tokens, vocabulary_len)?;
+        let log_probs = log_probs(endpoint, &body)?;
+        let (stop_tokens, min_tokens) = (&rules.tokens, rules.min_tokens);
+        let parameters =
+            Parameters::new(&body, stop_tokens, min_tokens, log_probs, vocabulary_len)?;
         let tool_use = ToolUse::new(endpoint, &body)?;
         let hides_reasoning = body.include_reasoning == Some(false);
         let mut answers = AnswerForm { rules: AnswerRules::default(), hides_reasoning };
@@ -140,6 +145,10 @@ impl Door<'_> {
             for index in 0..samples {
                 requests.push(request.clone().with_params(parameters.choice(index)));
             }
+        }
+        if let (Some(top), None) = (log_probs, stream) {
+            let longest = requests.iter().map(|request| request.max_tokens).max().unwrap_or(0);
+            check_whole(requests.len(), u64::from(longest), top)?;
         }
         let prompts = PromptSums { tokens, samples };
         Ok(Valid { requests, rules, prompts, answers, stream })

@@ -2,27 +2,29 @@
 
 use serde::Serialize;
 
+use text::Tokenizer;
+
 use crate::answer::{Answer, Call, Finish};
-use crate::openai::reply::{ReplyHead, Timings, Usage};
+use crate::openai::log_probs::ChatLogProbs;
+use crate::openai::reply::{ReplyHead, Timings, Usage, WholeAnswer};
 
 /// The reply.
 #[derive(Debug, Serialize)]
-pub struct ChatCompletion {
+pub struct ChatCompletion<'a> {
     id: String,
     object: &'static str,
     created: u64,
     model: String,
-    choices: Vec<ChatChoice>,
+    choices: Vec<ChatChoice<'a>>,
     usage: Usage,
     timings: Timings,
 }
 
 #[derive(Debug, Serialize)]
-struct ChatChoice {
+struct ChatChoice<'a> {
     index: usize,
     message: AssistantMessage,
-    /// Always null: log-probabilities are not served.
-    logprobs: (),
+    logprobs: Option<ChatLogProbs<'a>>,
     finish_reason: Finish,
 }
 
@@ -51,14 +53,20 @@ struct Function {
     arguments: String,
 }
 
-impl ChatCompletion {
+impl<'a> ChatCompletion<'a> {
     /// The reply with `answers` in order.
-    pub fn new(head: ReplyHead, answers: Vec<Answer>, usage: Usage, timings: Timings) -> Self {
-        let choice = |(index, answer): (usize, Answer)| ChatChoice {
+    pub fn new(
+        head: ReplyHead,
+        answers: Vec<WholeAnswer>,
+        tokenizer: &'a Tokenizer,
+        usage: Usage,
+        timings: Timings,
+    ) -> Self {
+        let choice = |(index, whole): (usize, WholeAnswer)| ChatChoice {
             index,
-            logprobs: (),
-            finish_reason: answer.finish,
-            message: message(answer),
+            logprobs: whole.tokens.map(|tokens| ChatLogProbs::new(tokenizer, &tokens)),
+            finish_reason: whole.answer.finish,
+            message: message(whole.answer),
         };
         let choices = answers.into_iter().enumerate().map(choice).collect();
         let ReplyHead { id, created, model, .. } = head;

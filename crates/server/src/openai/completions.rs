@@ -2,41 +2,49 @@
 
 use serde::Serialize;
 
-use crate::answer::{Answer, Finish};
-use crate::openai::reply::{ReplyHead, Timings, Usage};
+use text::Tokenizer;
+
+use crate::answer::Finish;
+use crate::openai::log_probs::CompletionLogProbs;
+use crate::openai::reply::{ReplyHead, Timings, Usage, WholeAnswer};
 
 /// The reply.
 #[derive(Debug, Serialize)]
-pub struct Completion {
+pub struct Completion<'a> {
     id: String,
     object: &'static str,
     created: u64,
     model: String,
-    choices: Vec<CompletionChoice>,
+    choices: Vec<CompletionChoice<'a>>,
     usage: Usage,
     timings: Timings,
 }
 
 #[derive(Debug, Serialize)]
-struct CompletionChoice {
+struct CompletionChoice<'a> {
     index: usize,
     text: String,
-    /// Always null: log-probabilities are not served.
-    logprobs: (),
+    logprobs: Option<CompletionLogProbs<'a>>,
     finish_reason: Finish,
 }
 
-impl Completion {
+impl<'a> Completion<'a> {
     /// The reply with `answers` in order.
-    pub fn new(head: ReplyHead, answers: Vec<Answer>, usage: Usage, timings: Timings) -> Self {
+    pub fn new(
+        head: ReplyHead,
+        answers: Vec<WholeAnswer>,
+        tokenizer: &'a Tokenizer,
+        usage: Usage,
+        timings: Timings,
+    ) -> Self {
         let choices = answers
             .into_iter()
             .enumerate()
-            .map(|(index, answer)| CompletionChoice {
+            .map(|(index, whole)| CompletionChoice {
                 index,
-                text: answer.content,
-                logprobs: (),
-                finish_reason: answer.finish,
+                text: whole.answer.content,
+                logprobs: whole.tokens.map(|tokens| CompletionLogProbs::new(tokenizer, &tokens)),
+                finish_reason: whole.answer.finish,
             })
             .collect();
         let ReplyHead { id, created, model, .. } = head;

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::answer::{Finish, Part};
+use crate::answer::{Answer, Finish, Part};
+use crate::openai::log_probs::{LogProbsBody, ScoredToken};
 use crate::request_id::RequestId;
 
 /// Which endpoint answers.
@@ -66,6 +67,15 @@ pub struct ReplyHead {
     pub request_id: RequestId,
 }
 
+/// A whole choice.
+#[derive(Debug)]
+pub struct WholeAnswer {
+    /// What it says.
+    pub answer: Answer,
+    /// Its tokens with their log-probabilities, if they were asked for.
+    pub tokens: Option<Vec<ScoredToken>>,
+}
+
 /// One piece of a choice.
 #[derive(Debug)]
 pub struct Delta<'a> {
@@ -75,6 +85,8 @@ pub struct Delta<'a> {
     pub first: bool,
     /// What is new, if anything is.
     pub part: Option<&'a Part>,
+    /// Log-probabilities of new tokens, if they were asked for.
+    pub log_probs: Option<LogProbsBody<'a>>,
     /// Set in the choice's last piece.
     pub finish: Option<Finish>,
 }
@@ -148,7 +160,9 @@ impl ChunkWriter {
                 push_delta(&mut chunk, delta);
             }
         }
-        chunk.extend_from_slice(b",\"logprobs\":null,\"finish_reason\":");
+        chunk.extend_from_slice(b",\"logprobs\":");
+        push_json(&mut chunk, &delta.log_probs);
+        chunk.extend_from_slice(b",\"finish_reason\":");
         push_json(&mut chunk, &delta.finish);
         chunk.push(b'}');
         close(chunk, extras)
@@ -286,7 +300,8 @@ mod tests {
     #[test]
     fn a_chunk_is_one_event_with_escaped_text() {
         let part = Part::Content("a\"\n".to_owned());
-        let delta = Delta { index: 1, first: true, part: Some(&part), finish: None };
+        let delta =
+            Delta { index: 1, first: true, part: Some(&part), log_probs: None, finish: None };
         let chunk =
             ChunkWriter::new(&head(Endpoint::Completions)).delta(&delta, &Extras::default());
         assert_eq!(
@@ -303,7 +318,7 @@ mod tests {
         let chunk = |first| {
             let part = Part::Content("a".to_owned());
             let finish = Some(Finish::Length);
-            let delta = Delta { index: 0, first, part: Some(&part), finish };
+            let delta = Delta { index: 0, first, part: Some(&part), log_probs: None, finish };
             let bytes = writer.delta(&delta, &Extras { usage: UsageField::Null, timings: None });
             String::from_utf8(bytes.to_vec()).unwrap()
         };
@@ -318,7 +333,13 @@ mod tests {
     fn each_kind_of_part_has_its_field() {
         let writer = ChunkWriter::new(&head(Endpoint::Chat));
         let delta = |part: Option<Part>| {
-            let delta = Delta { index: 0, first: false, part: part.as_ref(), finish: None };
+            let delta = Delta {
+                index: 0,
+                first: false,
+                part: part.as_ref(),
+                log_probs: None,
+                finish: None,
+            };
             let chunk = String::from_utf8(writer.delta(&delta, &Extras::default()).to_vec());
             let chunk = chunk.unwrap();
             let (_, delta) = chunk.split_once("\"delta\":").unwrap();

@@ -116,6 +116,10 @@ generation_body! {
     stop: Strings,
     /// Tokens that end the answer.
     stop_token_ids: Vec<i64>,
+    /// Whether log-probabilities are wanted, or of how many tokens.
+    logprobs: LogProbsField,
+    /// Chat: of how many of the likeliest tokens beside the chosen one.
+    top_logprobs: i64,
     /// Answers per prompt.
     n: i64,
     /// Place in the queue: a lower number goes first.
@@ -147,7 +151,7 @@ pub type AsksForNothing = fn(&Value) -> bool;
 
 /// Fields whose silent dropping would change the answer, each with the values that do not.
 /// Everything else that is unknown is ignored, as OpenAI's own fields for billing and storage are.
-pub const UNSUPPORTED: [(&str, AsksForNothing); 43] = [
+pub const UNSUPPORTED: [(&str, AsksForNothing); 41] = [
     ("add_generation_prompt", |v| v.is_null() || v == &Value::Bool(true)),
     ("add_special_tokens", Value::is_null),
     ("allowed_token_ids", is_empty),
@@ -174,7 +178,6 @@ pub const UNSUPPORTED: [(&str, AsksForNothing); 43] = [
     ("length_penalty", is_one),
     ("logit_bias", is_empty),
     ("logits_processors", is_empty),
-    ("logprobs", |v| v.is_null() || v == &Value::Bool(false)),
     ("mirostat", is_empty),
     ("modalities", |v| is_empty(v) || v == &Value::from(vec!["text"])),
     ("n_predict", |v| v.is_null() || v == &Value::from(-1)),
@@ -186,7 +189,6 @@ pub const UNSUPPORTED: [(&str, AsksForNothing); 43] = [
     ("skip_special_tokens", |v| v.is_null() || v == &Value::Bool(true)),
     ("structured_outputs", is_empty),
     ("suffix", is_empty),
-    ("top_logprobs", is_empty),
     ("truncate_prompt_tokens", Value::is_null),
     ("typical_p", is_one),
     ("use_beam_search", is_empty),
@@ -220,6 +222,16 @@ pub struct StreamOptions {
     pub include_usage: Option<bool>,
     /// Whether every chunk carries the usage so far.
     pub continuous_usage_stats: Option<bool>,
+}
+
+/// `logprobs`: a switch in chats, a number in completions.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(untagged, expecting = "expected a boolean or a whole number")]
+pub enum LogProbsField {
+    /// Whether.
+    Switch(bool),
+    /// Of how many of the likeliest tokens.
+    Count(i64),
 }
 
 /// One string or several.

@@ -14,13 +14,15 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// The parameters of `body`; `stop_tokens` are not chosen before `min_tokens`.
+    /// The parameters of `body`; `stop_tokens` are not chosen before `min_tokens`. For `log_probs` see
+    /// [`log_probs`](super::log_probs::log_probs).
     ///
     /// Without a seed the operating system gives one; greedy requests need none.
     pub fn new(
         body: &GenerationBody,
         stop_tokens: &[TokenId],
         min_tokens: u32,
+        log_probs: Option<u32>,
         vocabulary_len: usize,
     ) -> Result<Self, ApiError> {
         let default = SamplingRequest::default();
@@ -37,6 +39,7 @@ impl Parameters {
             seed: body.seed.map_or(0, i64::cast_unsigned),
             min_tokens,
             banned_until_min: Vec::new(),
+            log_probs,
         };
         if 0 < min_tokens {
             request.banned_until_min = stop_tokens.iter().map(|token| token.0).collect();
@@ -117,7 +120,7 @@ mod tests {
     use super::*;
 
     fn parameters(body: &GenerationBody) -> Parameters {
-        Parameters::new(body, &[], 0, 10).expect("a valid body")
+        Parameters::new(body, &[], 0, None, 10).expect("a valid body")
     }
 
     #[test]

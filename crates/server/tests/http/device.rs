@@ -6,7 +6,8 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use engine::{Device, DeviceError, Row, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
-use sampling::{Pool, SamplingParams};
+use sampling::{LogProbs, Pool, SamplingParams};
+use server::Extra;
 
 use crate::vocabulary::END;
 
@@ -43,9 +44,12 @@ impl Script {
 
 impl Device for Script {
     type Params = SamplingParams;
-    type Extra = ();
+    type Extra = Extra;
 
-    fn run(&mut self, plan: &StepPlan<'_, SamplingParams>) -> Result<StepOutput<()>, DeviceError> {
+    fn run(
+        &mut self,
+        plan: &StepPlan<'_, SamplingParams>,
+    ) -> Result<StepOutput<Extra>, DeviceError> {
         if let Some(gate) = &self.gate {
             // An error means that the gate is gone and the way is free.
             let _ = gate.recv();
@@ -56,7 +60,7 @@ impl Device for Script {
 }
 
 /// The state of a position: its token, its position, and 1.
-fn add_states(row: &Row<'_, SamplingParams>, pool: &Pool) -> RowOutput<()> {
+fn add_states(row: &Row<'_, SamplingParams>, pool: &Pool) -> RowOutput<Extra> {
     for position in row.compute.clone() {
         if pool.wants(position, row.prompt_len) {
             let token = row.tokens[position].0 as f32;
@@ -72,7 +76,7 @@ fn add_states(row: &Row<'_, SamplingParams>, pool: &Pool) -> RowOutput<()> {
     }
 }
 
-fn next(row: &Row<'_, SamplingParams>) -> Result<RowOutput<()>, DeviceError> {
+fn next(row: &Row<'_, SamplingParams>) -> Result<RowOutput<Extra>, DeviceError> {
     if let Some(pool) = row.params.pool() {
         return Ok(add_states(row, pool));
     }
@@ -95,5 +99,14 @@ fn next(row: &Row<'_, SamplingParams>) -> Result<RowOutput<()>, DeviceError> {
         let mixed = (row.params.seed() ^ generated as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         u32::from(b'a') + (mixed >> 32) as u32 % 26
     };
-    Ok(RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra: () }]))
+    let extra = row.params.log_probs().map(|count| Box::new(log_probs(token, generated, count)));
+    Ok(RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra }]))
+}
+
+/// The token is the second likeliest, after the byte 255; then follow the ids from 0 on.
+fn log_probs(token: u32, generated: usize, count: u32) -> LogProbs {
+    let own = -1.0 - generated as f32;
+    let others = (0..).map(|id| (id, own - 1.0 - id as f32));
+    let top = [(255, own + 0.5), (token, own)].into_iter().chain(others);
+    LogProbs { token: own, rank: 2, top: top.take(count as usize).collect() }
 }

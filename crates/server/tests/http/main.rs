@@ -6,6 +6,7 @@ mod client;
 mod harness;
 mod answers;
 mod tools;
+mod log_probs;
 mod refusals;
 mod overload;
 mod endings;

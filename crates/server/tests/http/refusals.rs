@@ -200,9 +200,6 @@ async fn fields_that_would_change_the_answer_are_refused_by_name() {
     let cases = [
         ("suffix", json!("x")),
         ("best_of", json!(2)),
-        ("logprobs", json!(true)),
-        ("logprobs", json!(0)),
-        ("top_logprobs", json!(3)),
         ("n_predict", json!(8)),
         ("typical_p", json!(0.5)),
         ("prompt_logprobs", json!(1)),

@@ -1,0 +1,65 @@
+//! How many log-probabilities a body asks for.
+
+use crate::limits::{CHAT_LOG_PROBS, COMPLETION_LOG_PROBS, LOG_PROBS_PER_REPLY};
+use crate::openai::error::ApiError;
+use crate::openai::reply::Endpoint;
+use crate::openai::types::{GenerationBody, LogProbsField};
+
+/// How many of the likeliest tokens are wanted at each position beside the token itself; none if no
+/// log-probabilities are.
+///
+/// A chat says `logprobs: true` and how many in `top_logprobs`, a completion how many in `logprobs`.
+pub fn log_probs(endpoint: Endpoint, body: &GenerationBody) -> Result<Option<u32>, ApiError> {
+    let top = body.top_logprobs;
+    let counted = match (endpoint, body.logprobs) {
+        (_, None | Some(LogProbsField::Switch(false))) => None,
+        (Endpoint::Chat, Some(LogProbsField::Switch(true))) => {
+            Some(count("top_logprobs", top.unwrap_or(0), CHAT_LOG_PROBS)?)
+        }
+        (Endpoint::Chat, Some(LogProbsField::Count(count))) => {
+            let message =
+                format!("logprobs is {count}; give true, and the number in `top_logprobs`");
+            return Err(ApiError::invalid("logprobs", message));
+        }
+        (Endpoint::Completions, Some(LogProbsField::Count(asked))) => {
+            Some(count("logprobs", asked, COMPLETION_LOG_PROBS)?)
+        }
+        (Endpoint::Completions, Some(LogProbsField::Switch(true))) => {
+            let message = format!("logprobs is true; give a number, 0 to {COMPLETION_LOG_PROBS}");
+            return Err(ApiError::invalid("logprobs", message));
+        }
+    };
+    match top {
+        Some(top) if top != 0 && (counted.is_none() || endpoint == Endpoint::Completions) => {
+            let instead = match endpoint {
+                Endpoint::Chat => "`top_logprobs` needs `logprobs` to be true",
+                Endpoint::Completions => {
+                    "`top_logprobs` is for chats; give the number in `logprobs`"
+                }
+            };
+            Err(ApiError::invalid("top_logprobs", instead))
+        }
+        _ => Ok(counted),
+    }
+}
+
+/// Checks that the log-probabilities of a reply that is sent as a whole are not too many to hold.
+/// Those of a single choice never are: they are less than its keys and values.
+pub fn check_whole(choices: usize, tokens: u64, top: u32) -> Result<(), ApiError> {
+    let entries = choices as u64 * tokens * (u64::from(top) + 1);
+    if choices == 1 || entries <= LOG_PROBS_PER_REPLY {
+        return Ok(());
+    }
+    let message = format!(
+        "{entries} log-probabilities for {choices} choices, more than {LOG_PROBS_PER_REPLY} in a \
+         reply that is not streamed; set `stream` or lower max_tokens"
+    );
+    Err(ApiError::invalid("logprobs", message))
+}
+
+fn count(param: &'static str, asked: i64, most: u32) -> Result<u32, ApiError> {
+    match u32::try_from(asked) {
+        Ok(count) if count <= most => Ok(count),
+        _ => Err(ApiError::invalid(param, format!("{param} is {asked}; give 0 to {most}"))),
+    }
+}
