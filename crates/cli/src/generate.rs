@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use engine::{Event, FinishReason, Request, Tenant, TokenId};
+use grammar::Guided;
 use sampling::{SamplingParams, SamplingRequest};
 use text::{Decoder, Message};
 
@@ -134,7 +135,7 @@ fn request(
     args: &GenerateArgs,
     launched: &Launched,
     prompt: Vec<u32>,
-) -> Result<Request<SamplingParams>> {
+) -> Result<Request<Guided<SamplingParams>>> {
     let limit = launched.handle.limits().max_model_len;
     let used = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
     ensure!(used < limit, "the prompt has {used} tokens, and max_model_len is {limit}");
@@ -157,6 +158,6 @@ fn request(
         priority: 0,
         use_prefix_cache: true,
         tenant: Tenant::default(),
-        params,
+        params: params.into(),
     })
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use engine::budget::{Budget, BudgetError, Demand, Memory, feasible_model_len};
 use engine::{Engine, EngineConfig, Handle, Report, SchedulingPolicy, SystemClock, Worker};
+use grammar::Guided;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::{KvType, TILE_TOKENS};
@@ -184,7 +185,7 @@ struct Plan {
 /// A running engine, and what a front needs beside it.
 pub struct Launched {
     /// Takes requests.
-    pub handle: Handle<SamplingParams>,
+    pub handle: Handle<Guided<SamplingParams>>,
     /// The owner thread.
     pub worker: Worker,
     /// The model's tokenizer.
@@ -199,7 +200,7 @@ pub struct Launched {
 pub fn launch(
     args: &EngineArgs,
     served_name: Option<&str>,
-    sink: impl FnMut(Report<()>) + Send + 'static,
+    sink: impl FnMut(Report<model::cpu::Extra>) + Send + 'static,
 ) -> Result<Launched> {
     args.check()?;
     let source = Source::parse(&args.model);

@@ -43,10 +43,14 @@ pub enum SpecError {
 #[error("the answer's grammar has no next token: {0}")]
 pub struct MatchError(pub String);
 
-/// The first line of an error of the library, at most 300 bytes: further lines hold its state.
+/// The first line of an error of the library, at most 300 bytes: further lines hold its state. What it
+/// panicked with is not for those who wrote the grammar.
 pub(crate) fn first_line(error: &anyhow::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
+    if line.starts_with("panic:") {
+        return "something in it is not supported".to_owned();
+    }
     let end = line.char_indices().map(|(at, _)| at).find(|at| 300 <= *at).unwrap_or(line.len());
     line[..end].to_owned()
 }

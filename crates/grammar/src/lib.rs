@@ -20,8 +20,10 @@ mod vocabulary;
 mod token_set;
 mod matcher;
 mod compiler;
+mod cache;
 mod constraint;
 
+pub use cache::Cache;
 pub use compiler::Compiler;
 pub use constraint::{Ahead, Constraint, Guided};
 pub use error::{MatchError, SpecError};

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use engine::{Device, DeviceError, Row, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
+use grammar::{Ahead, Guided};
 use kernels::cpu::Cpu;
 use kernels::isa::Work;
 use kernels::share::SequenceRows;
@@ -20,6 +21,8 @@ pub struct CpuDevice {
     transformer: Transformer,
     /// One for each thread.
     threads: Vec<SamplingThread>,
+    /// Computes what grammars allow next, while the next step runs.
+    ahead: Ahead,
 }
 
 /// What one thread samples with, and what it has sampled in this step.
@@ -27,7 +30,7 @@ struct SamplingThread {
     sampler: Sampler,
     history: Vec<u32>,
     /// Index among the sampled rows, and what came of the row.
-    sampled: Vec<(usize, Result<Scored, SampleError>)>,
+    sampled: Vec<(usize, Result<Scored, String>)>,
 }
 
 impl CpuDevice {
@@ -47,18 +50,15 @@ impl CpuDevice {
                 sampled: Vec::new(),
             })
             .collect();
-        CpuDevice { cpu, transformer, threads }
+        CpuDevice { cpu, transformer, threads, ahead: Ahead::new() }
     }
 }
 
 impl Device for CpuDevice {
-    type Params = SamplingParams;
+    type Params = Guided<SamplingParams>;
     type Extra = Extra;
 
-    fn run(
-        &mut self,
-        plan: &StepPlan<'_, SamplingParams>,
-    ) -> Result<StepOutput<Extra>, DeviceError> {
+    fn run(&mut self, plan: &StepPlan<'_, Self::Params>) -> Result<StepOutput<Extra>, DeviceError> {
         let step = FlatStep::new(plan);
         let sequences = step.sequences();
         let batch = Batch {
@@ -71,20 +71,22 @@ impl Device for CpuDevice {
         let sampled = sample(&mut self.cpu, &mut self.threads, (plan, &step.whole), logits);
         let mut rows: Vec<_> = plan.rows.iter().map(|_| RowOutput::Computed).collect();
         for (&row, top) in step.top.iter().zip(top) {
-            let (params, position) = (plan.rows[row].params, plan.rows[row].tokens.len());
+            let (params, position) = (&plan.rows[row].params.sampling, plan.rows[row].tokens.len());
             let sampler = &mut self.threads[0].sampler;
             rows[row] = match top {
                 Some(top) => {
-                    output(sampler.sample_top(&top, params, position).map(|token| (token, None)))
+                    let token = sampler.sample_top(&top, params, position);
+                    output(in_words(token.map(|token| (token, None))))
                 }
                 None => RowOutput::Failed("a logit is not a finite number".to_owned()),
             };
         }
         for (&row, token) in step.whole.iter().zip(sampled) {
+            self.work_ahead(&plan.rows[row], &token);
             rows[row] = output(token);
         }
         for ((flat, row), output) in step.rows.iter().zip(&plan.rows).zip(&mut rows) {
-            if let Some(pool) = row.params.pool() {
+            if let Some(pool) = row.params.sampling.pool() {
                 *output = self.add_states(row, flat.tokens.start, pool);
             }
         }
@@ -96,7 +98,7 @@ impl CpuDevice {
     /// Adds to `pool` what it wants of the states of `row`, whose tokens begin at `first` in the step.
     fn add_states(
         &self,
-        row: &Row<'_, SamplingParams>,
+        row: &Row<'_, Guided<SamplingParams>>,
         first: usize,
         pool: &Pool,
     ) -> RowOutput<<Self as Device>::Extra> {
@@ -116,12 +118,23 @@ impl CpuDevice {
         // The engine ends requests with tokens. What was asked for is in the pool; nobody reads this.
         RowOutput::Tokens(vec![Sampled { token: TokenId(0), extra: Default::default() }])
     }
+
+    /// Has the tokens computed that may follow `scored`, if a grammar says which.
+    fn work_ahead(&self, row: &Row<'_, Guided<SamplingParams>>, scored: &Result<Scored, String>) {
+        if let (Some(constraint), Ok((token, _))) = (&row.params.constraint, scored) {
+            self.ahead.prepare(constraint, row.tokens.len() - row.prompt_len, *token);
+        }
+    }
 }
 
-fn output(scored: Result<Scored, SampleError>) -> RowOutput<Extra> {
+fn in_words(scored: Result<Scored, SampleError>) -> Result<Scored, String> {
+    scored.map_err(|error| error.to_string())
+}
+
+fn output(scored: Result<Scored, String>) -> RowOutput<Extra> {
     match scored {
         Ok((token, extra)) => RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra }]),
-        Err(error) => RowOutput::Failed(error.to_string()),
+        Err(message) => RowOutput::Failed(message),
     }
 }
 
@@ -146,7 +159,7 @@ struct FlatRow {
 }
 
 impl FlatStep {
-    fn new(plan: &StepPlan<'_, SamplingParams>) -> FlatStep {
+    fn new(plan: &StepPlan<'_, Guided<SamplingParams>>) -> FlatStep {
         let mut step = FlatStep {
             tokens: Vec::with_capacity(plan.token_count()),
             blocks: Vec::new(),
@@ -165,9 +178,10 @@ impl FlatStep {
                 position: row.compute.start,
                 blocks: blocks..step.blocks.len(),
             });
-            if row.sampled() && row.params.pool().is_none() {
+            if row.sampled() && row.params.sampling.pool().is_none() {
                 let last = step.tokens.len() - 1;
-                if let Some(count) = row.params.top_needed() {
+                let Guided { sampling, constraint } = row.params;
+                if let (Some(count), None) = (sampling.top_needed(), constraint) {
                     step.top_rows.push(TopRow { row: last, count });
                     step.top.push(index);
                 } else {
@@ -194,9 +208,9 @@ impl FlatStep {
 fn sample(
     cpu: &mut Cpu,
     threads: &mut [SamplingThread],
-    (plan, rows): (&StepPlan<'_, SamplingParams>, &[usize]),
+    (plan, rows): (&StepPlan<'_, Guided<SamplingParams>>, &[usize]),
     logits: &mut [f32],
-) -> Vec<Result<Scored, SampleError>> {
+) -> Vec<Result<Scored, String>> {
     let count = rows.len();
     if count == 0 {
         return Vec::new();
@@ -208,8 +222,15 @@ fn sample(
         let SamplingThread { sampler, history, sampled } = thread;
         history.clear();
         history.extend(row.tokens.iter().map(|token| token.0));
-        let context = Context { tokens: history, prompt_len: row.prompt_len };
-        sampled.push((index, isa.run(Choice { sampler, logits, params: row.params, context })));
+        let Guided { sampling: params, constraint } = row.params;
+        let prompt_len = row.prompt_len;
+        let allowed = constraint.as_ref().map(|c| c.allowed_after(&history[prompt_len..]));
+        let token = allowed.transpose().map_err(|error| error.to_string()).and_then(|allowed| {
+            let allowed = allowed.as_ref().map(|set| set.words());
+            let context = Context { tokens: history, prompt_len, allowed };
+            in_words(isa.run(Choice { sampler, logits, params, context }))
+        });
+        sampled.push((index, token));
     });
     let mut sampled: Vec<_> = threads.iter_mut().flat_map(|t| t.sampled.drain(..)).collect();
     sampled.sort_unstable_by_key(|(index, _)| *index);

@@ -10,6 +10,7 @@ use engine::{
     Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy, Snapshot,
     Tenant, TokenId,
 };
+use grammar::Guided;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::KvType;
@@ -70,7 +71,7 @@ impl Ask {
         Ask { arrives: step, ..self }
     }
 
-    fn request(&self, vocabulary: usize) -> Request<SamplingParams> {
+    fn request(&self, vocabulary: usize) -> Request<Guided<SamplingParams>> {
         Request {
             prompt: self.prompt.iter().map(|&id| TokenId(id)).collect(),
             max_tokens: self.max_tokens,
@@ -79,7 +80,7 @@ impl Ask {
             priority: 0,
             use_prefix_cache: true,
             tenant: Tenant::default(),
-            params: SamplingParams::new(self.sampling.clone(), vocabulary).unwrap(),
+            params: SamplingParams::new(self.sampling.clone(), vocabulary).unwrap().into(),
         }
     }
 }

@@ -6,6 +6,7 @@ use engine::{
     Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy, Snapshot,
     Tenant, TokenId,
 };
+use grammar::Guided;
 use kernels::blocks::dequantise;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
@@ -56,7 +57,11 @@ fn prompt(index: usize, length: usize) -> Vec<u32> {
     (0..length).map(|place| token(place) as u32 % 300).collect()
 }
 
-fn request(prompt: &[u32], params: SamplingParams, max_tokens: u32) -> Request<SamplingParams> {
+fn request(
+    prompt: &[u32],
+    params: SamplingParams,
+    max_tokens: u32,
+) -> Request<Guided<SamplingParams>> {
     Request {
         prompt: prompt.iter().map(|&id| TokenId(id)).collect(),
         max_tokens,
@@ -65,8 +70,7 @@ fn request(prompt: &[u32], params: SamplingParams, max_tokens: u32) -> Request<S
         priority: 0,
         tenant: Tenant::default(),
         use_prefix_cache: params.pool().is_none_or(|pool| !pool.wants(0, prompt.len())),
-        tenant: Tenant::default(),
-        params,
+        params: params.into(),
     }
 }
 

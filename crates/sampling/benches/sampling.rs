@@ -98,7 +98,7 @@ fn measure(
     (rows, history): (&[f32], &[u32]),
 ) -> Measured {
     let params = SamplingParams::new(request.clone(), WORDS).expect("within the ranges");
-    let context = Context { tokens: history, prompt_len: PROMPT_TOKENS };
+    let context = Context { tokens: history, prompt_len: PROMPT_TOKENS, allowed: None };
     let isa = Isa::detect();
     let mut pool = Pool::new(threads);
     let mut samplers: Vec<Sampler> = (0..threads).map(|_| Sampler::new()).collect();

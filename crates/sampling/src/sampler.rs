@@ -26,6 +26,9 @@ pub struct Context<'a> {
     pub tokens: &'a [u32],
     /// How many of them are the prompt.
     pub prompt_len: usize,
+    /// The tokens that may be chosen, one bit for each: token `t` is bit `t % 32` of word `t / 32`, and
+    /// those behind the last word may not. None allows all.
+    pub allowed: Option<&'a [u32]>,
 }
 
 impl<'a> Context<'a> {
@@ -195,12 +198,16 @@ impl Sampler {
             self.history.penalise(logits, params, context.prompt(), context.output());
         }
         // vLLM masks before it penalises; a penalty leaves negative infinity as it is.
-        if masks {
+        if let Some(allowed) = context.allowed {
+            mask_others(logits, allowed);
+        }
+        // A grammar that has come to its end allows end tokens alone, at any length.
+        if masks && (context.allowed.is_none() || any_but(logits, params.banned_until_min())) {
             for &token in params.banned_until_min() {
                 logits[token as usize] = f32::NEG_INFINITY;
             }
         }
-        masks || params.has_penalties()
+        masks || params.has_penalties() || context.allowed.is_some()
     }
 
     /// True if few lanes have a token of at least `floor`, so that a list is the shorter way.
@@ -370,6 +377,24 @@ fn first_of(logits: &[f32], maxima: &[Lanes], max: f32) -> u32 {
     let start = block.expect("the maximum is that of a block") * BLOCK;
     let offset = logits[start..].iter().position(|&logit| logit == max);
     (start + offset.expect("the maximum is one of the block's logits")) as u32
+}
+
+/// Masks every token that is not in the set `allowed`.
+#[inline(always)]
+fn mask_others(logits: &mut [f32], allowed: &[u32]) {
+    let (known, behind) = logits.split_at_mut(logits.len().min(32 * allowed.len()));
+    for (logits, word) in known.chunks_mut(32).zip(allowed) {
+        for (bit, logit) in logits.iter_mut().enumerate() {
+            *logit = if word >> bit & 1 == 1 { *logit } else { f32::NEG_INFINITY };
+        }
+    }
+    behind.fill(f32::NEG_INFINITY);
+}
+
+/// Whether a token that is not masked is not in `banned`.
+fn any_but(logits: &[f32], banned: &[u32]) -> bool {
+    let mut open = (0..).zip(logits).filter(|(_, logit)| f32::NEG_INFINITY < **logit);
+    open.any(|(token, _)| !banned.contains(&token))
 }
 
 fn weigher(params: &SamplingParams, max: f32) -> Weigher {

@@ -12,7 +12,7 @@ impl Work for Choice<'_> {
 
     #[inline(always)]
     fn run(self) -> u32 {
-        let context = Context { tokens: &[7, 8, 8, 9], prompt_len: 1 };
+        let context = Context { tokens: &[7, 8, 8, 9], prompt_len: 1, allowed: None };
         Sampler::new().sample(self.0, self.1, &context).expect("finite logits")
     }
 }

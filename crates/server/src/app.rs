@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ServerConfig, ServerInfo};
 use crate::dispatch::Dispatch;
+use crate::grammars::Grammars;
 use crate::limits::{
     BODIES_BYTES_IN_FLIGHT, BODY_BYTES, BODY_READ_TIMEOUT, INLINE_BODY_BYTES, LARGE_BODIES,
 };
@@ -33,6 +34,8 @@ pub struct App {
     pub tokenizer: Arc<Tokenizer>,
     /// Its chat template.
     pub template: Option<ChatTemplate>,
+    /// Compiles what answers must look like.
+    pub grammars: Grammars,
     /// What the engine can serve.
     pub limits: Limits,
     /// The way to the engine.

@@ -12,6 +12,7 @@ use engine::{
     Event, FinishReason, Handle, Nanos, Report, Request, RequestId, RequestTimes, Snapshot,
     SubmitError,
 };
+use grammar::Guided;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
@@ -119,7 +120,7 @@ pub enum Pulse {
 
 /// Submits requests and hands out what becomes of them.
 pub struct Dispatch {
-    handle: Handle<SamplingParams>,
+    handle: Handle<Guided<SamplingParams>>,
     state: Arc<Mutex<State>>,
 }
 
@@ -147,7 +148,7 @@ struct Route {
 
 impl Dispatch {
     /// A dispatch for the engine behind `handle`; it tells of `panics` and counts none itself.
-    pub fn new(handle: Handle<SamplingParams>, panics: Panics) -> Self {
+    pub fn new(handle: Handle<Guided<SamplingParams>>, panics: Panics) -> Self {
         let state = State {
             routes: HashMap::new(),
             tally: Tally::new(handle.limits().max_model_len, panics),
@@ -162,9 +163,9 @@ impl Dispatch {
     /// cancelled.
     pub fn submit(
         self: &Arc<Self>,
-        requests: Vec<Request<SamplingParams>>,
+        requests: Vec<Request<Guided<SamplingParams>>>,
     ) -> Result<Submitted, SubmitError> {
-        let room = requests.iter().map(|request| events_per_choice(&request.params)).sum();
+        let room = requests.iter().map(|request| events_per_choice(&request.params.sampling)).sum();
         let (sender, events) = mpsc::channel(room);
         let mut submitted = Submitted { dispatch: Arc::clone(self), ids: Vec::new(), events };
         // Held until every route is known, so that no event can come before its route.

@@ -44,7 +44,10 @@ async fn generate(
         request.extensions().get::<RequestId>().expect("every request is tagged").clone();
     let body = app.receive(request).await?;
     let validate = move |app: &App, body: &[u8]| app.door().generation(endpoint, parse(body)?);
-    let valid = app.work_on(body, validate).await?;
+    let mut valid = app.work_on(body, validate).await?;
+    if let Some(wanted) = valid.wanted.take() {
+        app.grammars.constrain(wanted, &mut valid.requests).await?;
+    }
     let head = ReplyHead {
         endpoint,
         id: reply_id(endpoint),

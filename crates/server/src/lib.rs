@@ -27,6 +27,7 @@ pub mod metrics;
 mod panics;
 mod traffic;
 pub mod dispatch;
+pub mod grammars;
 pub mod validate;
 pub mod stream;
 pub mod shutdown;

@@ -27,6 +27,9 @@
 //! | `user` | [`USER_BYTES`] | 400 |
 //! | `top_logprobs` of a chat, `logprobs` of a completion | [`CHAT_LOG_PROBS`], [`COMPLETION_LOG_PROBS`] | 400 |
 //! | log-probabilities of several choices that are not streamed | [`LOG_PROBS_PER_REPLY`] | 400 |
+//! | schema, regular expression, choices, grammar: bytes, depth, work | [`grammar::limits`] | 400; work of a step: that request fails |
+//! | time to compile a grammar | [`GRAMMAR_TIMEOUT`] to get one of [`GRAMMARS_AT_ONCE`] turns, and as much to compile | 503; 400 |
+//! | compiled grammars | [`GRAMMAR_CACHE_BYTES`] | those not used for longest are dropped |
 //! | prompt + `max_tokens` | the model's length, and the KV blocks there are | 400, `context_length_exceeded` |
 //! | requests in the engine | its running cap + its queue cap; where tenants share, a share of them each | 429 with `Retry-After` |
 //! | undelivered tokens of one reply | [`STREAM_BUFFER_BYTES`] per choice | the request is cancelled, the stream ends with an error |
@@ -112,6 +115,12 @@ pub const STREAM_BUFFER_BYTES: usize = 64 << 10;
 pub const INLINE_BODY_BYTES: usize = 16 << 10;
 /// Bodies above [`INLINE_BODY_BYTES`] that are parsed and tokenised at once.
 pub const LARGE_BODIES: usize = 2;
+/// Longest time for a request's grammar to get its turn, and then to be compiled.
+pub const GRAMMAR_TIMEOUT: Duration = Duration::from_secs(10);
+/// Grammars that are compiled at once.
+pub const GRAMMARS_AT_ONCE: usize = 2;
+/// Bytes of compiled grammars that are kept for requests that ask for the same.
+pub const GRAMMAR_CACHE_BYTES: usize = 64 << 20;
 /// `max_tokens` of `/v1/completions` where the request names none (OpenAI's default).
 pub const COMPLETION_TOKENS_DEFAULT: u32 = 16;
 /// `Retry-After` of 429 and 503, in seconds.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::Handle;
+use grammar::Guided;
 use sampling::SamplingParams;
 use text::{ChatTemplate, Tokenizer};
 use tokio::net::TcpListener;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use crate::app::{App, unix_time};
 use crate::config::{ServerConfig, ServerInfo};
 use crate::dispatch::{Dispatch, Reports};
+use crate::grammars::Grammars;
 use crate::listen::{self, Served};
 use crate::metrics::Panics;
 use crate::routes::router;
@@ -31,7 +33,7 @@ pub struct Parts {
     /// What is served.
     pub info: ServerInfo,
     /// The engine.
-    pub handle: Handle<SamplingParams>,
+    pub handle: Handle<Guided<SamplingParams>>,
     /// What it reports: the other end of the sink that it was started with.
     pub reports: Reports,
     /// The model's tokenizer.
@@ -65,6 +67,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) 
     let app = Arc::new(App {
         config,
         info: Arc::new(info),
+        grammars: Grammars::new(&tokenizer),
         tokenizer,
         template,
         limits,

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use engine::{Limits, Request, SubmitError, Tenant, TokenId};
+use grammar::Guided;
 use sampling::SamplingParams;
 use text::{
     AnswerRules, ChatTemplate, ControlTokens, Message, StopStrings, Tokenizer, TokenizerError, Tool,
 };
 
 use crate::answer::AnswerForm;
+use crate::grammars::Wanted;
 use crate::limits::{
     CHOICES, COMPLETION_TOKENS_DEFAULT, PROMPTS, SAMPLES, STOP_STRING_BYTES, STOP_STRINGS,
     STOP_TOKENS, USER_BYTES,
@@ -24,6 +26,7 @@ pub mod embeddings;
 mod log_probs;
 mod messages;
 mod parameters;
+mod structured;
 mod tools;
 
 use log_probs::{check_whole, log_probs};
@@ -48,7 +51,9 @@ pub struct Door<'a> {
 #[derive(Debug)]
 pub struct Valid {
     /// One engine request per choice; the choices of one prompt stand together.
-    pub requests: Vec<Request<SamplingParams>>,
+    pub requests: Vec<Request<Guided<SamplingParams>>>,
+    /// What the answers must look like; the requests' constraints are made of it.
+    pub wanted: Option<Wanted>,
     /// What ends each choice.
     pub rules: StopRules,
     /// How many prompts there are, and how long they are.
@@ -106,6 +111,7 @@ impl Door<'_> {
         let samples = samples(body.n)?;
         let rules = self.stop_rules(&body)?;
         let tenant = tenant(body.user.as_deref())?;
+        let wanted = structured::wanted(&body)?;
         let asked = asked(endpoint, &body, rules.min_tokens)?;
         let vocabulary_len = self.tokenizer.vocabulary_len();
         let log_probs = log_probs(endpoint, &body)?;
@@ -143,7 +149,7 @@ impl Door<'_> {
             let request = self.request(endpoint, prompt, asked, &rules)?;
             let request = Request { tenant, ..request };
             for index in 0..samples {
-                requests.push(request.clone().with_params(parameters.choice(index)));
+                requests.push(request.clone().with_params(parameters.choice(index).into()));
             }
         }
         if let (Some(top), None) = (log_probs, stream) {
@@ -151,7 +157,7 @@ impl Door<'_> {
             check_whole(requests.len(), u64::from(longest), top)?;
         }
         let prompts = PromptSums { tokens, samples };
-        Ok(Valid { requests, rules, prompts, answers, stream })
+        Ok(Valid { requests, wanted, rules, prompts, answers, stream })
     }
 
     /// Checks that `model` is the one that is served; absent or empty stands for it.

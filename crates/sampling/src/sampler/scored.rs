@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn they_are_those_of_the_row_before_penalties_and_masks_and_change_no_token() {
         let row = [0.5_f32, 0.25, 0.2, 0.05].map(f32::ln);
-        let context = Context { tokens: &[0, 0, 1], prompt_len: 1 };
+        let context = Context { tokens: &[0, 0, 1], prompt_len: 1, allowed: None };
         let mut request = SamplingRequest {
             temperature: 0.0,
             frequency_penalty: 2.0,

@@ -80,7 +80,7 @@ fn running_sums(tokens: &[(u32, f64)]) -> Vec<f64> {
 /// Compares token and, where the sampler keeps a list, survivors.
 fn check(logits: &[f32], request: SamplingRequest, tokens: &[u32], prompt_len: usize) -> u32 {
     let params = SamplingParams::new(request, logits.len()).expect("within ranges");
-    let context = Context { tokens, prompt_len };
+    let context = Context { tokens, prompt_len, allowed: None };
     let expected = naive(logits, &params, &context);
     let mut sampler = Sampler::new();
     let token = sampler.sample(&mut logits.to_vec(), &params, &context).expect("a token");
@@ -179,7 +179,7 @@ proptest! {
         let mut top: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
         top.sort_by(|a, b| b.1.partial_cmp(&a.1).expect("no NaN").then(a.0.cmp(&b.0)));
         top.truncate(params.top_needed().expect("few logits decide"));
-        let context = Context { tokens: &tokens, prompt_len: 0 };
+        let context = Context { tokens: &tokens, prompt_len: 0, allowed: None };
         let token = Sampler::new().sample(&mut logits.clone(), &params, &context);
         prop_assert_eq!(Sampler::new().sample_top(&top, &params, tokens.len()), token);
     }
@@ -192,10 +192,10 @@ proptest! {
         let prompt_len = prompt_len.min(tokens.len());
         let params = SamplingParams::new(request, logits.len()).expect("within ranges");
         let other = SamplingParams::new(other, other_logits.len()).expect("within ranges");
-        let context = Context { tokens: &tokens, prompt_len };
+        let context = Context { tokens: &tokens, prompt_len, allowed: None };
         let fresh = Sampler::new().sample(&mut logits.clone(), &params, &context);
         let mut used = Sampler::new();
-        let other_context = Context { tokens: &other_tokens, prompt_len: 0 };
+        let other_context = Context { tokens: &other_tokens, prompt_len: 0, allowed: None };
         for _ in 0..3 {
             let _ = used.sample(&mut other_logits.clone(), &other, &other_context);
             prop_assert_eq!(&used.sample(&mut logits.clone(), &params, &context), &fresh);
@@ -247,7 +247,7 @@ fn top_p_of_a_large_flat_row_keeps_the_leading_tokens_that_reach_it() {
         let request = SamplingRequest { top_p, ..Default::default() };
         let params = SamplingParams::new(request, row.len()).expect("within ranges");
         let mut sampler = Sampler::new();
-        let context = Context { tokens: &[], prompt_len: 0 };
+        let context = Context { tokens: &[], prompt_len: 0, allowed: None };
         sampler.sample(&mut row.clone(), &params, &context).expect("a token");
         let kept = &sampler.candidates;
         let total: f64 = sampler.weights.iter().map(|&w| f64::from(w)).sum();
@@ -312,14 +312,14 @@ fn end_tokens_are_masked_until_min_tokens_are_generated() {
     let params =
         SamplingParams::new(SamplingRequest { banned_until_min: vec![0, 1], ..request() }, 2)
             .expect("within ranges");
-    let context = Context { tokens: &[], prompt_len: 0 };
+    let context = Context { tokens: &[], prompt_len: 0, allowed: None };
     let error = Sampler::new().sample(&mut [1.0, 2.0], &params, &context);
     assert_eq!(error, Err(SampleError::AllMasked { vocabulary_len: 2 }));
 }
 
 #[test]
 fn a_logit_that_is_not_finite_is_an_error_that_names_it() {
-    let context = Context { tokens: &[], prompt_len: 0 };
+    let context = Context { tokens: &[], prompt_len: 0, allowed: None };
     for request in [greedy(), SamplingRequest::default()] {
         let params = SamplingParams::new(request, 3).expect("within ranges");
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -347,7 +347,7 @@ fn the_largest_logits_and_penalties_still_give_a_token() {
 
 fn check_runs(logits: &[f32], request: &SamplingRequest, tokens: &[u32]) -> u32 {
     let params = SamplingParams::new(request.clone(), logits.len()).expect("within ranges");
-    let context = Context { tokens, prompt_len: 0 };
+    let context = Context { tokens, prompt_len: 0, allowed: None };
     Sampler::new().sample(&mut logits.to_vec(), &params, &context).expect("a token")
 }
 
@@ -388,4 +388,55 @@ fn tokens_are_drawn_as_often_as_their_probabilities_say() {
     near(frequencies(min_p), [0.625, 0.375, 0.0, 0.0]);
     let cold = SamplingRequest { temperature: 0.5, ..Default::default() };
     near(frequencies(cold), [0.25 / 0.365, 0.09 / 0.365, 0.0225 / 0.365, 0.0025 / 0.365]);
+}
+
+/// One bit for each of these tokens.
+fn set(tokens: &[u32], words: usize) -> Vec<u32> {
+    let mut set = vec![0; words];
+    tokens.iter().for_each(|token| set[*token as usize / 32] |= 1 << (token % 32));
+    set
+}
+
+#[test]
+fn only_allowed_tokens_are_chosen() {
+    let mut sampler = Sampler::new();
+    let logits: Vec<f32> = (0..100).map(|token| token as f32 / 10.0).collect();
+    let request = |temperature| SamplingRequest { temperature, ..SamplingRequest::default() };
+    let mut chosen = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let params = SamplingParams::new(SamplingRequest { seed, ..request(2.0) }, 100).unwrap();
+        let allowed = set(&[3, 31, 32, 63], 2);
+        let context = Context { tokens: &[], prompt_len: 0, allowed: Some(&allowed) };
+        chosen.insert(sampler.sample(&mut logits.clone(), &params, &context).unwrap());
+    }
+    assert_eq!(chosen.into_iter().collect::<Vec<_>>(), [3, 31, 32, 63]);
+    let greedy = SamplingParams::new(request(0.0), 100).unwrap();
+    let mut best = |allowed: &[u32]| {
+        let context = Context { tokens: &[], prompt_len: 0, allowed: Some(allowed) };
+        sampler.sample(&mut logits.clone(), &greedy, &context)
+    };
+    assert_eq!(best(&set(&[3, 31, 32], 4)), Ok(32));
+    // A set of fewer words than there are tokens, and of more.
+    assert_eq!(best(&set(&[3], 1)), Ok(3));
+    assert_eq!(best(&set(&[99, 100], 9)), Ok(99));
+    assert_eq!(best(&[]), Err(SampleError::AllMasked { vocabulary_len: 100 }));
+}
+
+#[test]
+fn end_tokens_wait_for_min_tokens_unless_nothing_else_is_allowed() {
+    let request = SamplingRequest {
+        temperature: 0.0,
+        min_tokens: 5,
+        banned_until_min: vec![7, 8],
+        ..SamplingRequest::default()
+    };
+    let params = SamplingParams::new(request, 10).unwrap();
+    let best = |allowed: &[u32]| {
+        let allowed = set(allowed, 1);
+        let context = Context { tokens: &[], prompt_len: 0, allowed: Some(&allowed) };
+        let mut logits: Vec<f32> = (0..10_u8).map(f32::from).collect();
+        Sampler::new().sample(&mut logits, &params, &context)
+    };
+    assert_eq!(best(&[1, 7, 8]), Ok(1));
+    assert_eq!(best(&[7, 8]), Ok(8));
 }

@@ -126,6 +126,24 @@ generation_body! {
     priority: i64,
     /// Whom the request is for; where tenants share, requests of one user share.
     user: String,
+    /// OpenAI: what the answer must look like.
+    response_format: Value,
+    /// vLLM: what the answer must look like.
+    structured_outputs: Value,
+    /// vLLM, before: a JSON schema for the answer.
+    guided_json: Value,
+    /// vLLM, before: a regular expression for the answer.
+    guided_regex: Value,
+    /// vLLM, before: texts of which the answer is one.
+    guided_choice: Value,
+    /// vLLM, before: a grammar for the answer.
+    guided_grammar: Value,
+    /// llama-server: a JSON schema for the answer.
+    json_schema: Value,
+    /// SGLang: a regular expression for the answer.
+    regex: Value,
+    /// llama-server: a grammar for the answer.
+    grammar: Value,
     /// Whether to stream.
     stream: bool,
     /// What the stream tells besides text.
@@ -151,7 +169,7 @@ pub type AsksForNothing = fn(&Value) -> bool;
 
 /// Fields whose silent dropping would change the answer, each with the values that do not.
 /// Everything else that is unknown is ignored, as OpenAI's own fields for billing and storage are.
-pub const UNSUPPORTED: [(&str, AsksForNothing); 41] = [
+pub const UNSUPPORTED: [(&str, AsksForNothing); 32] = [
     ("add_generation_prompt", |v| v.is_null() || v == &Value::Bool(true)),
     ("add_special_tokens", Value::is_null),
     ("allowed_token_ids", is_empty),
@@ -168,13 +186,7 @@ pub const UNSUPPORTED: [(&str, AsksForNothing); 41] = [
     ("echo", is_empty),
     ("function_call", |v| is_empty(v) || is_one_of(v, &["none", "auto"])),
     ("functions", is_empty),
-    ("grammar", is_empty),
-    ("guided_choice", is_empty),
-    ("guided_grammar", is_empty),
-    ("guided_json", is_empty),
-    ("guided_regex", is_empty),
     ("include_stop_str_in_output", is_empty),
-    ("json_schema", is_empty),
     ("length_penalty", is_one),
     ("logit_bias", is_empty),
     ("logits_processors", is_empty),
@@ -183,11 +195,8 @@ pub const UNSUPPORTED: [(&str, AsksForNothing); 41] = [
     ("n_predict", |v| v.is_null() || v == &Value::from(-1)),
     ("prompt_embeds", is_empty),
     ("prompt_logprobs", Value::is_null),
-    ("regex", is_empty),
-    ("response_format", |v| is_empty(v) || v["type"] == "text"),
     ("return_token_ids", is_empty),
     ("skip_special_tokens", |v| v.is_null() || v == &Value::Bool(true)),
-    ("structured_outputs", is_empty),
     ("suffix", is_empty),
     ("truncate_prompt_tokens", Value::is_null),
     ("typical_p", is_one),
@@ -196,7 +205,7 @@ pub const UNSUPPORTED: [(&str, AsksForNothing); 41] = [
 ];
 
 /// Null, false, zero, and empty strings, lists and objects.
-fn is_empty(value: &Value) -> bool {
+pub fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(on) => !on,

@@ -1,6 +1,7 @@
 //! Bodies of `/v1/embeddings`.
 
 use engine::{Request, SchedulingPolicy, SubmitError, Tenant, TokenId};
+use grammar::Guided;
 use sampling::{Pool, Pooling, SamplingParams};
 
 use super::{Door, priority, tenant};
@@ -33,7 +34,7 @@ impl Inputs {
         prompt: Vec<TokenId>,
         pooling: Pooling,
         pool: &Pool,
-    ) -> Request<SamplingParams> {
+    ) -> Request<Guided<SamplingParams>> {
         Request {
             prompt,
             // The engine ends requests with a token. Nobody sees this one.
@@ -44,7 +45,7 @@ impl Inputs {
             tenant: self.tenant,
             // A mean is of every position.
             use_prefix_cache: pooling == Pooling::Last,
-            params: SamplingParams::pooled(pool.clone()),
+            params: SamplingParams::pooled(pool.clone()).into(),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! A device without weights: what a request generates is written in its prompt.
 //!
 //! Greedy: the prompt over and over, token by token, where `$` stands for the end token, `!` fails
-//! the request and `#` breaks the whole device. Sampled: letters that depend on seed and position.
+//! the request and `#` breaks the whole device; where a grammar forbids that, the first token that it
+//! allows. Sampled: letters that depend on seed and position.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use engine::{Device, DeviceError, Row, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
+use grammar::Guided;
 use sampling::{LogProbs, Pool, SamplingParams};
 use server::Extra;
 
-use crate::vocabulary::END;
+use crate::vocabulary::{END, LEN};
 
 /// The scripted device.
 pub struct Script {
@@ -43,13 +45,10 @@ impl Script {
 }
 
 impl Device for Script {
-    type Params = SamplingParams;
+    type Params = Guided<SamplingParams>;
     type Extra = Extra;
 
-    fn run(
-        &mut self,
-        plan: &StepPlan<'_, SamplingParams>,
-    ) -> Result<StepOutput<Extra>, DeviceError> {
+    fn run(&mut self, plan: &StepPlan<'_, Self::Params>) -> Result<StepOutput<Extra>, DeviceError> {
         if let Some(gate) = &self.gate {
             // An error means that the gate is gone and the way is free.
             let _ = gate.recv();
@@ -60,7 +59,7 @@ impl Device for Script {
 }
 
 /// The state of a position: its token, its position, and 1.
-fn add_states(row: &Row<'_, SamplingParams>, pool: &Pool) -> RowOutput<Extra> {
+fn add_states(row: &Row<'_, Guided<SamplingParams>>, pool: &Pool) -> RowOutput<Extra> {
     for position in row.compute.clone() {
         if pool.wants(position, row.prompt_len) {
             let token = row.tokens[position].0 as f32;
@@ -76,15 +75,15 @@ fn add_states(row: &Row<'_, SamplingParams>, pool: &Pool) -> RowOutput<Extra> {
     }
 }
 
-fn next(row: &Row<'_, SamplingParams>) -> Result<RowOutput<Extra>, DeviceError> {
-    if let Some(pool) = row.params.pool() {
+fn next(row: &Row<'_, Guided<SamplingParams>>) -> Result<RowOutput<Extra>, DeviceError> {
+    if let Some(pool) = row.params.sampling.pool() {
         return Ok(add_states(row, pool));
     }
     if !row.sampled() {
         return Ok(RowOutput::Computed);
     }
     let generated = row.tokens.len() - row.prompt_len;
-    let token = if row.params.is_greedy() {
+    let token = if row.params.sampling.is_greedy() {
         match row.tokens[generated % row.prompt_len].0 {
             token if token == u32::from(b'$') => END,
             token if token == u32::from(b'!') => {
@@ -96,10 +95,16 @@ fn next(row: &Row<'_, SamplingParams>) -> Result<RowOutput<Extra>, DeviceError> 
             token => token,
         }
     } else {
-        let mixed = (row.params.seed() ^ generated as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed =
+            (row.params.sampling.seed() ^ generated as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         u32::from(b'a') + (mixed >> 32) as u32 % 26
     };
-    let extra = row.params.log_probs().map(|count| Box::new(log_probs(token, generated, count)));
+    let token = match allowed(row, token) {
+        Ok(token) => token,
+        Err(message) => return Ok(RowOutput::Failed(message)),
+    };
+    let scores = row.params.sampling.log_probs();
+    let extra = scores.map(|count| Box::new(log_probs(token, generated, count)));
     Ok(RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra }]))
 }
 
@@ -109,4 +114,13 @@ fn log_probs(token: u32, generated: usize, count: u32) -> LogProbs {
     let others = (0..).map(|id| (id, own - 1.0 - id as f32));
     let top = [(255, own + 0.5), (token, own)].into_iter().chain(others);
     LogProbs { token: own, rank: 2, top: top.take(count as usize).collect() }
+}
+
+/// `token` if the row's grammar allows it, else the first that it allows.
+fn allowed(row: &Row<'_, Guided<SamplingParams>>, token: u32) -> Result<u32, String> {
+    let Some(constraint) = &row.params.constraint else { return Ok(token) };
+    let answer: Vec<u32> = row.tokens[row.prompt_len..].iter().map(|token| token.0).collect();
+    let set = constraint.allowed_after(&answer).map_err(|error| error.to_string())?;
+    let first = (0..LEN).find(|token| set.contains(*token)).expect("a set is not empty");
+    Ok(if set.contains(token) { token } else { first })
 }

@@ -22,3 +22,4 @@ mod request_ids;
 mod scheduling;
 mod silence;
 mod hostile;
+mod structured;

@@ -1,0 +1,297 @@
+//! Answers of all kinds of grammars over a vocabulary of bytes and a few longer tokens.
+
+use grammar::{Ahead, Cache, Compiler, Constraint, Grammar, Spec, SpecError, Vocabulary};
+use serde_json::{Value, json};
+
+const END: u32 = 256;
+
+/// Bytes, an end token and longer tokens.
+fn compiler() -> Compiler {
+    let mut tokens: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
+    tokens.push(b"<|end|>".to_vec());
+    tokens.extend(["{\"", "\":", "true", "false", ", ", "123"].map(|text| text.into()));
+    let encode = Box::new(|text: &str| text.bytes().map(u32::from).collect());
+    Compiler::new(Vocabulary { tokens, end_tokens: vec![END], encode })
+}
+
+fn compile(spec: &Spec) -> Grammar {
+    compiler().compile(spec).unwrap_or_else(|error| panic!("{spec:?}: {error}"))
+}
+
+/// Whether the whole of `text`, byte by byte, is an answer.
+fn accepts(grammar: &Grammar, text: &str) -> bool {
+    let mut matcher = grammar.matcher();
+    for byte in text.bytes() {
+        if !matcher.mask().is_ok_and(|set| set.contains(u32::from(byte))) {
+            return false;
+        }
+        matcher.advance(u32::from(byte));
+    }
+    matcher.mask().is_ok_and(|set| set.contains(END))
+}
+
+fn check(spec: &Spec, accepted: &[&str], refused: &[&str]) {
+    let grammar = compile(spec);
+    for text in accepted {
+        assert!(accepts(&grammar, text), "{spec:?} refuses {text:?}");
+    }
+    for text in refused {
+        assert!(!accepts(&grammar, text), "{spec:?} accepts {text:?}");
+    }
+}
+
+#[test]
+fn a_schema_is_followed() {
+    let spec = Spec::JsonSchema(json!({
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 3}, "age": {"type": "integer"}},
+        "required": ["name", "age"],
+        "additionalProperties": false
+    }));
+    let accepted = [r#"{"name":"ab","age":7}"#, "{\n  \"name\": \"\",\n  \"age\": -12\n}"];
+    let refused = [
+        "",
+        "{}",
+        r#"{"name":"ab"}"#,
+        r#"{"name":"abcd","age":7}"#,
+        r#"{"name":"ab","age":7.5}"#,
+        r#"{"name":"ab","age":7,"x":1}"#,
+        r#"{"name":"ab","age":7}}"#,
+        "{   \"name\": \"\", \"age\": 1}",
+    ];
+    check(&spec, &accepted, &refused);
+}
+
+#[test]
+fn a_schema_may_refer_to_itself() {
+    let spec = Spec::JsonSchema(json!({
+        "$ref": "#/$defs/tree",
+        "$defs": {"tree": {
+            "type": "object",
+            "properties": {"sub": {"type": "array", "items": {"$ref": "#/$defs/tree"}}},
+            "additionalProperties": false
+        }}
+    }));
+    check(&spec, &["{}", r#"{"sub":[{"sub":[]},{}]}"#], &[r#"{"sub":[1]}"#]);
+}
+
+#[test]
+fn objects_and_anything() {
+    check(&Spec::JsonObject, &["{}", r#"{"a":[1,null,{"b":"\n"}]}"#], &["[]", "1", "{'a':1}"]);
+    for anything in [json!({}), json!(true)] {
+        check(&Spec::JsonSchema(anything), &["1", "[]", "{}", "\"x\""], &["x", "[,]"]);
+    }
+}
+
+#[test]
+fn expressions_choices_and_grammars() {
+    let regex = Spec::Regex(r"(\d{3})-[a-f]+/?".to_owned());
+    check(&regex, &["123-abc", "000-f/"], &["12-abc", "123-", "123-abcg"]);
+    let choice = Spec::Choice(vec!["yes".to_owned(), "y\"e\\\n".to_owned(), "名".to_owned()]);
+    check(&choice, &["yes", "y\"e\\\n", "名"], &["", "ye", "yess", "no"]);
+    let lark = Spec::Lark("start: \"a\" start \"b\" | \"c\"\n".to_owned());
+    check(&lark, &["c", "aacbb"], &["ab", "aacb", ""]);
+}
+
+#[test]
+fn the_end_comes_only_where_it_may_and_nothing_but_it_where_it_must() {
+    let grammar = compile(&Spec::Regex("ab?".to_owned()));
+    let mut matcher = grammar.matcher();
+    assert!(!matcher.mask().unwrap().contains(END));
+    matcher.advance(u32::from(b'a'));
+    let set = matcher.mask().unwrap();
+    assert!(set.contains(END) && set.contains(u32::from(b'b')) && set.len() == 2, "{set:?}");
+    matcher.advance(u32::from(b'b'));
+    for _ in 0..3 {
+        let set = matcher.mask().unwrap();
+        assert!(set.contains(END) && set.len() == 1, "{set:?}");
+        matcher.advance(END);
+    }
+}
+
+#[test]
+fn longer_tokens_are_allowed_where_their_text_is() {
+    let grammar =
+        compile(&Spec::JsonSchema(json!({"type": "array", "items": {"type": "boolean"}})));
+    let set = grammar.matcher().mask_after(&[u32::from(b'[')]).unwrap();
+    let allowed = |text: &str| match text {
+        "true" => set.contains(259),
+        "false" => set.contains(260),
+        _ => set.contains(262),
+    };
+    assert!(allowed("true") && allowed("false") && !allowed("123"));
+}
+
+/// Follows the first allowed byte that `choose` takes, and gives the answer.
+fn random_answer(grammar: &Grammar, mut seed: u64, tokens: usize) -> Vec<u32> {
+    let mut matcher = grammar.matcher();
+    for _ in 0..tokens {
+        let set = matcher.mask().unwrap();
+        let allowed: Vec<u32> = (0..263).filter(|token| set.contains(*token)).collect();
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let token = allowed[(seed >> 33) as usize % allowed.len()];
+        if token == END {
+            break;
+        }
+        matcher.advance(token);
+    }
+    matcher.taken().to_vec()
+}
+
+#[test]
+fn the_set_depends_on_the_answer_alone() {
+    let spec = Spec::JsonSchema(json!({"type": "object", "properties": {"a": {"type": "number"}}}));
+    let grammar = compile(&spec);
+    for seed in 0..8 {
+        let answer = random_answer(&grammar, seed, 40);
+        let mut whole = grammar.matcher();
+        let mut wandering = grammar.matcher();
+        for length in 0..=answer.len() {
+            let expected = whole.mask_after(&answer[..length]).unwrap();
+            // One that was further, one that was elsewhere, one that begins.
+            wandering.mask_after(&answer).unwrap();
+            assert_eq!(wandering.mask_after(&answer[..length]).unwrap(), expected);
+            assert_eq!(grammar.matcher().mask_after(&answer[..length]).unwrap(), expected);
+        }
+    }
+}
+
+#[test]
+fn a_set_computed_ahead_is_the_one_computed_when_needed() {
+    let grammar = compile(&Spec::JsonObject);
+    let answer = random_answer(&grammar, 3, 60);
+    let (ahead, constraint) = (Ahead::new(), Constraint::new(&grammar));
+    for (position, &token) in answer.iter().enumerate() {
+        let expected = grammar.matcher().mask_after(&answer[..position]).unwrap();
+        assert_eq!(constraint.allowed_after(&answer[..position]).unwrap(), expected);
+        ahead.prepare(&constraint, position, token);
+        // Told twice, or of a position that is over: nothing happens.
+        ahead.prepare(&constraint, position, token);
+        ahead.prepare(&constraint, 0, token);
+    }
+}
+
+#[test]
+fn a_token_that_is_not_allowed_ends_the_answer_with_an_error() {
+    let grammar = compile(&Spec::Regex("abc".to_owned()));
+    let error = grammar.matcher().mask_after(&[u32::from(b'x')]).expect_err("not in the grammar");
+    assert!(!error.to_string().contains('\n'), "{error}");
+    assert!(grammar.matcher().mask_after(&[u32::from(b'x'), u32::from(b'a')]).is_err());
+}
+
+#[test]
+fn sizes_and_depths_are_bounded_from_both_sides() {
+    let nested = |depth| (1..depth).fold(json!({}), |inner, _| json!({"not": inner}));
+    assert!(Spec::JsonSchema(nested(32)).check().is_ok());
+    assert!(Spec::JsonSchema(nested(33)).check().is_err());
+    let long = |bytes: usize| Value::from("x".repeat(bytes - 2));
+    assert!(Spec::JsonSchema(long(64 << 10)).check().is_ok());
+    assert!(Spec::JsonSchema(long((64 << 10) + 1)).check().is_err());
+    let sized = |bytes| "a".repeat(bytes);
+    assert!(Spec::Regex(sized(4 << 10)).check().is_ok());
+    assert!(Spec::Regex(sized((4 << 10) + 1)).check().is_err());
+    assert!(Spec::Lark(sized(64 << 10)).check().is_ok());
+    assert!(Spec::Lark(sized((64 << 10) + 1)).check().is_err());
+    let brackets = |depth| format!("{}a{}", "(".repeat(depth), ")".repeat(depth));
+    for spec in [Spec::Regex, Spec::Lark] {
+        assert!(spec(brackets(64)).check().is_ok());
+        assert!(spec(brackets(65)).check().is_err());
+    }
+    let choices = |count| Spec::Choice(vec!["a".to_owned(); count]);
+    assert!(choices(1024).check().is_ok());
+    assert!(choices(1025).check().is_err());
+    assert!(Spec::Choice(vec![sized(64 << 10)]).check().is_ok());
+    assert!(Spec::Choice(vec![sized((64 << 10) + 1)]).check().is_err());
+    assert_eq!(choices(0).check(), Err(SpecError::NoChoices));
+    let empty = Spec::Choice(vec!["a".to_owned(), String::new()]);
+    assert_eq!(empty.check(), Err(SpecError::EmptyChoice { index: 1 }));
+}
+
+#[test]
+fn what_cannot_be_followed_is_refused_with_one_short_line() {
+    let lark = |text: &str| Spec::Lark(text.to_owned());
+    let regex = |text: &str| Spec::Regex(text.to_owned());
+    let mut specs = vec![
+        regex("(a"),
+        regex("a{9,1}"),
+        regex("(?=a)b"),
+        lark(""),
+        lark("start: missing"),
+        lark("start: \"a"),
+        lark("start: /a"),
+        lark("not a grammar at all {{{"),
+        lark("start: <|end|>"),
+    ];
+    let schemas = [
+        json!(3),
+        json!(false),
+        json!({"type": "nonsense"}),
+        json!({"type": "string", "pattern": "("}),
+        json!({"$ref": "#/$defs/missing"}),
+        json!({"$ref": "https://example.com/schema.json"}),
+        json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
+        json!({"type": "integer", "minimum": 5, "maximum": 4}),
+        json!({"type": "array", "minItems": 1_000_000_000}),
+    ];
+    specs.extend(schemas.map(Spec::JsonSchema));
+    let compiler = compiler();
+    for spec in specs {
+        let Err(error) = compiler.compile(&spec) else { panic!("{spec:?} is accepted") };
+        let error = error.to_string();
+        assert!(error.len() <= 400 && !error.contains('\n'), "{spec:?}: {error}");
+        assert!(!error.contains("panic"), "{spec:?}: {error}");
+    }
+}
+
+#[test]
+fn a_model_without_end_tokens_has_no_grammars() {
+    let encode = Box::new(|_: &str| Vec::new());
+    let vocabulary = Vocabulary { tokens: vec![b"a".to_vec()], end_tokens: Vec::new(), encode };
+    let compiler = Compiler::new(vocabulary);
+    for _ in 0..2 {
+        assert_eq!(compiler.compile(&Spec::JsonObject).unwrap_err(), SpecError::NoEndToken);
+    }
+}
+
+#[test]
+fn hostile_tokens_do_no_harm() {
+    let mut tokens: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
+    tokens.extend([
+        vec![b'a'; 5_000],
+        Vec::new(),
+        b"a\xFF".to_vec(),
+        b"ab".to_vec(),
+        b"ab".to_vec(),
+    ]);
+    let encode = Box::new(|text: &str| text.bytes().map(u32::from).collect());
+    let compiler = Compiler::new(Vocabulary { tokens, end_tokens: vec![257, 0], encode });
+    let grammar = compiler.compile(&Spec::Regex("ab|[ab]+c".to_owned())).unwrap();
+    let ends = |answer: &str| {
+        let answer: Vec<u32> = answer.bytes().map(u32::from).collect();
+        let set = grammar.matcher().mask_after(&answer).unwrap();
+        assert_eq!(set.contains(0), set.contains(257));
+        set.contains(257)
+    };
+    assert!(ends("aabc") && ends("ab") && !ends("") && !ends("aab"));
+}
+
+#[test]
+fn many_different_schemas_stay_within_the_bytes_of_the_cache() {
+    let compiler = compiler();
+    let choice = |index: usize| Spec::Choice(vec![format!("choice {index}")]);
+    let one = compiler.compile(&choice(0)).unwrap().bytes();
+    let mut cache = Cache::new(10 * one + one / 2);
+    for index in 0..200 {
+        let spec = choice(index);
+        cache.put(spec.key(), compiler.compile(&spec).unwrap());
+        // The first one is used all the time.
+        assert!(cache.get(&choice(0).key()).is_some(), "{index}");
+        assert!(cache.bytes() <= 10 * one + one / 2 && cache.len() <= 10, "{cache:?}");
+    }
+    assert!((8..=10).contains(&cache.len()), "{cache:?}");
+    let kept = |index: usize, cache: &mut Cache| cache.get(&choice(index).key()).is_some();
+    assert!(kept(199, &mut cache) && kept(194, &mut cache) && !kept(189, &mut cache));
+    let mut small = Cache::new(one - 1);
+    small.put(choice(0).key(), compiler.compile(&choice(0)).unwrap());
+    assert!(small.is_empty());
+}
