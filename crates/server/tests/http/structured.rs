@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::harness::Setup;
 
-/// A greedy body that asks for up to 60 tokens, with `fields` in it.
+/// A greedy body that asks for up to 300 tokens, with `fields` in it.
 fn body(prompt: &str, fields: &Value) -> Value {
-    let mut body = json!({"prompt": prompt, "max_tokens": 60, "temperature": 0});
+    let mut body = json!({"prompt": prompt, "max_tokens": 300, "temperature": 0});
     let fields = fields.as_object().expect("an object").clone();
     body.as_object_mut().expect("an object").extend(fields);
     body
