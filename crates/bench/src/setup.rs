@@ -71,6 +71,8 @@ impl Setup {
         let value = |setup: &Setup| serde_json::to_value(setup).expect("plain data with text keys");
         let mut found = Vec::new();
         compare("", &value(self), &value(other), &mut found);
+        // Whether JSON objects are sorted is decided by whoever else uses the library.
+        found.sort_by(|a, b| a.field.cmp(&b.field));
         found
     }
 
