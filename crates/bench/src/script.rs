@@ -180,7 +180,8 @@ impl Script {
         Err(BenchError::Dataset {
             file: self.items.as_ref().map_or_else(String::new, Items::file).into(),
             why: format!(
-                "each of its {all} requests needs more than the {most} tokens of the server's context"
+                "each of its {all} requests needs more than the {most} tokens of the server's \
+                 context"
             ),
         })
     }

@@ -76,6 +76,20 @@ fn a_schema_may_refer_to_itself() {
 }
 
 #[test]
+fn a_list_of_very_many_items_is_followed_and_not_ended_early() {
+    let grammar = compile(&Spec::JsonSchema(json!({
+        "type": "array", "items": {"const": 1}, "minItems": 1_000_000_000
+    })));
+    let mut matcher = grammar.matcher();
+    for byte in format!("[{}", "1,".repeat(500)).bytes() {
+        let set = matcher.mask().expect("within the work of a step");
+        assert!(set.contains(u32::from(byte)));
+        assert!(!set.contains(u32::from(b']')) && !set.contains(END));
+        matcher.advance(u32::from(byte));
+    }
+}
+
+#[test]
 fn objects_and_anything() {
     check(&Spec::JsonObject, &["{}", r#"{"a":[1,null,{"b":"\n"}]}"#], &["[]", "1", "{'a':1}"]);
     for anything in [json!({}), json!(true)] {

@@ -404,7 +404,11 @@ impl SseBody {
                 index: piece.choice,
                 first: piece.first && chunk == 0,
                 part: piece.parts.get(chunk),
-                log_probs: self.generation.log_probs_body(&piece.tokens).filter(|_| chunk == 0),
+                log_probs: if chunk == 0 {
+                    self.generation.log_probs_body(&piece.tokens)
+                } else {
+                    None
+                },
                 finish: piece.finish.filter(|_| is_last),
             };
             let timings = self.last_timings().filter(|_| is_last);

@@ -22,7 +22,7 @@ const MANIFEST: &str = "[package]\nname = \"engine\"\nversion = \"0.0.0\"\nediti
 
 fn main() -> ExitCode {
     let engine = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let copy = engine.join("../../target/tmp/planted_bugs");
+    let copy = engine.join("../../target/planted_bugs");
     let mut unfound = 0;
     println!("| seeds | what was wrong |\n|---|---|");
     for bug in &BUGS {
