@@ -9,11 +9,13 @@ use http::{HeaderName, HeaderValue, Method, Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::clock::Clock;
 use crate::endpoint::Endpoint;
 use crate::stamped::{StampedStream, Stamps};
+use crate::tls::Tls;
 
 /// A server that does not even accept a connection in this time counts as gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,21 +27,24 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     endpoint: Arc<Endpoint>,
+    tls: Option<Tls>,
     authorization: Option<String>,
     headers: Arc<[(HeaderName, HeaderValue)]>,
     clock: Clock,
 }
 
 impl Client {
-    /// A client of `endpoint` that sends `api_key` and `headers` with each request.
+    /// A client of `endpoint`, spoken to through `tls` if there is any, that sends `api_key` and `headers`
+    /// with each request.
     pub(crate) fn new(
         endpoint: Endpoint,
+        tls: Option<Tls>,
         api_key: Option<&str>,
         headers: &[(HeaderName, HeaderValue)],
         clock: Clock,
     ) -> Client {
         let authorization = api_key.map(|key| format!("Bearer {key}"));
-        Client { endpoint: Arc::new(endpoint), authorization, headers: headers.into(), clock }
+        Client { endpoint: Arc::new(endpoint), tls, authorization, headers: headers.into(), clock }
     }
 
     /// Where it sends to.
@@ -221,19 +226,33 @@ impl Connection {
 type Response = http::Response<hyper::body::Incoming>;
 
 async fn open(client: &Client) -> Result<Link, String> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connect(client)).await {
+        Ok(link) => link.map_err(|reason| format!("cannot connect: {reason}")),
+        Err(_) => Err(format!("cannot connect within {} s", CONNECT_TIMEOUT.as_secs())),
+    }
+}
+
+async fn connect(client: &Client) -> Result<Link, String> {
     let Endpoint { host, port, .. } = client.endpoint();
-    let connect = TcpStream::connect((host.as_str(), *port));
-    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
-        Ok(stream) => stream.map_err(|error| format!("cannot connect: {error}"))?,
-        Err(_) => return Err(format!("cannot connect within {} s", CONNECT_TIMEOUT.as_secs())),
-    };
+    let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|e| e.to_string())?;
     stream.set_nodelay(true).map_err(|error| format!("cannot set TCP_NODELAY: {error}"))?;
     let (stream, stamps) = StampedStream::new(stream, client.clock);
+    let sender = match &client.tls {
+        Some(tls) => speak(tls.connect(stream).await?).await?,
+        None => speak(stream).await?,
+    };
+    Ok(Link { sender, stamps })
+}
+
+/// Makes `stream` an HTTP connection.
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<SendRequest<Full<Bytes>>, String> {
     let handshake = Builder::new().handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(|error| chain(&error))?;
     // It ends when the sender is dropped; how it ended reaches whoever waits for an answer.
     tokio::spawn(async move { drop(connection.await) });
-    Ok(Link { sender, stamps })
+    Ok(sender)
 }
 
 /// The outer error: the request itself is malformed. The inner one: the connection failed.

@@ -53,6 +53,20 @@ pub struct BenchConfig {
     pub command: String,
     /// Key sent as `Authorization: Bearer …`.
     pub api_key: Option<String>,
+    /// Whose certificates are believed where the address is `https://`.
+    pub trust: Trust,
+}
+
+/// Who may vouch for a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// The authorities that this machine trusts.
+    #[default]
+    System,
+    /// Those in this PEM file and no other.
+    Authority(PathBuf),
+    /// Nobody needs to.
+    Anybody,
 }
 
 /// What requests look like, their prompts and lengths aside.

@@ -101,7 +101,7 @@ mod tests {
 
     fn writer(api: Api) -> Arc<RequestWriter> {
         let endpoint = Endpoint::parse("http://127.0.0.1:1").expect("an address");
-        let client = Client::new(endpoint, None, &[], Clock::start_at(0));
+        let client = Client::new(endpoint, None, None, &[], Clock::start_at(0));
         let form = RequestForm { api, ..RequestForm::default() };
         let (model, sampling) = ("m".to_owned(), Sampling::GREEDY);
         Arc::new(RequestWriter { client, model, form, ignore_eos: true, sampling })

@@ -6,18 +6,31 @@ use std::path::PathBuf;
 /// Why a load test could not be done. A request that fails is no such reason: it is counted.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// The address asks for TLS.
-    #[error("`{url}` needs TLS, which the load test does not speak: give an `http://` address")]
-    Https {
-        /// The address given.
-        url: String,
-    },
     /// The address cannot be understood.
     #[error("`{url}` is not the address of a server ({reason}): give one like `http://host:8000`")]
     BadUrl {
         /// The address given.
         url: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The file of authorities to trust cannot be used.
+    #[error("--ca-cert {}: {reason}; give a PEM file of certificates", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// This machine trusts nobody, so that no certificate could be checked.
+    #[error(
+        "this machine has no certificates of authorities to check {url} with ({reason}): install \
+         them (ca-certificates), or give --ca-cert"
+    )]
+    NoAuthorities {
+        /// The server.
+        url: String,
+        /// What was found instead.
         reason: String,
     },
     /// A setting cannot work.

@@ -30,6 +30,7 @@ mod clock;
 mod endpoint;
 pub mod arrival;
 mod stamped;
+mod tls;
 mod client;
 mod alarm;
 mod pool;
@@ -54,7 +55,7 @@ pub mod compare;
 
 pub use assertion::{Assertion, AssertionError, AssertionResult, Checked};
 pub use cancel::Cancel;
-pub use config::{Api, BenchConfig, Extent, Loads, RequestForm, USERS_MAX};
+pub use config::{Api, BenchConfig, Extent, Loads, RequestForm, Trust, USERS_MAX};
 pub use dataset::{DatasetFile, DatasetName};
 pub use error::BenchError;
 pub use output::{Definitions, RunSummary};

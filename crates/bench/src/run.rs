@@ -32,6 +32,7 @@ use crate::prompts::PromptWriter;
 use crate::resume::{self, Start};
 use crate::script::Script;
 use crate::setup::Setup;
+use crate::tls::Tls;
 use crate::vitals::{CpuMeter, host_facts};
 
 /// What a run has come to.
@@ -73,12 +74,9 @@ pub async fn run(config: BenchConfig, cancel: Cancel) -> Result<Outcome, BenchEr
     config.check()?;
     let earlier = resume::earlier(&config)?;
     let clock = Clock::start_at(earlier.as_ref().map_or(0, Recorded::end_ns));
-    let client = Client::new(
-        Endpoint::parse(&config.url)?,
-        config.api_key.as_deref(),
-        &config.form.headers,
-        clock,
-    );
+    let endpoint = Endpoint::parse(&config.url)?;
+    let tls = Tls::of(&endpoint, &config.trust)?;
+    let client = Client::new(endpoint, tls, config.api_key.as_deref(), &config.form.headers, clock);
     let mut connection = Connection::new(client.clone(), Arc::default());
     let learn = async {
         let server = probe(&client, &mut connection).await?;

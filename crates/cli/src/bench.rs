@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use bench::{
     Api, Assertion, BenchConfig, Cancel, DatasetFile, Language, Outcome, Preset, RequestForm,
-    Sampling, Slo,
+    Sampling, Slo, Trust,
 };
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use http::{HeaderName, HeaderValue};
@@ -114,6 +114,16 @@ pub struct BenchArgs {
     /// Key to send as "Authorization: Bearer KEY" (with --url).
     #[arg(long, requires = "url", value_name = "KEY")]
     api_key: Option<String>,
+
+    /// A PEM file of certificates: the authorities that may vouch for an https:// server, in place of
+    /// those that this machine trusts.
+    #[arg(long, requires = "url", value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
+
+    /// Believe an https:// server whoever vouches for it. Whoever stands between can read the key and
+    /// all that is sent.
+    #[arg(long, requires = "url", conflicts_with = "ca_cert")]
+    insecure: bool,
 
     /// Options of the server that is started.
     #[command(flatten, next_help_heading = "Server options (without --url)")]
@@ -237,6 +247,11 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
         failures_allowed: args.allow_failures,
         command: command_line::shown(words, &["--api-key", "--header"]),
         api_key: args.api_key.clone(),
+        trust: match &args.ca_cert {
+            Some(path) => Trust::Authority(path.clone()),
+            None if args.insecure => Trust::Anybody,
+            None => Trust::System,
+        },
     })
 }
 

@@ -68,6 +68,7 @@ fn row(users: u32) -> Result<String, Box<dyn Error>> {
         failures_allowed: false,
         command: String::new(),
         api_key: None,
+        trust: bench::Trust::System,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(bench::run(config, Cancel::new()));

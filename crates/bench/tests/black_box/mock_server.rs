@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 /// When the server closes a connection of its own accord.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,7 +96,13 @@ impl Default for Behaviour {
 pub struct MockServer {
     state: Arc<State>,
     address: SocketAddr,
+    is_secure: bool,
 }
+
+/// What a connection is read from and written to: TCP, or TLS on it.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
 struct State {
     behaviour: Behaviour,
@@ -108,6 +115,15 @@ struct State {
 impl MockServer {
     /// Starts it on a free port.
     pub async fn start(behaviour: Behaviour) -> MockServer {
+        MockServer::start_with(behaviour, None).await
+    }
+
+    /// The same, behind TLS.
+    pub async fn start_secure(behaviour: Behaviour, tls: TlsAcceptor) -> MockServer {
+        MockServer::start_with(behaviour, Some(tls)).await
+    }
+
+    async fn start_with(behaviour: Behaviour, tls: Option<TlsAcceptor>) -> MockServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let state = Arc::new(State {
@@ -118,19 +134,26 @@ impl MockServer {
             completions: Mutex::new(Vec::new()),
         });
         let accepting = Arc::clone(&state);
+        let is_secure = tls.is_some();
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((mut stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).expect("a TCP stream");
-                let state = Arc::clone(&accepting);
+                let (state, tls) = (Arc::clone(&accepting), tls.clone());
                 // A client that leaves is an error of its connection only.
-                tokio::spawn(async move { drop(serve(&state, stream).await) });
+                tokio::spawn(async move {
+                    match tls {
+                        Some(tls) => serve(&state, &mut tls.accept(stream).await?).await,
+                        None => serve(&state, &mut stream).await,
+                    }
+                });
             }
         });
-        MockServer { state, address }
+        MockServer { state, address, is_secure }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.is_secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// The bodies of all completions asked for so far, the warm-up first.
@@ -152,20 +175,20 @@ struct Request {
     body: Value,
 }
 
-async fn serve(state: &State, mut stream: TcpStream) -> io::Result<()> {
+async fn serve(state: &State, stream: &mut dyn Wire) -> io::Result<()> {
     let mut buffer = Vec::new();
-    while let Some(request) = read_request(&mut stream, &mut buffer).await? {
+    while let Some(request) = read_request(stream, &mut buffer).await? {
         let key = state.behaviour.api_key.map(|key| format!("authorization: bearer {key}\r\n"));
         if key.is_some_and(|key| !request.head.to_ascii_lowercase().contains(&key)) {
-            reply(state, &mut stream, 401, "{\"error\":{\"message\":\"no key\"}}").await?;
+            reply(state, stream, 401, "{\"error\":{\"message\":\"no key\"}}").await?;
         } else if ["completions", "chat/completions"]
             .iter()
             .any(|name| request.line.starts_with(&format!("POST /v1/{name} ")))
         {
-            complete(state, &mut stream, &request.body).await?;
+            complete(state, stream, &request.body).await?;
         } else {
             let (status, body) = answer(state, &request);
-            reply(state, &mut stream, status, &body).await?;
+            reply(state, stream, status, &body).await?;
         }
         if state.behaviour.close != Close::Never {
             break;
@@ -174,7 +197,7 @@ async fn serve(state: &State, mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<Request>> {
+async fn read_request(stream: &mut dyn Wire, buffer: &mut Vec<u8>) -> io::Result<Option<Request>> {
     loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&buffer[..end + 2]).into_owned();
@@ -233,7 +256,7 @@ fn closing(state: &State) -> &'static str {
     if state.behaviour.close == Close::Announced { "Connection: close\r\n" } else { "" }
 }
 
-async fn reply(state: &State, stream: &mut TcpStream, status: u16, body: &str) -> io::Result<()> {
+async fn reply(state: &State, stream: &mut dyn Wire, status: u16, body: &str) -> io::Result<()> {
     let (length, closing) = (body.len(), closing(state));
     let head = format!("HTTP/1.1 {status} Mock\r\n{closing}Content-Length: {length}\r\n\r\n");
     stream.write_all(format!("{head}{body}").as_bytes()).await
@@ -255,7 +278,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-async fn complete(state: &State, stream: &mut TcpStream, body: &Value) -> io::Result<()> {
+async fn complete(state: &State, stream: &mut dyn Wire, body: &Value) -> io::Result<()> {
     let behaviour = &state.behaviour;
     let number = {
         let mut completions = state.completions.lock().expect("no test panics with it");
@@ -307,7 +330,7 @@ async fn complete(state: &State, stream: &mut TcpStream, body: &Value) -> io::Re
 
 async fn last_event(
     behaviour: &Behaviour,
-    stream: &mut TcpStream,
+    stream: &mut dyn Wire,
     body: &Value,
     tokens: u32,
     queue_ms: f64,
@@ -325,13 +348,13 @@ async fn last_event(
     event(behaviour, stream, &last).await
 }
 
-async fn event(behaviour: &Behaviour, stream: &mut TcpStream, data: &Value) -> io::Result<()> {
+async fn event(behaviour: &Behaviour, stream: &mut dyn Wire, data: &Value) -> io::Result<()> {
     let end = behaviour.line_end;
     write(behaviour, stream, format!(": mock{end}data: {data}{end}{end}").as_bytes()).await
 }
 
 /// Writes `bytes` as HTTP chunks of at most [`Behaviour::piece`] bytes.
-async fn write(behaviour: &Behaviour, stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+async fn write(behaviour: &Behaviour, stream: &mut dyn Wire, bytes: &[u8]) -> io::Result<()> {
     for piece in bytes.chunks(behaviour.piece) {
         let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
         chunk.extend_from_slice(piece);
