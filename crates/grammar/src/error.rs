@@ -38,6 +38,11 @@ pub enum SpecError {
     },
 }
 
+/// Checks that no more than `limit` of `what` was `found`.
+pub(crate) fn within(what: &'static str, found: usize, limit: usize) -> Result<(), SpecError> {
+    if found <= limit { Ok(()) } else { Err(SpecError::TooLarge { what, found, limit }) }
+}
+
 /// Why an answer cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the answer's grammar has no next token: {0}")]

@@ -13,6 +13,8 @@ pub const SCHEMA_DEPTH: usize = 32;
 pub const REGEX_BYTES: usize = 4 << 10;
 /// Bytes of a grammar.
 pub const LARK_BYTES: usize = 64 << 10;
+/// Bytes of a frame as a grammar: its schemas, and the texts around them.
+pub const FRAME_BYTES: usize = 256 << 10;
 /// Brackets within each other in a regular expression or a grammar.
 pub const BRACKETS_DEPTH: usize = 64;
 /// Entries of a list of choices.

@@ -3,14 +3,10 @@
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 
-use crate::error::SpecError;
-use crate::limits::{
-    BRACKETS_DEPTH, CHOICES, CHOICES_BYTES, LARK_BYTES, REGEX_BYTES, SCHEMA_BYTES, SCHEMA_DEPTH,
-};
-
-/// White space between the parts of JSON: none, a space, or a line's end and an indentation. A
-/// model may not fill an answer with more of it.
-const WHITE_SPACE: &str = r" |\r?\n[ \t]{0,32}";
+use crate::error::{SpecError, within};
+use crate::frame::Frame;
+use crate::limits::{BRACKETS_DEPTH, CHOICES, CHOICES_BYTES, LARK_BYTES, REGEX_BYTES};
+use crate::schema::{check_schema, spaced};
 
 /// What an answer must look like, as a whole.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +22,8 @@ pub enum Spec {
     Choice(Vec<String>),
     /// A sentence of a grammar in llguidance's variant of Lark's syntax, whose start is `start`.
     Lark(String),
+    /// Parts that follow each other.
+    Frame(Frame),
 }
 
 impl Spec {
@@ -33,10 +31,7 @@ impl Spec {
     pub fn check(&self) -> Result<(), SpecError> {
         match self {
             Spec::JsonObject => Ok(()),
-            Spec::JsonSchema(schema) => {
-                within("the depth of the schema", depth(schema), SCHEMA_DEPTH)?;
-                within("the length of the schema in bytes", schema.to_string().len(), SCHEMA_BYTES)
-            }
+            Spec::JsonSchema(schema) => check_schema(schema),
             Spec::Regex(regex) => {
                 within("the length of the regular expression in bytes", regex.len(), REGEX_BYTES)?;
                 within("the depth of its brackets", brackets(regex), BRACKETS_DEPTH)
@@ -46,6 +41,7 @@ impl Spec {
                 within("the length of the grammar in bytes", text.len(), LARK_BYTES)?;
                 within("the depth of its brackets", brackets(text), BRACKETS_DEPTH)
             }
+            Spec::Frame(frame) => frame.check(),
         }
     }
 
@@ -57,6 +53,7 @@ impl Spec {
             Spec::Regex(regex) => format!("regex {regex}"),
             Spec::Choice(choices) => format!("choice {}", json!(choices)),
             Spec::Lark(text) => format!("lark {text}"),
+            Spec::Frame(frame) => format!("lark {}", frame.to_lark()),
         }
     }
 
@@ -74,23 +71,9 @@ impl Spec {
                 TopLevelGrammar::from_lark(format!("start: {}", quoted.join(" | ")))
             }
             Spec::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
+            Spec::Frame(frame) => TopLevelGrammar::from_lark(frame.to_lark()),
         }
     }
-}
-
-/// The schema with our white space, unless it says its own.
-fn spaced(schema: Value) -> Value {
-    let mut schema = match schema {
-        // `true` accepts everything, as the empty schema does.
-        Value::Bool(true) => json!({}),
-        schema => schema,
-    };
-    if let Some(fields) = schema.as_object_mut()
-        && !fields.contains_key("x-guidance")
-    {
-        fields.insert("x-guidance".to_owned(), json!({"whitespace_pattern": WHITE_SPACE}));
-    }
-    schema
 }
 
 fn check_choices(choices: &[String]) -> Result<(), SpecError> {
@@ -106,19 +89,6 @@ fn check_choices(choices: &[String]) -> Result<(), SpecError> {
     match choices.iter().position(String::is_empty) {
         Some(index) => Err(SpecError::EmptyChoice { index }),
         None => Ok(()),
-    }
-}
-
-fn within(what: &'static str, found: usize, limit: usize) -> Result<(), SpecError> {
-    if found <= limit { Ok(()) } else { Err(SpecError::TooLarge { what, found, limit }) }
-}
-
-/// Lists and objects within each other. Never deeper than what JSON was parsed with.
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
-        _ => 0,
     }
 }
 

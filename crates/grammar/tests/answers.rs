@@ -1,15 +1,20 @@
 //! Answers of all kinds of grammars over a vocabulary of bytes and a few longer tokens.
 
-use grammar::{Ahead, Cache, Compiler, Constraint, Grammar, Spec, SpecError, Vocabulary};
+use grammar::{Ahead, Cache, Compiler, Constraint, Frame, Grammar, Spec, SpecError, Vocabulary};
 use serde_json::{Value, json};
 
 const END: u32 = 256;
+/// `}}`.
+const BRACES: u32 = 263;
+/// Steers, and is no text.
+const CONTROL: u32 = 264;
 
 /// Bytes, an end token and longer tokens.
 fn compiler() -> Compiler {
     let mut tokens: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
     tokens.push(b"<|end|>".to_vec());
-    tokens.extend(["{\"", "\":", "true", "false", ", ", "123"].map(|text| text.into()));
+    tokens.extend(["{\"", "\":", "true", "false", ", ", "123", "}}"].map(|text| text.into()));
+    tokens.push(Vec::new());
     let encode = Box::new(|text: &str| text.bytes().map(u32::from).collect());
     Compiler::new(Vocabulary { tokens, end_tokens: vec![END], encode })
 }
@@ -307,4 +312,102 @@ fn many_different_schemas_stay_within_the_bytes_of_the_cache() {
     let mut small = Cache::new(one - 1);
     small.put(choice(0).key(), compiler.compile(&choice(0)).unwrap());
     assert!(small.is_empty());
+}
+
+fn text(text: &str) -> Frame {
+    Frame::Text(text.to_owned())
+}
+
+/// `<f>` and an integer, or `<g>` and an object with `a`, several with `; ` between.
+fn calls(most: usize) -> Frame {
+    let call = |name: &str, schema: Value| {
+        Frame::Sequence(vec![text(&format!("<{name}>{{\"x\": ")), Frame::Json(schema), text("}\n")])
+    };
+    let a = json!({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]});
+    let item = Frame::Choice(vec![call("f", json!({"type": "integer"})), call("g", a)]);
+    Frame::Repeated { item: Box::new(item), between: Box::new(text("; ")), most }
+}
+
+#[test]
+fn parts_follow_each_other_as_a_frame_says() {
+    let spec = Spec::Frame(calls(2));
+    let (f, g) = ("<f>{\"x\": 12}\n", "<g>{\"x\": {\"a\":true}}\n");
+    let (two, three) = (format!("{g}; {f}"), format!("{f}; {f}; {f}"));
+    let refused = [three.as_str(), "", "<f>{\"x\": {}}\n", "<g>{\"x\": {}}\n", "<h>{\"x\": 1}\n"];
+    check(&spec, &[f, g, &two], &refused);
+    let once = Spec::Frame(calls(1));
+    check(&once, &[f, g], &[&two]);
+    let thoughts = Frame::Sequence(vec![
+        Frame::Optional(Box::new(Frame::Sequence(vec![
+            text("<think>"),
+            Frame::Through("</think>".to_owned()),
+        ]))),
+        calls(1),
+    ]);
+    let thinking = [f.to_owned(), format!("<think>a </thin\n<f></think>{f}")];
+    let refused = [format!("a{f}"), format!("<think>{f}"), format!("<think></think>a</think>{f}")];
+    check(
+        &Spec::Frame(thoughts),
+        &thinking.each_ref().map(String::as_str),
+        &refused.each_ref().map(String::as_str),
+    );
+}
+
+#[test]
+fn a_frame_has_tokens_that_are_no_text() {
+    let frame = Frame::Sequence(vec![Frame::Any, Frame::Token(CONTROL), text("a")]);
+    let grammar = compile(&Spec::Frame(frame));
+    let mut matcher = grammar.matcher();
+    for token in [u32::from(b'x'), CONTROL, u32::from(b'a'), END] {
+        let set = matcher.mask().expect("a next token");
+        assert!(set.contains(token), "{token}");
+        assert!(token == END || !set.contains(END));
+        matcher.advance(token);
+    }
+}
+
+#[test]
+fn a_token_may_reach_over_the_end_of_a_schema() {
+    let grammar = compile(&Spec::Frame(calls(1)));
+    let mut matcher = grammar.matcher();
+    for byte in b"<g>{\"x\": {\"a\":true" {
+        matcher.advance(u32::from(*byte));
+    }
+    assert!(matcher.mask().expect("a next token").contains(BRACES), "as one token");
+    matcher.advance(BRACES);
+    matcher.advance(u32::from(b'\n'));
+    assert!(matcher.mask().expect("the end").contains(END));
+}
+
+#[test]
+fn schemas_of_a_frame_have_the_bounds_of_schemas_and_one_for_all() {
+    let deep = (0..32).fold(json!({}), |inner, _| json!({"not": inner}));
+    let schema = |bytes: usize| Frame::Json(json!({"description": "x".repeat(bytes)}));
+    for frame in [Frame::Json(deep), schema(64 << 10), Frame::Choice(vec![schema(60 << 10); 5])] {
+        let refusal = Spec::Frame(frame).check();
+        assert!(matches!(refusal, Err(SpecError::TooLarge { .. })), "{refusal:?}");
+    }
+    let many = Frame::Choice(vec![schema(60 << 10); 4]);
+    Spec::Frame(many).check().expect("within the bounds");
+}
+
+#[test]
+fn as_many_functions_as_there_may_be_are_followed() {
+    let parameters = json!({
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "description": "where"},
+            "unit": {"enum": ["celsius", "fahrenheit"]},
+            "days": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}},
+        },
+        "required": ["city"], "additionalProperties": false,
+    });
+    let call = |index: usize| {
+        let open = text(&format!("<tool_call>\n{{\"name\": \"function_{index}\", \"arguments\": "));
+        Frame::Sequence(vec![open, Frame::Json(parameters.clone()), text("}\n</tool_call>")])
+    };
+    let item = Box::new(Frame::Choice((0..128).map(call).collect()));
+    let frame = Frame::Repeated { item, between: Box::new(text("\n")), most: 128 };
+    let one = "<tool_call>\n{\"name\": \"function_77\", \"arguments\": {\"city\": \"Bern\"}}\n</tool_call>";
+    check(&Spec::Frame(frame), &[one, &format!("{one}\n{one}")], &[&format!("{one} ")]);
 }

@@ -33,6 +33,9 @@ pub struct AnswerForm {
     pub rules: AnswerRules,
     /// Whether thoughts are left out.
     pub hides_reasoning: bool,
+    /// Whether the request names the function to call; as with OpenAI, calls then are not told by
+    /// [`Finish`].
+    pub is_named: bool,
 }
 
 /// What came to an answer. Calls are counted from 0.
@@ -110,6 +113,7 @@ pub struct Divider {
     /// None where all of it is content.
     parser: Option<AnswerParser>,
     hides_reasoning: bool,
+    is_named: bool,
     calls: usize,
 }
 
@@ -117,7 +121,8 @@ impl Divider {
     /// A divider for one answer.
     pub fn new(form: &AnswerForm) -> Self {
         let parser = (!form.rules.is_plain()).then(|| AnswerParser::new(form.rules.clone()));
-        Divider { parser, hides_reasoning: form.hides_reasoning, calls: 0 }
+        let AnswerForm { hides_reasoning, is_named, .. } = *form;
+        Divider { parser, hides_reasoning, is_named, calls: 0 }
     }
 
     /// What `text` adds; with `is_last` also what was held back.
@@ -145,9 +150,12 @@ impl Divider {
         }
     }
 
-    /// Whether a function was called.
-    pub fn has_calls(&self) -> bool {
-        0 < self.calls
+    /// Why the answer ended, of which `finish` is known.
+    pub fn finish(&self, finish: Finish) -> Finish {
+        match finish {
+            Finish::Stop if 0 < self.calls && !self.is_named => Finish::ToolCalls,
+            finish => finish,
+        }
     }
 
     /// Whether nothing more is wanted: the only call that the answer may have is complete.
@@ -202,7 +210,8 @@ mod tests {
         let calls: Vec<_> =
             answer.calls.iter().map(|c| (c.name.as_str(), c.arguments.as_str())).collect();
         assert_eq!(calls, [("f", "{}"), ("f", "{}")]);
-        assert!(divider.has_calls() && !divider.is_over());
+        assert!(divider.finish(Finish::Stop) == Finish::ToolCalls && !divider.is_over());
+        assert_eq!(divider.finish(Finish::Length), Finish::Length);
     }
 
     #[test]

@@ -299,9 +299,7 @@ impl Choice {
     fn divide(&mut self, text: String) -> Vec<Part> {
         let parts = self.divider.push(text, self.finish.is_some());
         self.stopped |= self.divider.is_over();
-        if self.finish == Some(Finish::Stop) && self.divider.has_calls() {
-            self.finish = Some(Finish::ToolCalls);
-        }
+        self.finish = self.finish.map(|finish| self.divider.finish(finish));
         parts
     }
 

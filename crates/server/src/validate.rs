@@ -22,6 +22,7 @@ use crate::openai::types::{
     GenerationBody, Messages, Prompt, PromptItem, Prompts, Strings, UNSUPPORTED,
 };
 
+mod calls;
 pub mod embeddings;
 mod log_probs;
 mod messages;
@@ -111,7 +112,7 @@ impl Door<'_> {
         let samples = samples(body.n)?;
         let rules = self.stop_rules(&body)?;
         let tenant = tenant(body.user.as_deref())?;
-        let wanted = structured::wanted(&body)?;
+        let mut wanted = structured::wanted(&body)?;
         let asked = asked(endpoint, &body, rules.min_tokens)?;
         let vocabulary_len = self.tokenizer.vocabulary_len();
         let log_probs = log_probs(endpoint, &body)?;
@@ -120,7 +121,8 @@ impl Door<'_> {
             Parameters::new(&body, stop_tokens, min_tokens, log_probs, vocabulary_len)?;
         let tool_use = ToolUse::new(endpoint, &body)?;
         let hides_reasoning = body.include_reasoning == Some(false);
-        let mut answers = AnswerForm { rules: AnswerRules::default(), hides_reasoning };
+        let is_named = tool_use.is_named();
+        let mut answers = AnswerForm { hides_reasoning, is_named, ..AnswerForm::default() };
         let prompts = match endpoint {
             Endpoint::Completions => self.raw_prompts(body.prompt.as_ref())?,
             Endpoint::Chat => {
@@ -131,6 +133,8 @@ impl Door<'_> {
                 let prompt = self.chat_prompt(messages, &tool_use.tools, true, most)?;
                 let ends_with_call = body.parallel_tool_calls == Some(false);
                 answers.rules = AnswerRules { ends_with_call, ..prompt.rules };
+                // What other fields say is about content, of which there is none beside forced calls.
+                wanted = calls::wanted(&tool_use, &answers.rules, self.tokenizer)?.or(wanted);
                 vec![prompt.ids]
             }
         };

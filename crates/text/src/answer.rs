@@ -1,10 +1,13 @@
 //! The text of an answer, divided: content, thoughts, calls of functions.
 
 mod call;
+mod spelling;
 
 use std::sync::Arc;
 
 use call::{CallReader, Flow};
+
+pub use spelling::CallSpelling;
 
 /// How a model writes calls of functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,8 +17,11 @@ pub enum ToolFormat {
     /// Llama 3: an answer that is `{"name": …, "parameters": {…}}`, perhaps behind
     /// `<|python_tag|>`; several have `;` between.
     Llama3,
-    /// Mistral: `[TOOL_CALLS]` and a list of objects, or `NAME[ARGS]{…}`.
-    Mistral,
+    /// Mistral: `[TOOL_CALLS]` and a list of objects, or `NAME[ARGS]{…}`; both are read.
+    Mistral {
+        /// Whether calls are written in the second way.
+        has_args: bool,
+    },
 }
 
 /// Whether an answer may have thoughts before its content.
@@ -66,8 +72,10 @@ pub enum AnswerPart {
     Arguments(String),
 }
 
-pub(crate) const THINK: &str = "<think>";
-pub(crate) const END_THINK: &str = "</think>";
+/// Opens the thoughts of an answer.
+pub const THINK: &str = "<think>";
+/// Ends them.
+pub const END_THINK: &str = "</think>";
 pub(crate) const TOOL_CALL: &str = "<tool_call>";
 pub(crate) const END_TOOL_CALL: &str = "</tool_call>";
 pub(crate) const PYTHON_TAG: &str = "<|python_tag|>";
@@ -217,14 +225,14 @@ impl AnswerParser {
         let tools = self.rules.tools.filter(|_| !matches!(self.state, State::Thoughts));
         let calls: &[_] = match tools {
             Some(ToolFormat::Hermes) => &[(TOOL_CALL, Call)],
-            Some(ToolFormat::Mistral) => &[(TOOL_CALLS, Call)],
+            Some(ToolFormat::Mistral { .. }) => &[(TOOL_CALLS, Call)],
             Some(ToolFormat::Llama3) if starts => &[(PYTHON_TAG, Call), ("{", Call)],
             Some(ToolFormat::Llama3) => &[(PYTHON_TAG, Call)],
             None => &[],
         };
         let behind: &[_] = match tools.filter(|_| matches!(self.state, State::Called)) {
             Some(ToolFormat::Hermes) => &[(END_TOOL_CALL, Called)],
-            Some(ToolFormat::Mistral) => &[(",", Call), ("]", Called)],
+            Some(ToolFormat::Mistral { .. }) => &[(",", Call), ("]", Called)],
             Some(ToolFormat::Llama3) => &[(";", Call)],
             None => &[],
         };

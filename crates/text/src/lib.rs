@@ -24,7 +24,9 @@ mod stop;
 mod answer;
 mod chat;
 
-pub use answer::{AnswerParser, AnswerPart, AnswerRules, Reasoning, ToolFormat};
+pub use answer::{
+    AnswerParser, AnswerPart, AnswerRules, CallSpelling, END_THINK, Reasoning, THINK, ToolFormat,
+};
 pub use chat::{ChatTemplate, JsonObject, Message, TemplateError, Tool, ToolCall};
 pub use decoder::{Decoder, decode};
 pub use stop::{StopMatcher, StopOutput, StopStrings};

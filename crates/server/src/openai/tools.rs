@@ -65,20 +65,42 @@ pub struct FunctionBody {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(
     untagged,
-    expecting = "expected `none`, `auto`, `required` or \
-        {\"type\": \"function\", \"function\": {\"name\": …}}"
+    expecting = "expected `none`, `auto`, `required`, \
+        {\"type\": \"function\", \"function\": {\"name\": …}} or \
+        {\"type\": \"allowed_tools\", \"allowed_tools\": {\"mode\": …, \"tools\": […]}}"
 )]
 pub enum ToolChoice {
     /// A word.
     Mode(String),
     /// One function.
-    Named {
-        /// What it is; only functions are served.
+    Named(NamedTool),
+    /// Some of the functions.
+    Allowed {
+        /// `allowed_tools`.
         #[serde(rename = "type")]
         kind: String,
-        /// The function.
-        function: FunctionName,
+        /// Which.
+        allowed_tools: AllowedTools,
     },
+}
+
+/// Some of the functions.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AllowedTools {
+    /// `auto` or `required`.
+    pub mode: String,
+    /// The functions.
+    pub tools: Vec<NamedTool>,
+}
+
+/// `{"type": "function", "function": {"name": …}}`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct NamedTool {
+    /// What it is; only functions are served.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The function.
+    pub function: FunctionName,
 }
 
 /// A function by its name.

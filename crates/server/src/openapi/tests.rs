@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::DOCUMENT;
 use super::fields::fields_of;
 use crate::openai::embeddings::EmbeddingBody;
-use crate::openai::tools::{ToolBody, ToolCallBody};
+use crate::openai::tools::{NamedTool, ToolBody, ToolCallBody};
 use crate::openai::types::{ChatMessage, GenerationBody, Part, StreamOptions, UNSUPPORTED};
 use crate::routes::OPEN_PATHS;
 use crate::tokenize::{DetokenizeBody, TokenizeBody};
@@ -20,6 +20,7 @@ fn bodies() -> Vec<(&'static [&'static str], &'static [&'static str])> {
         (&["TextPart"], fields_of::<Part>()),
         (&["EmbeddingRequest"], fields_of::<EmbeddingBody>()),
         (&["Tool"], fields_of::<ToolBody>()),
+        (&["NamedTool"], fields_of::<NamedTool>()),
         (&["EarlierCall"], fields_of::<ToolCallBody>()),
         (&["TokenizeRequest"], fields_of::<TokenizeBody>()),
         (&["DetokenizeRequest"], fields_of::<DetokenizeBody>()),

@@ -7,7 +7,7 @@ use text::{JsonObject, Tool};
 use crate::limits::{NAME_BYTES, TOOL_BYTES, TOOLS_BYTES};
 use crate::openai::error::ApiError;
 use crate::openai::reply::Endpoint;
-use crate::openai::tools::{FunctionBody, ToolChoice, Tools};
+use crate::openai::tools::{FunctionBody, NamedTool, ToolChoice, Tools};
 use crate::openai::types::GenerationBody;
 
 use super::messages::check_depth;
@@ -17,6 +17,17 @@ use super::messages::check_depth;
 pub(super) struct ToolUse {
     /// Checked; none with `tool_choice` `none`.
     pub(super) tools: Vec<Tool>,
+    /// Whether the answer must call.
+    pub(super) forced: Option<Forced>,
+}
+
+/// Which calls an answer must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forced {
+    /// One or more, of any of the functions.
+    Any,
+    /// One, of the function at this place.
+    Named(usize),
 }
 
 impl ToolUse {
@@ -30,30 +41,72 @@ impl ToolUse {
                 Some(ToolChoice::Mode(mode)) if mode == "auto" || mode == "none" => {
                     Ok(ToolUse::default())
                 }
-                Some(_) => Err(ApiError::invalid("tool_choice", ONLY_CHATS)),
+                Some(_) => Err(refused(ONLY_CHATS)),
             };
         }
         match &body.tool_choice {
-            None => Ok(ToolUse { tools }),
-            Some(ToolChoice::Mode(mode)) if mode == "auto" => Ok(ToolUse { tools }),
+            None => Ok(ToolUse { tools, forced: None }),
             Some(ToolChoice::Mode(mode)) if mode == "none" => Ok(ToolUse::default()),
-            Some(ToolChoice::Mode(mode)) if mode == "required" => Err(not_forced("`required`")),
-            Some(ToolChoice::Mode(mode)) => {
-                let message = format!("tool_choice is `{mode}`; give none, auto, or a function");
-                Err(ApiError::invalid("tool_choice", message))
+            Some(ToolChoice::Mode(mode)) => Self::by_mode(tools, mode),
+            Some(ToolChoice::Named(named)) => {
+                let forced = Some(Forced::Named(place(&tools, named)?));
+                Ok(ToolUse { tools, forced })
             }
-            Some(ToolChoice::Named { .. }) => Err(not_forced("a named function")),
+            Some(ToolChoice::Allowed { kind, allowed_tools }) => {
+                if kind != "allowed_tools" {
+                    return Err(refused(format!(
+                        "tool_choice is of type `{kind}`; give `allowed_tools`"
+                    )));
+                }
+                Self::by_mode(allowed(tools, &allowed_tools.tools)?, &allowed_tools.mode)
+            }
+        }
+    }
+
+    /// Whether the request names the function to call.
+    pub(super) fn is_named(&self) -> bool {
+        matches!(self.forced, Some(Forced::Named(_)))
+    }
+
+    fn by_mode(tools: Vec<Tool>, mode: &str) -> Result<Self, ApiError> {
+        match mode {
+            "auto" => Ok(ToolUse { tools, forced: None }),
+            "required" if tools.is_empty() => {
+                Err(refused("a call is required, and `tools` is empty"))
+            }
+            "required" => Ok(ToolUse { tools, forced: Some(Forced::Any) }),
+            _ => {
+                let message =
+                    format!("tool_choice is `{mode}`; give none, auto, required or a function");
+                Err(refused(message))
+            }
         }
     }
 }
 
 const ONLY_CHATS: &str = "functions are called in chats only; use /v1/chat/completions";
 
-fn not_forced(what: &str) -> ApiError {
-    let message = format!(
-        "tool_choice is {what}, and this server cannot force a call yet; give auto or none"
-    );
+fn refused(message: impl Into<String>) -> ApiError {
     ApiError::invalid("tool_choice", message)
+}
+
+/// Where among `tools` the one that is `named` stands.
+fn place(tools: &[Tool], named: &NamedTool) -> Result<usize, ApiError> {
+    let NamedTool { kind, function } = named;
+    if kind != "function" {
+        return Err(refused(format!("tools of type `{kind}` are not supported; give functions")));
+    }
+    let place = tools.iter().position(|tool| tool.name == function.name);
+    place.ok_or_else(|| refused("the function that tool_choice names is not among `tools`"))
+}
+
+/// Those of `tools` that are `named`, in their own order.
+fn allowed(mut tools: Vec<Tool>, named: &[NamedTool]) -> Result<Vec<Tool>, ApiError> {
+    let places =
+        named.iter().map(|named| place(&tools, named)).collect::<Result<BTreeSet<_>, _>>()?;
+    let mut index = 0..;
+    tools.retain(|_| index.next().is_some_and(|index| places.contains(&index)));
+    Ok(tools)
 }
 
 /// Checks `tools`: names, sizes, depths.

@@ -6,6 +6,7 @@ mod client;
 mod harness;
 mod answers;
 mod tools;
+mod forced_calls;
 mod log_probs;
 mod refusals;
 mod overload;

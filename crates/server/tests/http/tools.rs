@@ -247,8 +247,8 @@ async fn bad_functions_and_choices_are_refused_by_name() {
         ("tools", large(17, 64 << 10), "tools"),
         ("tool_choice", json!("any"), "tool_choice"),
         ("tool_choice", json!(5), "tool_choice"),
-        ("tool_choice", json!("required"), "tool_choice"),
-        ("tool_choice", named("f"), "tool_choice"),
+        ("tool_choice", named("h"), "tool_choice"),
+        ("tool_choice", json!({"type": "custom", "function": {"name": "f"}}), "tool_choice"),
         ("parallel_tool_calls", json!("no"), "parallel_tool_calls"),
         ("include_reasoning", json!(1), "include_reasoning"),
     ];

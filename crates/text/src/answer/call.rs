@@ -104,8 +104,8 @@ impl CallReader {
         }
         self.place = match (self.place, c) {
             (Place::Open, '{') => Place::Key,
-            (Place::Open, '[') if self.format == ToolFormat::Mistral => Place::Open,
-            (Place::Open, _) if self.format == ToolFormat::Mistral => {
+            (Place::Open, '[') if self.is_of_mistral() => Place::Open,
+            (Place::Open, _) if self.is_of_mistral() => {
                 self.key.push(c);
                 Place::BareName
             }
@@ -210,6 +210,10 @@ impl CallReader {
         parts.call(name);
         self.is_told = true;
         self.untold.clear();
+    }
+
+    fn is_of_mistral(&self) -> bool {
+        matches!(self.format, ToolFormat::Mistral { .. })
     }
 
     fn is_of_arguments(&self) -> bool {

@@ -67,7 +67,8 @@ fn arguments(text: &str) -> AnswerPart {
     Arguments(text.to_owned())
 }
 
-const FORMATS: [ToolFormat; 3] = [ToolFormat::Hermes, ToolFormat::Llama3, ToolFormat::Mistral];
+const MISTRAL: ToolFormat = ToolFormat::Mistral { has_args: false };
+const FORMATS: [ToolFormat; 3] = [ToolFormat::Hermes, ToolFormat::Llama3, MISTRAL];
 
 #[test]
 fn text_without_marks_is_content_as_it_is() {
@@ -182,7 +183,7 @@ fn what_is_no_call_is_content() {
         let text = format!("<tool_call>{object}");
         check(&rules(ToolFormat::Hermes), &text, &[content(&text)]);
         let text = format!("[TOOL_CALLS] [{object}");
-        check(&rules(ToolFormat::Mistral), &text, &[content(&text)]);
+        check(&rules(MISTRAL), &text, &[content(&text)]);
         let expected = [content(object)];
         check(&rules(ToolFormat::Llama3), object, &expected[usize::from(object.is_empty())..]);
     }
@@ -238,7 +239,7 @@ fn llama_calls_stand_alone() {
 
 #[test]
 fn mistral_calls_come_in_a_list_or_by_name() {
-    let mistral = rules(ToolFormat::Mistral);
+    let mistral = rules(MISTRAL);
     let f = [call("f"), arguments(r#"{"a": 1}"#)];
     let weather = [call("get_weather"), arguments("{}")];
     let list = r#"[TOOL_CALLS] [{"name": "f", "arguments": {"a": 1}, "id": "abcdefghi"}]"#;
@@ -322,5 +323,25 @@ proptest! {
             text.replace(THINK, "").replace(END_THINK, "").split_whitespace().collect::<String>()
         };
         prop_assert_eq!(plain(&told), plain(&text));
+    }
+}
+
+#[test]
+fn calls_as_a_format_spells_them_are_read() {
+    for format in FORMATS.into_iter().chain([ToolFormat::Mistral { has_args: true }]) {
+        let CallSpelling { begin, open, middle, close, between, end } = format.spelling();
+        let call = |name: &str, arguments: &str| format!("{open}{name}{middle}{arguments}{close}");
+        let (first, second) = (call("f", r#"{"a": "}"}"#), call("get_weather", "{}"));
+        let text = format!("{begin}{first}{between}{second}{end}");
+        let expected = [
+            Call("f".to_owned()),
+            Arguments(r#"{"a": "}"}"#.to_owned()),
+            Call("get_weather".to_owned()),
+            Arguments("{}".to_owned()),
+        ];
+        check(&rules(format), &text, &expected);
+        let text = format!("{THINK}hm{END_THINK}\n\n{begin}{first}{end}");
+        let expected = [&[thoughts("hm")], &expected[..2]].concat();
+        check(&rules(format), &text, &expected);
     }
 }

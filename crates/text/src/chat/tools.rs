@@ -4,7 +4,7 @@ use minijinja::context;
 use minijinja::value::Value;
 
 use crate::answer::{
-    END_THINK, END_TOOL_CALL, PYTHON_TAG, THINK, TOOL_CALL, TOOL_CALLS, ToolFormat,
+    ARGS, END_THINK, END_TOOL_CALL, PYTHON_TAG, THINK, TOOL_CALL, TOOL_CALLS, ToolFormat,
 };
 
 use super::message::{Message, Tool};
@@ -33,7 +33,7 @@ impl AnswerStyle {
         let format = if has(TOOL_CALL) && !is_other {
             Some(ToolFormat::Hermes)
         } else if has(TOOL_CALLS) {
-            Some(ToolFormat::Mistral)
+            Some(ToolFormat::Mistral { has_args: has(ARGS) })
         } else if has(PYTHON_TAG) || has("ipython") {
             Some(ToolFormat::Llama3)
         } else {

@@ -164,7 +164,9 @@ fn the_format_is_read_off_the_template() {
         (style.format, style.writes_tools)
     };
     assert_eq!(format(QWEN), (ToolFormat::Hermes, true));
-    assert_eq!(format("{{ tools }} [TOOL_CALLS]"), (ToolFormat::Mistral, true));
+    let mistral = |has_args| (ToolFormat::Mistral { has_args }, true);
+    assert_eq!(format("{{ tools }} [TOOL_CALLS]"), mistral(false));
+    assert_eq!(format("{{ tools }} [TOOL_CALLS] [ARGS]"), mistral(true));
     assert_eq!(format("{{ tools }} <|python_tag|>"), (ToolFormat::Llama3, true));
     assert_eq!(format("{{ tools }} Environment: ipython"), (ToolFormat::Llama3, true));
     let unknown = ["", "{{ tools }}", "[TOOL_CALLS]", "{{ tools }}<tool_call><function=a>"];

@@ -1,0 +1,107 @@
+//! What an answer must look like that has to call functions.
+
+use grammar::{Frame, Spec};
+use serde_json::{Value, json};
+use text::{AnswerRules, END_THINK, Reasoning, THINK, Tokenizer, Tool};
+
+use crate::grammars::Wanted;
+use crate::limits::TOOL_CALLS;
+use crate::openai::error::ApiError;
+
+use super::tools::{Forced, ToolUse};
+
+/// An answer that is calls, if `tool_use` forces them, behind thoughts where the model has any: in the
+/// form in which `rules` reads them, with arguments as each function's schema says.
+pub(super) fn wanted(
+    tool_use: &ToolUse,
+    rules: &AnswerRules,
+    tokenizer: &Tokenizer,
+) -> Result<Option<Wanted>, ApiError> {
+    let ToolUse { tools, forced: Some(forced) } = tool_use else { return Ok(None) };
+    let writer = Writer::new(rules, tokenizer);
+    let spelling = rules.tools.expect("there are functions to call").spelling();
+    let (callable, most) = match forced {
+        Forced::Named(place) => (*place..place + 1, 1),
+        Forced::Any if rules.ends_with_call => (0..tools.len(), 1),
+        Forced::Any => (0..tools.len(), TOOL_CALLS),
+    };
+    let call = |place: usize| {
+        let name = &tools[place].name;
+        let mut call = writer.text(&format!("{}{name}{}", spelling.open, spelling.middle));
+        call.push(Frame::Json(arguments(place, &tools[place])?));
+        call.extend(writer.text(&spelling.close));
+        Ok(Frame::Sequence(call))
+    };
+    let item = Box::new(Frame::Choice(callable.map(call).collect::<Result<_, ApiError>>()?));
+    let between = Box::new(Frame::Sequence(writer.text(&spelling.between)));
+    let mut answer = writer.thoughts(rules.reasoning);
+    answer.extend(writer.text(&spelling.begin));
+    answer.push(Frame::Repeated { item, between, most });
+    answer.extend(writer.text(&spelling.end));
+    Wanted::new("tools", Spec::Frame(Frame::Sequence(answer))).map(Some)
+}
+
+/// The schema of a function's arguments, which are an object.
+fn arguments(place: usize, tool: &Tool) -> Result<Value, ApiError> {
+    let Some(parameters) = &tool.parameters else {
+        // OpenAI: a function without parameters.
+        return Ok(json!({"type": "object", "additionalProperties": false}));
+    };
+    let mut schema: Value =
+        serde_json::from_str(&parameters.to_string()).expect("an object is written as JSON");
+    let kind = &mut schema["type"];
+    let is_object = match &*kind {
+        Value::Null => true,
+        Value::Array(kinds) => kinds.iter().any(|kind| kind == "object"),
+        kind => kind == "object",
+    };
+    if !is_object {
+        let message = format!("the parameters are of type {kind}; arguments are an object");
+        return Err(ApiError::invalid(format!("tools[{place}].function.parameters"), message));
+    }
+    *kind = "object".into();
+    Ok(schema)
+}
+
+/// Writes texts as a model does: some marks are tokens of their own.
+struct Writer<'a> {
+    marks: Vec<(&'a str, u32)>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(rules: &AnswerRules, tokenizer: &'a Tokenizer) -> Self {
+        let mark = |id: &u32| Some((tokenizer.token_text(*id)?, *id));
+        Writer { marks: rules.marks.iter().filter_map(mark).collect() }
+    }
+
+    /// `text` without what is empty.
+    fn text(&self, text: &str) -> Vec<Frame> {
+        let first =
+            self.marks.iter().filter_map(|(mark, id)| Some((text.find(mark)?, mark.len(), *id)));
+        let Some((at, len, id)) = first.min() else {
+            return (!text.is_empty()).then(|| Frame::Text(text.to_owned())).into_iter().collect();
+        };
+        let mut parts = self.text(&text[..at]);
+        parts.push(Frame::Token(id));
+        parts.extend(self.text(&text[at + len..]));
+        parts
+    }
+
+    /// Thoughts that may come before the calls.
+    fn thoughts(&self, reasoning: Reasoning) -> Vec<Frame> {
+        let mut rest = match self.marks.iter().find(|(mark, _)| *mark == END_THINK) {
+            Some((_, id)) => vec![Frame::Any, Frame::Token(*id)],
+            None => vec![Frame::Through(END_THINK.to_owned())],
+        };
+        rest.push(Frame::Text("\n\n".to_owned()));
+        match reasoning {
+            Reasoning::None => Vec::new(),
+            Reasoning::Open => rest,
+            Reasoning::MayOpen => {
+                let mut thoughts = self.text(THINK);
+                thoughts.extend(rest);
+                vec![Frame::Optional(Box::new(Frame::Sequence(thoughts)))]
+            }
+        }
+    }
+}
