@@ -104,8 +104,8 @@ pub enum SubmitError {
     },
     /// Prompt and answer together exceed the context.
     #[error(
-        "the prompt has {prompt_tokens} tokens and max_tokens is {max_tokens}, together more than \
-         max_model_len {limit}; shorten the prompt or lower max_tokens"
+        "this model's maximum context length is {limit} tokens, and the prompt of {prompt_tokens} \
+         tokens with max_tokens {max_tokens} needs more; shorten the prompt or lower max_tokens"
     )]
     PromptTooLong {
         /// Tokens of the prompt.

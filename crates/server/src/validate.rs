@@ -318,8 +318,8 @@ impl Door<'_> {
         if room == 0 {
             let (tokens, longest) = (prompt.len(), self.longest());
             let message = format!(
-                "the prompt has {tokens} tokens; with at least one token of answer that is more \
-                 than the context of {longest} tokens; shorten the prompt"
+                "the prompt is too long: this model's maximum context length is {longest} tokens, \
+                 and the prompt of {tokens} tokens leaves no room for an answer; shorten the prompt"
             );
             return Err(ApiError::ContextLength { param: prompt_param, message });
         }
@@ -368,7 +368,8 @@ fn tokens_refused(param: &'static str, error: &TokenizerError) -> ApiError {
         TokenizerError::TextTooLong { most } => ApiError::ContextLength {
             param,
             message: format!(
-                "the prompt has more tokens than the context of {most} tokens; shorten the prompt"
+                "the prompt is too long: this model's maximum context length is {most} tokens, and \
+                 the prompt has more; shorten the prompt"
             ),
         },
         other => ApiError::invalid(param, other.to_string()),

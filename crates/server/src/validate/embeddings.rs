@@ -117,7 +117,8 @@ impl Door<'_> {
         if longest < ids.len() {
             let count = ids.len();
             let message = format!(
-                "{param} has {count} tokens, more than the {longest} that fit the context; shorten it"
+                "{param} is too long: this model's maximum context length leaves {longest} tokens \
+                 to an input, and it has {count}; shorten it"
             );
             return Err(ApiError::ContextLength { param: "input", message });
         }

@@ -228,7 +228,7 @@ async fn fields_that_would_change_the_answer_are_refused_by_name() {
 async fn what_does_not_fit_the_context_is_refused_with_the_figures() {
     let server = Setup::new().start().await;
     let cases = [
-        (COMPLETIONS, json!({"prompt": "a".repeat(1000)}), "prompt", "1000 tokens"),
+        (COMPLETIONS, json!({"prompt": "a".repeat(1000)}), "prompt", "prompt of 1000 tokens"),
         (COMPLETIONS, json!({"prompt": "a".repeat(900), "max_tokens": 101}), "max_tokens", "900"),
         (CHAT, json!({"messages": [{"role": "user", "content": "a".repeat(999)}]}), "messages", ""),
     ];
@@ -238,8 +238,15 @@ async fn what_does_not_fit_the_context_is_refused_with_the_figures() {
         assert_eq!(reply.error("code"), "context_length_exceeded");
         assert_eq!(reply.error("param"), param);
         let message = reply.error("message");
-        assert!(message.as_str().unwrap().contains(figure), "{message}");
-        assert!(message.as_str().unwrap().contains("1000"), "{message}");
+        let message = message.as_str().unwrap();
+        assert!(message.contains(figure), "{message}");
+        // Clients know the case by these words: not all of them read `code`.
+        assert!(
+            message.contains("this model's maximum context length is 1000 tokens"),
+            "{message}"
+        );
+        let is_prompt = param != "max_tokens";
+        assert_eq!(message.contains("the prompt is too long"), is_prompt, "{message}");
     }
     let body = json!({
         "messages": [{"role": "user", "content": "a"}], "max_completion_tokens": 999,
