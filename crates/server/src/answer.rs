@@ -66,14 +66,21 @@ pub enum Part {
 /// A whole answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// What is said.
-    pub content: String,
-    /// Thoughts.
-    pub reasoning: String,
-    /// Calls of functions, in order.
-    pub calls: Vec<Call>,
+    /// What it consists of; no two texts of one kind stand side by side.
+    pub blocks: Vec<Block>,
     /// Why it ended.
     pub finish: Finish,
+}
+
+/// A piece of an answer that is of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Block {
+    /// What is said.
+    Content(String),
+    /// Thoughts.
+    Reasoning(String),
+    /// A call of a function.
+    Call(Call),
 }
 
 /// A call of a function.
@@ -90,20 +97,59 @@ pub struct Call {
 impl Answer {
     /// An answer without anything in it.
     pub fn empty() -> Self {
-        let (content, reasoning) = (String::new(), String::new());
-        Answer { content, reasoning, calls: Vec::new(), finish: Finish::Stop }
+        Answer { blocks: Vec::new(), finish: Finish::Stop }
     }
 
-    /// Adds what came.
-    pub fn add(&mut self, part: Part) {
-        match part {
-            Part::Content(text) => self.content.push_str(&text),
-            Part::Reasoning(text) => self.reasoning.push_str(&text),
-            Part::Call { id, name, .. } => {
-                self.calls.push(Call { id, name, arguments: String::new() });
+    /// Adds what came; true if a block begins with it.
+    pub fn add(&mut self, part: &Part) -> bool {
+        let block = match (part, self.blocks.last_mut()) {
+            (Part::Content(text), Some(Block::Content(before)))
+            | (Part::Reasoning(text), Some(Block::Reasoning(before))) => {
+                before.push_str(text);
+                return false;
             }
-            Part::Arguments { index, text } => self.calls[index].arguments.push_str(&text),
-        }
+            (Part::Arguments { text, .. }, last) => {
+                let Some(Block::Call(call)) = last else {
+                    unreachable!("arguments follow the head of their call");
+                };
+                call.arguments.push_str(text);
+                return false;
+            }
+            (Part::Content(text), _) => Block::Content(text.clone()),
+            (Part::Reasoning(text), _) => Block::Reasoning(text.clone()),
+            (Part::Call { id, name, .. }, _) => {
+                let (id, name) = (id.clone(), name.clone());
+                Block::Call(Call { id, name, arguments: String::new() })
+            }
+        };
+        self.blocks.push(block);
+        true
+    }
+
+    /// All that is said.
+    pub fn content(&self) -> String {
+        let texts = self.blocks.iter().map(|block| match block {
+            Block::Content(text) => text.as_str(),
+            _ => "",
+        });
+        texts.collect()
+    }
+
+    /// All thoughts.
+    pub fn reasoning(&self) -> String {
+        let texts = self.blocks.iter().map(|block| match block {
+            Block::Reasoning(text) => text.as_str(),
+            _ => "",
+        });
+        texts.collect()
+    }
+
+    /// Calls of functions, in order.
+    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+        self.blocks.iter().filter_map(|block| match block {
+            Block::Call(call) => Some(call),
+            _ => None,
+        })
     }
 }
 
@@ -158,6 +204,11 @@ impl Divider {
         }
     }
 
+    /// Whether what comes now is thought.
+    pub fn is_thinking(&self) -> bool {
+        self.parser.as_ref().is_some_and(AnswerParser::is_thinking)
+    }
+
     /// Whether nothing more is wanted: the only call that the answer may have is complete.
     pub fn is_over(&self) -> bool {
         self.parser.as_ref().is_some_and(AnswerParser::is_over)
@@ -205,10 +256,11 @@ mod tests {
         let text = format!("<think>hm</think>Well.\n{CALL}\n{CALL} <tool");
         let mut parts = divider.push(text, false);
         parts.extend(divider.push(String::new(), true));
-        parts.into_iter().for_each(|part| answer.add(part));
-        assert_eq!((answer.content.as_str(), answer.reasoning.as_str()), ("Well.<tool", "hm"));
+        let begun = parts.iter().filter(|part| answer.add(part)).count();
+        assert_eq!((begun, answer.blocks.len()), (5, 5));
+        assert_eq!((answer.content().as_str(), answer.reasoning().as_str()), ("Well.<tool", "hm"));
         let calls: Vec<_> =
-            answer.calls.iter().map(|c| (c.name.as_str(), c.arguments.as_str())).collect();
+            answer.calls().map(|c| (c.name.as_str(), c.arguments.as_str())).collect();
         assert_eq!(calls, [("f", "{}"), ("f", "{}")]);
         assert!(divider.finish(Finish::Stop) == Finish::ToolCalls && !divider.is_over());
         assert_eq!(divider.finish(Finish::Length), Finish::Length);

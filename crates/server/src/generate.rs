@@ -1,4 +1,5 @@
-//! `/v1/completions` and `/v1/chat/completions`: receive, validate, submit, answer.
+//! From a request to a reply under way, for every endpoint that generates; and the two of OpenAI that
+//! came first, `/v1/completions` and `/v1/chat/completions`.
 
 use std::sync::Arc;
 
@@ -10,13 +11,15 @@ use engine::SubmitError;
 use http::{HeaderValue, Request, header};
 
 use crate::app::{App, unix_time};
+use crate::chunks::Chunks;
 use crate::openai::chat::ChatCompletion;
 use crate::openai::completions::Completion;
 use crate::openai::error::{ApiError, ENGINE_STOPPED, SHUTTING_DOWN};
 use crate::openai::reply::{Endpoint, ReplyHead};
 use crate::openai::types::parse;
 use crate::request_id::{RequestId, random_hex};
-use crate::stream::{Generation, SseBody};
+use crate::stream::{Events, Generation, SseBody};
+use crate::validate::{Door, StreamRules, Valid};
 
 /// `POST /v1/completions`.
 pub async fn completions(
@@ -39,35 +42,15 @@ async fn generate(
     endpoint: Endpoint,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
-    app.admit()?;
-    let request_id =
-        request.extensions().get::<RequestId>().expect("every request is tagged").clone();
-    let body = app.receive(request).await?;
-    let validate = move |app: &App, body: &[u8]| app.door().generation(endpoint, parse(body)?);
-    let mut valid = app.work_on(body, validate).await?;
-    if let Some(wanted) = valid.wanted.take() {
-        app.grammars.constrain(wanted, &mut valid.requests).await?;
-    }
-    let head = ReplyHead {
-        endpoint,
-        id: reply_id(endpoint),
-        created: unix_time(),
-        model: app.info.model.clone(),
-        request_id,
+    let prefix = match endpoint {
+        Endpoint::Completions => "cmpl-",
+        Endpoint::Chat => "chatcmpl-",
     };
-    let choices = valid.requests.len();
-    let submitted = app.dispatch.submit(valid.requests).map_err(|e| refusal(e, choices))?;
-    let about = (valid.prompts, head);
-    let mut generation =
-        Generation::new(submitted, &app.tokenizer, valid.rules, &valid.answers, about);
-    if let Some(rules) = valid.stream {
-        let body = SseBody::start(generation, rules).await?;
-        let mut response = Response::new(Body::new(body));
-        let headers = response.headers_mut();
-        let media_type = HeaderValue::from_static("text/event-stream; charset=utf-8");
-        headers.insert(header::CONTENT_TYPE, media_type);
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        return Ok(response);
+    let read = move |door: Door<'_>, body: &[u8]| door.generation(endpoint, parse(body)?);
+    let Begun { mut generation, stream } = begin(&app, request, prefix, read).await?;
+    if let Some(rules) = stream {
+        let chunks = Chunks::new(endpoint, generation.head(), rules);
+        return streamed(generation, Box::new(chunks)).await;
     }
     let answers = generation.collect().await?;
     let tokenizer = &app.tokenizer;
@@ -83,13 +66,56 @@ async fn generate(
     })
 }
 
-/// `cmpl-` or `chatcmpl-` and 128 random bits.
-fn reply_id(endpoint: Endpoint) -> String {
-    let prefix = match endpoint {
-        Endpoint::Completions => "cmpl",
-        Endpoint::Chat => "chatcmpl",
+/// A reply under way.
+pub struct Begun {
+    /// Its choices.
+    pub generation: Generation,
+    /// How to stream; none: the reply is sent as a whole.
+    pub stream: Option<StreamRules>,
+}
+
+/// Receives a request, has its body checked by `read`, and submits it; the reply's id begins with `prefix`.
+pub async fn begin(
+    app: &Arc<App>,
+    request: Request<Body>,
+    prefix: &'static str,
+    read: impl FnOnce(Door<'_>, &[u8]) -> Result<Valid, ApiError> + Send + 'static,
+) -> Result<Begun, ApiError> {
+    app.admit()?;
+    let request_id =
+        request.extensions().get::<RequestId>().expect("every request is tagged").clone();
+    let body = app.receive(request).await?;
+    let read = move |app: &App, body: &[u8]| read(app.door(), body);
+    let mut valid = app.work_on(body, read).await?;
+    if let Some(wanted) = valid.wanted.take() {
+        app.grammars.constrain(wanted, &mut valid.requests).await?;
+    }
+    let head = ReplyHead {
+        id: format!("{prefix}{}", random_hex()),
+        created: unix_time(),
+        model: app.info.model.clone(),
+        request_id,
     };
-    format!("{prefix}-{}", random_hex())
+    let choices = valid.requests.len();
+    let submitted = app.dispatch.submit(valid.requests).map_err(|e| refusal(e, choices))?;
+    let of_reply = (valid.prompts, head);
+    let generation =
+        Generation::new(submitted, &app.tokenizer, valid.rules, &valid.answers, of_reply);
+    Ok(Begun { generation, stream: valid.stream })
+}
+
+/// The streamed reply of `generation`, in the form of `events`.
+pub async fn streamed(
+    generation: Generation,
+    events: Box<dyn Events>,
+) -> Result<Response, ApiError> {
+    let body = SseBody::start(generation, events).await?;
+    let mut response = Response::new(Body::new(body));
+    let headers = response.headers_mut();
+    let media_type = HeaderValue::from_static("text/event-stream; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, media_type);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
 }
 
 /// What a client is told when the engine did not take its `choices` requests.

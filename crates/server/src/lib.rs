@@ -1,4 +1,4 @@
-//! OpenAI-compatible HTTP on one side, an [`engine::Handle`] on the other.
+//! OpenAI-compatible and Anthropic-compatible HTTP on one side, an [`engine::Handle`] on the other.
 //!
 //! This crate does not know weights, kernels or scheduling: it knows a tokenizer, what a request may
 //! ask for, and that the engine takes token ids and reports token ids.
@@ -10,6 +10,7 @@
 //!   ─ dispatch: submit, all or none; full ⇒ 429                  ─▶ the engine's thread
 //!   ◀─ dispatch: one report per step, handed out to the replies  ◀─ sink
 //!   ─ stream: decoder, stop strings, answer: parts ─ openai/reply: chunks or one reply ─▶ client
+//! `anthropic`: another body becomes a chat's before validate, and parts become its own events
 //! client gone, stop string found, buffer full ⇒ cancel
 //! ```
 //!
@@ -30,9 +31,12 @@ pub mod dispatch;
 pub mod grammars;
 pub mod validate;
 pub mod stream;
+mod chunks;
+mod origins;
 pub mod shutdown;
 mod app;
 mod generate;
+mod anthropic;
 mod embeddings;
 mod tokenize;
 mod health;

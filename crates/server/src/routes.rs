@@ -9,12 +9,13 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use constant_time_eq::constant_time_eq;
-use http::{Request, header};
+use http::{HeaderValue, Request, header};
 
 use crate::app::App;
 use crate::openai::error::ApiError;
 use crate::{
-    embeddings, generate, health, load, openapi, page, panics, request_id, tokenize, traffic,
+    anthropic, embeddings, generate, health, load, openapi, page, panics, request_id, tokenize,
+    traffic,
 };
 
 /// Paths that need no key, beside the files of the page ([`page::FILES`], which hold nothing secret, and
@@ -29,6 +30,8 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(page)
         .route("/v1/completions", post(generate::completions))
         .route("/v1/chat/completions", post(generate::chat))
+        .route("/v1/messages", post(anthropic::messages))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(health::models))
         .route("/v1/models/{*id}", get(health::model))
@@ -54,6 +57,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(app.panics.clone(), panics::catch))
         .layer(from_fn_with_state(Arc::clone(&app), load::report))
         .layer(from_fn_with_state(app.traffic.clone(), traffic::count))
+        .layer(from_fn(anthropic::shape))
         // Outermost: refusals and failures are told with their id too.
         .layer(from_fn(request_id::tag))
         .with_state(app)
@@ -78,11 +82,14 @@ async fn check_key(State(app): State<Arc<App>>, request: Request<Body>, next: Ne
     }
 }
 
-/// Whether the request has `Authorization: Bearer KEY`; takes as long for any wrong key.
+/// Whether the request has `Authorization: Bearer KEY`, or as Anthropic's clients send it `x-api-key: KEY`;
+/// takes as long for any wrong key.
 fn carries(request: &Request<Body>, key: &str) -> bool {
-    let Some(value) = request.headers().get(header::AUTHORIZATION) else { return false };
-    let Some((scheme, sent)) = value.as_bytes().split_at_checked("Bearer ".len()) else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case(b"Bearer ") && constant_time_eq(sent, key.as_bytes())
+    let headers = request.headers();
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, sent) = value.as_bytes().split_at_checked("Bearer ".len())?;
+        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(sent)
+    });
+    let plain = headers.get("x-api-key").map(HeaderValue::as_bytes);
+    bearer.into_iter().chain(plain).any(|sent| constant_time_eq(sent, key.as_bytes()))
 }

@@ -1,9 +1,6 @@
-//! From tokens to text to the client: decoder, stop strings, parts, chunks.
+//! From tokens to text to the client: decoder, stop strings, parts, events.
 //!
-//! Which chunks a stream has: one for each part that a step brought, the first one for the first
-//! token even if that is only part of a character (so that its arrival can be timed), one for each
-//! token with `continuous_usage_stats` or log-probabilities, and one with the finish reason, which
-//! carries the last text; then, if asked for, the usage; then `[DONE]`.
+//! What a stream consists of is decided by its [`Events`], one form for each kind of endpoint.
 //!
 //! The reply begins with the first token, so that a failure before it is told by the status; but
 //! not later than [`KEEP_ALIVE`]: then with a comment, another one follows each such time without
@@ -18,6 +15,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use engine::{FinishReason, RequestTimes, TokenId};
 use hyper::body::{Body, Frame};
+use serde::Serialize;
 use text::{Decoder, StopMatcher, Tokenizer};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
@@ -25,12 +23,9 @@ use crate::answer::{Answer, AnswerForm, Divider, Finish, Part};
 use crate::dispatch::{ChoiceEvent, End, Generated, Submitted};
 use crate::limits::KEEP_ALIVE;
 use crate::openai::error::ApiError;
-use crate::openai::log_probs::{ChatLogProbs, CompletionLogProbs, LogProbsBody, ScoredToken};
-use crate::openai::reply::{
-    ChunkWriter, Delta, Endpoint, Extras, PromptTokensDetails, ReplyHead, Timings, Usage,
-    UsageField, WholeAnswer, done, error_event, keep_alive,
-};
-use crate::validate::{PromptSums, StopRules, StreamRules};
+use crate::openai::log_probs::ScoredToken;
+use crate::openai::reply::{PromptTokensDetails, ReplyHead, Timings, Usage, WholeAnswer};
+use crate::validate::{PromptSums, StopRules};
 
 /// A reply in the making.
 pub struct Generation {
@@ -47,12 +42,16 @@ pub struct Generation {
 /// What came to a choice in one event.
 #[derive(Debug)]
 pub struct Piece {
-    choice: usize,
-    first: bool,
-    parts: Vec<Part>,
+    /// Which choice.
+    pub choice: usize,
+    /// Whether it is the choice's first piece.
+    pub first: bool,
+    /// What is new, if anything is.
+    pub parts: Vec<Part>,
     /// With log-probabilities: the token, also if its text is held back.
-    tokens: Vec<ScoredToken>,
-    finish: Option<Finish>,
+    pub tokens: Vec<ScoredToken>,
+    /// Set in the choice's last piece.
+    pub finish: Option<Finish>,
 }
 
 impl Generation {
@@ -84,7 +83,7 @@ impl Generation {
             let event = self.next().await;
             let mut piece = self.take(event)?;
             let (answer, tokens) = &mut wholes[piece.choice];
-            piece.parts.into_iter().for_each(|part| answer.add(part));
+            piece.parts.iter().for_each(|part| _ = answer.add(part));
             tokens.append(&mut piece.tokens);
         }
         let whole = |((mut answer, tokens), choice): ((Answer, Vec<_>), &Choice)| {
@@ -110,6 +109,7 @@ impl Generation {
         let choice = &mut self.choices[index];
         let first = choice.generated == 0;
         let stopped_before = choice.stopped;
+        let is_token = token.is_some();
         let mut tokens = Vec::new();
         let mut text = match token {
             Some(token) => choice.push(token, &self.rules, &mut tokens),
@@ -120,6 +120,7 @@ impl Generation {
             choice.finish(*end, &mut text)?;
         }
         let parts = choice.divide(text);
+        choice.thought += u32::from(is_token && choice.divider.is_thinking());
         if choice.finish.is_none() && choice.stopped && !stopped_before {
             self.submitted.stop(index);
         }
@@ -141,6 +142,11 @@ impl Generation {
             total_tokens: self.prompts.tokens + completion_tokens,
             prompt_tokens_details: self.is_done().then_some(details),
         }
+    }
+
+    /// How many of the tokens so far were thought.
+    pub fn reasoning_tokens(&self) -> u32 {
+        self.choices.iter().map(|choice| choice.thought).sum()
     }
 
     /// How long the stages took, as far as choices have ended.
@@ -169,15 +175,15 @@ impl Generation {
         firsts.filter_map(|choice| choice.times.as_ref()).map(|t| t.cached_prompt_tokens).sum()
     }
 
-    /// What a chunk says of `tokens`.
-    fn log_probs_body(&self, tokens: &[ScoredToken]) -> Option<LogProbsBody<'_>> {
-        let of = || match self.head.endpoint {
-            Endpoint::Chat => LogProbsBody::Chat(ChatLogProbs::new(&self.tokenizer, tokens)),
-            Endpoint::Completions => {
-                LogProbsBody::Completion(CompletionLogProbs::new(&self.tokenizer, tokens))
-            }
-        };
-        (!tokens.is_empty()).then(of)
+    /// The stop string that ended a choice, if one did.
+    pub fn stop_string(&self, choice: usize) -> Option<&str> {
+        let index = self.choices[choice].stop_string?;
+        self.rules.strings.as_ref().map(|strings| strings.get(index))
+    }
+
+    /// The tokenizer of the model.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
     }
 
     /// The head of the reply.
@@ -232,10 +238,14 @@ struct Choice {
     divider: Divider,
     /// Tokens up to and including the one that ended the text.
     generated: u32,
+    /// Of these, tokens that were thought.
+    thought: u32,
     /// Whole characters decoded so far, counted where log-probabilities are asked for.
     characters: u32,
     /// Whether a stop string was found, or the only call is complete: what follows is neither shown nor counted.
     stopped: bool,
+    /// Which stop string was found.
+    stop_string: Option<usize>,
     finish: Option<Finish>,
     times: Option<RequestTimes>,
 }
@@ -248,8 +258,10 @@ impl Choice {
             matcher: rules.strings.clone().map(StopMatcher::new),
             divider: Divider::new(answers),
             generated: 0,
+            thought: 0,
             characters: 0,
             stopped: false,
+            stop_string: None,
             finish: None,
             times: None,
         }
@@ -292,6 +304,7 @@ impl Choice {
         }
         let output = matcher.push(&decoded);
         self.stopped = output.stopped.is_some();
+        self.stop_string = output.stopped;
         output.emit
     }
 
@@ -332,12 +345,34 @@ impl Choice {
     }
 }
 
+/// The form of a streamed reply: what becomes of the pieces of its choices, as bytes.
+pub trait Events: Send {
+    /// What comes before everything else, maybe nothing.
+    fn begin(&mut self, generation: &Generation) -> Vec<Bytes>;
+
+    /// What a piece adds, and what ends the stream if the piece is the last one.
+    fn piece(&mut self, piece: &Piece, generation: &Generation) -> Vec<Bytes>;
+
+    /// Says that there is nothing to tell, and that the stream is alive.
+    fn quiet(&mut self) -> Bytes;
+
+    /// The end of a stream that failed.
+    fn failed(&mut self, error: &ApiError) -> Bytes;
+}
+
+/// An event with a name.
+pub fn named_event<T: Serialize>(name: &str, data: &T) -> Bytes {
+    let mut bytes = format!("event: {name}\ndata: ").into_bytes();
+    serde_json::to_writer(&mut bytes, data).expect("a Vec takes every byte and figures are finite");
+    bytes.extend_from_slice(b"\n\n");
+    bytes.into()
+}
+
 /// The body of a streamed reply.
 pub struct SseBody {
     generation: Generation,
-    writer: ChunkWriter,
-    rules: StreamRules,
-    /// Chunks that are ready.
+    events: Box<dyn Events>,
+    /// Events that are ready.
     ready: VecDeque<Bytes>,
     over: bool,
     /// Ends when the client has heard nothing for [`KEEP_ALIVE`].
@@ -348,18 +383,20 @@ impl SseBody {
     /// The stream of `generation`, once its first token has come or [`KEEP_ALIVE`] is over.
     ///
     /// A failure before that is an error, so that it can still be told by the reply's status.
-    pub async fn start(mut generation: Generation, rules: StreamRules) -> Result<Self, ApiError> {
+    pub async fn start(
+        mut generation: Generation,
+        mut events: Box<dyn Events>,
+    ) -> Result<Self, ApiError> {
         let first = match timeout(KEEP_ALIVE, generation.next()).await {
             Ok(event) => Some(generation.take(event)?),
             Err(_) => None,
         };
-        let writer = ChunkWriter::new(generation.head());
         let silence = Box::pin(sleep(KEEP_ALIVE));
-        let ready = VecDeque::new();
-        let mut body = SseBody { generation, writer, rules, ready, over: false, silence };
+        let ready = events.begin(&generation).into();
+        let mut body = SseBody { generation, events, ready, over: false, silence };
         match first {
             Some(piece) => body.tell(&piece),
-            None => body.ready.push_back(keep_alive()),
+            None => body.ready.push_back(body.events.quiet()),
         }
         Ok(body)
     }
@@ -369,65 +406,14 @@ impl SseBody {
             Ok(piece) => self.tell(&piece),
             Err(error) => {
                 self.over = true;
-                self.ready.push_back(error_event(&error.body()));
+                self.ready.push_back(self.events.failed(&error));
             }
         }
     }
 
     fn tell(&mut self, piece: &Piece) {
         self.over = self.generation.is_done();
-        let due = piece.first
-            || !piece.parts.is_empty()
-            || !piece.tokens.is_empty()
-            || piece.finish.is_some();
-        if due || self.rules.continuous_usage {
-            self.tell_parts(piece);
-        }
-        if self.over {
-            if self.rules.include_usage {
-                let usage = UsageField::Figures(self.generation.usage());
-                let timings = Some(self.generation.timings());
-                self.ready.push_back(self.writer.without_choices(&Extras { usage, timings }));
-            }
-            self.ready.push_back(done());
-        }
-    }
-
-    /// A chunk for each part, one at least; the last one says how the choice ended.
-    fn tell_parts(&mut self, piece: &Piece) {
-        let chunks = piece.parts.len().max(1);
-        for chunk in 0..chunks {
-            let is_last = chunk + 1 == chunks;
-            let delta = Delta {
-                index: piece.choice,
-                first: piece.first && chunk == 0,
-                part: piece.parts.get(chunk),
-                log_probs: if chunk == 0 {
-                    self.generation.log_probs_body(&piece.tokens)
-                } else {
-                    None
-                },
-                finish: piece.finish.filter(|_| is_last),
-            };
-            let timings = self.last_timings().filter(|_| is_last);
-            let extras = Extras { usage: self.usage_so_far(), timings };
-            self.ready.push_back(self.writer.delta(&delta, &extras));
-        }
-    }
-
-    fn usage_so_far(&self) -> UsageField {
-        if self.rules.continuous_usage {
-            UsageField::Figures(self.generation.usage())
-        } else if self.rules.include_usage {
-            UsageField::Null
-        } else {
-            UsageField::Absent
-        }
-    }
-
-    /// The timings, if the chunk in the making is the stream's last one.
-    fn last_timings(&self) -> Option<Timings> {
-        (self.over && !self.rules.include_usage).then(|| self.generation.timings())
+        self.ready.extend(self.events.piece(piece, &self.generation));
     }
 }
 
@@ -451,7 +437,8 @@ impl Body for SseBody {
             match body.generation.submitted.events.poll_recv(context) {
                 Poll::Ready(event) => body.take(event),
                 Poll::Pending if body.silence.as_mut().poll(context).is_ready() => {
-                    body.ready.push_back(keep_alive());
+                    let quiet = body.events.quiet();
+                    body.ready.push_back(quiet);
                 }
                 Poll::Pending => return Poll::Pending,
             }

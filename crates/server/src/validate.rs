@@ -214,6 +214,16 @@ impl Door<'_> {
         Ok(ChatPrompt { ids, rules: template.answer_rules(&segments, tools) })
     }
 
+    /// Tokens of the prompt of a chat, however many.
+    pub fn chat_len(&self, body: &GenerationBody) -> Result<usize, ApiError> {
+        self.model(body.model.as_deref())?;
+        let tool_use = ToolUse::new(Endpoint::Chat, body)?;
+        let Some(messages) = &body.messages else {
+            return Err(ApiError::invalid("messages", "`messages` is missing"));
+        };
+        Ok(self.chat_prompt(messages, &tool_use.tools, true, usize::MAX)?.ids.len())
+    }
+
     /// Checks functions that an answer may call.
     pub fn tools(&self, tools: Option<&Tools>) -> Result<Vec<Tool>, ApiError> {
         checked_tools(tools)

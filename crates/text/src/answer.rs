@@ -164,6 +164,11 @@ impl AnswerParser {
         matches!(self.state, State::Over)
     }
 
+    /// Whether what comes now is thought.
+    pub fn is_thinking(&self) -> bool {
+        matches!(self.state, State::Thoughts)
+    }
+
     fn feed(&mut self, c: char, parts: &mut Parts) {
         let reader = match &mut self.state {
             State::Call(reader) => reader,

@@ -37,6 +37,11 @@ impl StopStrings {
         Self { strings, search }
     }
 
+    /// The string at `index`, as a [`StopOutput`] has it.
+    pub fn get(&self, index: usize) -> &str {
+        &self.strings[index]
+    }
+
     /// The strings, in the order given.
     pub fn strings(&self) -> &[String] {
         &self.strings

@@ -66,7 +66,7 @@ impl<'a> ChatCompletion<'a> {
             index,
             logprobs: whole.tokens.map(|tokens| ChatLogProbs::new(tokenizer, &tokens)),
             finish_reason: whole.answer.finish,
-            message: message(whole.answer),
+            message: message(&whole.answer),
         };
         let choices = answers.into_iter().enumerate().map(choice).collect();
         let ReplyHead { id, created, model, .. } = head;
@@ -74,18 +74,18 @@ impl<'a> ChatCompletion<'a> {
     }
 }
 
-fn message(answer: Answer) -> AssistantMessage {
-    let Answer { content, reasoning, calls, .. } = answer;
-    let is_silent = content.is_empty() && !calls.is_empty();
-    let call = |Call { id, name, arguments }| ToolCall {
-        id,
-        kind: "function",
-        function: Function { name, arguments },
+fn message(answer: &Answer) -> AssistantMessage {
+    let call = |call: &Call| {
+        let Call { id, name, arguments } = call.clone();
+        ToolCall { id, kind: "function", function: Function { name, arguments } }
     };
+    let tool_calls: Vec<ToolCall> = answer.calls().map(call).collect();
+    let content = answer.content();
+    let is_silent = content.is_empty() && !tool_calls.is_empty();
     AssistantMessage {
         role: "assistant",
         content: (!is_silent).then_some(content),
-        reasoning_content: reasoning,
-        tool_calls: calls.into_iter().map(call).collect(),
+        reasoning_content: answer.reasoning(),
+        tool_calls,
     }
 }

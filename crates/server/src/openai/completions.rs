@@ -42,7 +42,7 @@ impl<'a> Completion<'a> {
             .enumerate()
             .map(|(index, whole)| CompletionChoice {
                 index,
-                text: whole.answer.content,
+                text: whole.answer.content(),
                 logprobs: whole.tokens.map(|tokens| CompletionLogProbs::new(tokenizer, &tokens)),
                 finish_reason: whole.answer.finish,
             })

@@ -160,23 +160,43 @@ impl ApiError {
         }
     }
 
-    /// `{"error": …}` as bytes: the body of the reply, and the data of a stream's error event.
-    pub fn body(&self) -> Bytes {
-        let (kind, code) = self.kind_and_code();
-        let param = match self {
+    /// The field that is bad.
+    fn param(&self) -> Option<&str> {
+        match self {
             Self::Invalid { param, .. } => param.as_deref(),
             Self::ContextLength { param, .. } => Some(*param),
             Self::UnknownModel { .. } => Some("model"),
             _ => None,
-        };
+        }
+    }
+
+    /// What is said, whatever the form.
+    pub fn told(&self) -> Told {
+        Told { message: self.to_string(), param: self.param().map(str::to_owned) }
+    }
+
+    /// `{"error": …}` as bytes: the body of the reply, and the data of a stream's error event.
+    pub fn body(&self) -> Bytes {
+        let (kind, code) = self.kind_and_code();
+        let param = self.param();
         let error = ErrorFields { message: self.to_string(), kind, param, code };
         serde_json::to_vec(&ErrorBody { error }).expect("strings always serialise").into()
     }
 }
 
+/// What an error says, left in its reply for endpoints that say it in another form.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The message.
+    pub message: String,
+    /// The field that it is about.
+    pub param: Option<String>,
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status(), self.body()).into_response();
+        response.extensions_mut().insert(self.told());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match self {

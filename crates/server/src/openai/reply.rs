@@ -1,4 +1,4 @@
-//! What both endpoints' answers have in common: usage, timings, stream chunks.
+//! What the answers of completions and chats have in common: usage, timings, stream chunks.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -55,8 +55,6 @@ pub struct Timings {
 /// What stands at the head of every reply and chunk.
 #[derive(Debug, Clone)]
 pub struct ReplyHead {
-    /// Which endpoint answers.
-    pub endpoint: Endpoint,
     /// Id of the reply.
     pub id: String,
     /// Unix time in seconds.
@@ -126,9 +124,9 @@ pub struct ChunkWriter {
 const CHUNK_BYTES: usize = 128;
 
 impl ChunkWriter {
-    /// A writer for the stream that begins with `head`.
-    pub fn new(head: &ReplyHead) -> Self {
-        let object = match head.endpoint {
+    /// A writer for the stream of `endpoint` that begins with `head`.
+    pub fn new(endpoint: Endpoint, head: &ReplyHead) -> Self {
+        let object = match endpoint {
             Endpoint::Completions => "text_completion",
             Endpoint::Chat => "chat.completion.chunk",
         };
@@ -141,7 +139,7 @@ impl ChunkWriter {
         bytes.extend_from_slice(b",\"model\":");
         push_json(&mut bytes, &head.model);
         bytes.extend_from_slice(b",\"choices\":[");
-        ChunkWriter { endpoint: head.endpoint, head: bytes }
+        ChunkWriter { endpoint, head: bytes }
     }
 
     /// The chunk that carries `delta`.
@@ -287,9 +285,8 @@ fn push_json<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) {
 mod tests {
     use super::*;
 
-    fn head(endpoint: Endpoint) -> ReplyHead {
+    fn head() -> ReplyHead {
         ReplyHead {
-            endpoint,
             id: "x-1".into(),
             created: 7,
             model: "m\"".into(),
@@ -303,7 +300,7 @@ mod tests {
         let delta =
             Delta { index: 1, first: true, part: Some(&part), log_probs: None, finish: None };
         let chunk =
-            ChunkWriter::new(&head(Endpoint::Completions)).delta(&delta, &Extras::default());
+            ChunkWriter::new(Endpoint::Completions, &head()).delta(&delta, &Extras::default());
         assert_eq!(
             std::str::from_utf8(&chunk).unwrap(),
             "data: {\"id\":\"x-1\",\"object\":\"text_completion\",\"created\":7,\"model\":\"m\\\"\",\
@@ -314,7 +311,7 @@ mod tests {
 
     #[test]
     fn only_the_first_chat_chunk_names_the_role() {
-        let writer = ChunkWriter::new(&head(Endpoint::Chat));
+        let writer = ChunkWriter::new(Endpoint::Chat, &head());
         let chunk = |first| {
             let part = Part::Content("a".to_owned());
             let finish = Some(Finish::Length);
@@ -331,7 +328,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_part_has_its_field() {
-        let writer = ChunkWriter::new(&head(Endpoint::Chat));
+        let writer = ChunkWriter::new(Endpoint::Chat, &head());
         let delta = |part: Option<Part>| {
             let delta = Delta {
                 index: 0,

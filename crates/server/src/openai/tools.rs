@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use text::JsonObject;
 
 use crate::limits::TOOLS;
+use crate::openai::error::ApiError;
 
 /// `tools`, at most [`TOOLS`].
 #[derive(Debug, Default)]
@@ -34,6 +35,16 @@ impl<'de> Deserialize<'de> for Tools {
             }
         }
         deserializer.deserialize_seq(ToolsVisitor)
+    }
+}
+
+impl Tools {
+    /// Functions that were made of another body.
+    pub fn new(tools: Vec<ToolBody>) -> Result<Self, ApiError> {
+        if TOOLS < tools.len() {
+            return Err(ApiError::invalid("tools", format!("more than {TOOLS} tools")));
+        }
+        Ok(Tools(tools))
     }
 }
 

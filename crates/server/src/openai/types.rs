@@ -390,8 +390,18 @@ impl<'de> Deserialize<'de> for Messages {
     }
 }
 
+impl Messages {
+    /// Messages that were made of another body.
+    pub fn new(messages: Vec<ChatMessage>) -> Result<Self, ApiError> {
+        if MESSAGES < messages.len() {
+            return Err(ApiError::invalid("messages", format!("more than {MESSAGES} messages")));
+        }
+        Ok(Messages(messages))
+    }
+}
+
 /// One message of a chat.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub struct ChatMessage {
     /// Who speaks.
     pub role: String,
@@ -416,6 +426,11 @@ pub struct ChatMessage {
 }
 
 impl ChatMessage {
+    /// A message of `role` without anything in it.
+    pub fn of(role: &str) -> Self {
+        ChatMessage { role: role.to_owned(), ..ChatMessage::default() }
+    }
+
     /// Whether the message asks for something that is not served.
     pub fn has_function_call(&self) -> bool {
         self.function_call.as_ref().is_some_and(|value| !is_empty(value))

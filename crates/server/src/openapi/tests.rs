@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::DOCUMENT;
 use super::fields::fields_of;
+use crate::anthropic::{self, Block, MessagesBody, Turn};
 use crate::openai::embeddings::EmbeddingBody;
 use crate::openai::tools::{NamedTool, ToolBody, ToolCallBody};
 use crate::openai::types::{ChatMessage, GenerationBody, Part, StreamOptions, UNSUPPORTED};
@@ -22,6 +23,10 @@ fn bodies() -> Vec<(&'static [&'static str], &'static [&'static str])> {
         (&["Tool"], fields_of::<ToolBody>()),
         (&["NamedTool"], fields_of::<NamedTool>()),
         (&["EarlierCall"], fields_of::<ToolCallBody>()),
+        (&["MessagesRequest"], fields_of::<MessagesBody>()),
+        (&["Turn"], fields_of::<Turn>()),
+        (&["MessagesBlock"], fields_of::<Block>()),
+        (&["MessagesTool"], fields_of::<anthropic::ToolBody>()),
         (&["TokenizeRequest"], fields_of::<TokenizeBody>()),
         (&["DetokenizeRequest"], fields_of::<DetokenizeBody>()),
     ]

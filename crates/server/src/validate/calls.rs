@@ -49,6 +49,9 @@ fn arguments(place: usize, tool: &Tool) -> Result<Value, ApiError> {
     };
     let mut schema: Value =
         serde_json::from_str(&parameters.to_string()).expect("an object is written as JSON");
+    if refers_to_object(&schema) {
+        return Ok(schema);
+    }
     let kind = &mut schema["type"];
     let is_object = match &*kind {
         Value::Null => true,
@@ -61,6 +64,13 @@ fn arguments(place: usize, tool: &Tool) -> Result<Value, ApiError> {
     }
     *kind = "object".into();
     Ok(schema)
+}
+
+/// Whether a schema is a reference to one of an object; nothing may stand beside one that refers to itself.
+fn refers_to_object(schema: &Value) -> bool {
+    let pointer = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
+    let target = pointer.and_then(|pointer| schema.pointer(pointer));
+    target.is_some_and(|target| target["type"] == "object")
 }
 
 /// Writes texts as a model does: some marks are tokens of their own.

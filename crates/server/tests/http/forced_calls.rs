@@ -179,6 +179,23 @@ async fn allowed_tools_narrow_what_may_be_called() {
 }
 
 #[tokio::test]
+async fn schemas_may_refer_to_themselves_and_need_not_say_that_they_are_of_objects() {
+    let server = start(HERMES).await;
+    let tree = json!({"type": "object", "properties": {"sub": {"$ref": "#/$defs/tree"}}});
+    for parameters in [
+        json!({"$ref": "#/$defs/tree", "$defs": {"tree": tree}}),
+        json!({"$ref": "#/$defs/any", "$defs": {"any": {"properties": {"a": {"const": 1}}}}}),
+        json!({"type": ["null", "object"]}),
+        json!({}),
+    ] {
+        let mut body = asks("7}", &named("f"));
+        body["tools"][0]["function"]["parameters"] = parameters.clone();
+        let (calls, _) = calls(&server, &body).await;
+        assert!(calls[0].1.is_object(), "{parameters}: {calls:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_schema_that_cannot_be_followed_is_refused_by_name() {
     let server = start(HERMES).await;
     let deep = (0..40).fold(json!({}), |inner, _| json!({"not": inner}));

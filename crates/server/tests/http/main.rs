@@ -7,6 +7,7 @@ mod harness;
 mod answers;
 mod tools;
 mod forced_calls;
+mod messages;
 mod log_probs;
 mod refusals;
 mod overload;

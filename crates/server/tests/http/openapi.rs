@@ -12,6 +12,8 @@ fn samples() -> Vec<(&'static str, Value)> {
     vec![
         ("/v1/completions", json!({"prompt": "ab", "max_tokens": 2})),
         ("/v1/chat/completions", json!({"messages": messages, "max_tokens": 2})),
+        ("/v1/messages", json!({"messages": messages, "max_tokens": 2})),
+        ("/v1/messages/count_tokens", json!({"messages": messages})),
         ("/v1/embeddings", json!({"input": ["ab", "c"]})),
         ("/tokenize", json!({"prompt": "ab", "return_token_strs": true})),
         ("/detokenize", json!({"tokens": [97]})),
