@@ -100,6 +100,16 @@ impl Answer {
         Answer { blocks: Vec::new(), finish: Finish::Stop }
     }
 
+    /// Whether what comes belongs to the block that came last.
+    pub fn goes_on_with(&self, part: &Part) -> bool {
+        matches!(
+            (part, self.blocks.last()),
+            (Part::Content(_), Some(Block::Content(_)))
+                | (Part::Reasoning(_), Some(Block::Reasoning(_)))
+                | (Part::Arguments { .. }, _)
+        )
+    }
+
     /// Adds what came; true if a block begins with it.
     pub fn add(&mut self, part: &Part) -> bool {
         let block = match (part, self.blocks.last_mut()) {

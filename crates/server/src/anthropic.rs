@@ -38,7 +38,7 @@ pub async fn messages(
     State(app): State<Arc<App>>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
-    let Begun { mut generation, stream } = begin(&app, request, "msg_", read).await?;
+    let Begun { mut generation, stream, .. } = begin(&app, request, "msg_", read).await?;
     if stream.is_some() {
         return streamed(generation, Box::new(MessageEvents::new())).await;
     }
@@ -48,13 +48,13 @@ pub async fn messages(
     Ok(Json(Message::new(generation.head(), answer, stop_string, usage)).into_response())
 }
 
-fn read(door: Door<'_>, body: &[u8]) -> Result<Valid, ApiError> {
+fn read(door: Door<'_>, body: &[u8]) -> Result<(Valid, ()), ApiError> {
     let body: MessagesBody = parse(body)?;
     if body.max_tokens.is_none() {
         return Err(ApiError::invalid("max_tokens", "`max_tokens` is missing"));
     }
     let (chat, origins) = translate::chat(body)?;
-    origins.valid(door.generation(Endpoint::Chat, chat), &translate::FIELDS)
+    Ok((origins.valid(door.generation(Endpoint::Chat, chat), &translate::FIELDS)?, ()))
 }
 
 /// Reply of `/v1/messages/count_tokens`.

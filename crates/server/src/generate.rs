@@ -46,8 +46,9 @@ async fn generate(
         Endpoint::Completions => "cmpl-",
         Endpoint::Chat => "chatcmpl-",
     };
-    let read = move |door: Door<'_>, body: &[u8]| door.generation(endpoint, parse(body)?);
-    let Begun { mut generation, stream } = begin(&app, request, prefix, read).await?;
+    let read =
+        move |door: Door<'_>, body: &[u8]| Ok((door.generation(endpoint, parse(body)?)?, ()));
+    let Begun { mut generation, stream, .. } = begin(&app, request, prefix, read).await?;
     if let Some(rules) = stream {
         let chunks = Chunks::new(endpoint, generation.head(), rules);
         return streamed(generation, Box::new(chunks)).await;
@@ -67,26 +68,28 @@ async fn generate(
 }
 
 /// A reply under way.
-pub struct Begun {
+pub struct Begun<T> {
     /// Its choices.
     pub generation: Generation,
     /// How to stream; none: the reply is sent as a whole.
     pub stream: Option<StreamRules>,
+    /// What else was read in the body.
+    pub about: T,
 }
 
 /// Receives a request, has its body checked by `read`, and submits it; the reply's id begins with `prefix`.
-pub async fn begin(
+pub async fn begin<T: Send + 'static>(
     app: &Arc<App>,
     request: Request<Body>,
     prefix: &'static str,
-    read: impl FnOnce(Door<'_>, &[u8]) -> Result<Valid, ApiError> + Send + 'static,
-) -> Result<Begun, ApiError> {
+    read: impl FnOnce(Door<'_>, &[u8]) -> Result<(Valid, T), ApiError> + Send + 'static,
+) -> Result<Begun<T>, ApiError> {
     app.admit()?;
     let request_id =
         request.extensions().get::<RequestId>().expect("every request is tagged").clone();
     let body = app.receive(request).await?;
     let read = move |app: &App, body: &[u8]| read(app.door(), body);
-    let mut valid = app.work_on(body, read).await?;
+    let (mut valid, about) = app.work_on(body, read).await?;
     if let Some(wanted) = valid.wanted.take() {
         app.grammars.constrain(wanted, &mut valid.requests).await?;
     }
@@ -101,7 +104,7 @@ pub async fn begin(
     let of_reply = (valid.prompts, head);
     let generation =
         Generation::new(submitted, &app.tokenizer, valid.rules, &valid.answers, of_reply);
-    Ok(Begun { generation, stream: valid.stream })
+    Ok(Begun { generation, stream: valid.stream, about })
 }
 
 /// The streamed reply of `generation`, in the form of `events`.

@@ -10,7 +10,7 @@
 //!   ─ dispatch: submit, all or none; full ⇒ 429                  ─▶ the engine's thread
 //!   ◀─ dispatch: one report per step, handed out to the replies  ◀─ sink
 //!   ─ stream: decoder, stop strings, answer: parts ─ openai/reply: chunks or one reply ─▶ client
-//! `anthropic`: another body becomes a chat's before validate, and parts become its own events
+//! `anthropic`, `responses`: other bodies become a chat's before validate, and parts become their own events
 //! client gone, stop string found, buffer full ⇒ cancel
 //! ```
 //!
@@ -37,6 +37,7 @@ pub mod shutdown;
 mod app;
 mod generate;
 mod anthropic;
+mod responses;
 mod embeddings;
 mod tokenize;
 mod health;

@@ -25,6 +25,7 @@
 //! | `stop`: strings, bytes of each | [`STOP_STRINGS`], [`STOP_STRING_BYTES`] | 400 |
 //! | `stop_token_ids` | [`STOP_TOKENS`] | 400 |
 //! | `user` | [`USER_BYTES`] | 400 |
+//! | `metadata` of a response, which is told back | [`METADATA_BYTES`] | 400 |
 //! | `top_logprobs` of a chat, `logprobs` of a completion | [`CHAT_LOG_PROBS`], [`COMPLETION_LOG_PROBS`] | 400 |
 //! | log-probabilities of several choices that are not streamed | [`LOG_PROBS_PER_REPLY`] | 400 |
 //! | schema, regular expression, choices, grammar: bytes, depth, work | [`grammar::limits`] | 400; work of a step: that request fails |
@@ -51,6 +52,8 @@ pub const BODY_VALUES: usize = 512 << 10;
 pub const BODIES_BYTES_IN_FLIGHT: usize = 256 << 20;
 /// Bytes of `user`.
 pub const USER_BYTES: usize = 512;
+/// Bytes of the `metadata` of a response: 16 entries of OpenAI's greatest length.
+pub const METADATA_BYTES: usize = 16 << 10;
 /// Largest request head (request line and headers).
 pub const HEAD_BYTES: usize = 32 << 10;
 /// Characters of a client's `X-Request-Id`.

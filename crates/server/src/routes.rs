@@ -14,8 +14,8 @@ use http::{HeaderValue, Request, header};
 use crate::app::App;
 use crate::openai::error::ApiError;
 use crate::{
-    anthropic, embeddings, generate, health, load, openapi, page, panics, request_id, tokenize,
-    traffic,
+    anthropic, embeddings, generate, health, load, openapi, page, panics, request_id, responses,
+    tokenize, traffic,
 };
 
 /// Paths that need no key, beside the files of the page ([`page::FILES`], which hold nothing secret, and
@@ -32,6 +32,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/chat/completions", post(generate::chat))
         .route("/v1/messages", post(anthropic::messages))
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
+        .route("/v1/responses", post(responses::responses))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(health::models))
         .route("/v1/models/{*id}", get(health::model))

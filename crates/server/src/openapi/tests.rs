@@ -9,6 +9,7 @@ use crate::anthropic::{self, Block, MessagesBody, Turn};
 use crate::openai::embeddings::EmbeddingBody;
 use crate::openai::tools::{NamedTool, ToolBody, ToolCallBody};
 use crate::openai::types::{ChatMessage, GenerationBody, Part, StreamOptions, UNSUPPORTED};
+use crate::responses::{self, InputItem, ResponsesBody, TextFormat};
 use crate::routes::OPEN_PATHS;
 use crate::tokenize::{DetokenizeBody, TokenizeBody};
 
@@ -27,6 +28,10 @@ fn bodies() -> Vec<(&'static [&'static str], &'static [&'static str])> {
         (&["Turn"], fields_of::<Turn>()),
         (&["MessagesBlock"], fields_of::<Block>()),
         (&["MessagesTool"], fields_of::<anthropic::ToolBody>()),
+        (&["ResponsesRequest"], fields_of::<ResponsesBody>()),
+        (&["InputItem"], fields_of::<InputItem>()),
+        (&["ResponsesTool"], fields_of::<responses::ToolBody>()),
+        (&["TextFormat"], fields_of::<TextFormat>()),
         (&["TokenizeRequest"], fields_of::<TokenizeBody>()),
         (&["DetokenizeRequest"], fields_of::<DetokenizeBody>()),
     ]

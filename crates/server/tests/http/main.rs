@@ -8,6 +8,7 @@ mod answers;
 mod tools;
 mod forced_calls;
 mod messages;
+mod responses;
 mod log_probs;
 mod refusals;
 mod overload;

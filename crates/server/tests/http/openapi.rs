@@ -12,6 +12,7 @@ fn samples() -> Vec<(&'static str, Value)> {
     vec![
         ("/v1/completions", json!({"prompt": "ab", "max_tokens": 2})),
         ("/v1/chat/completions", json!({"messages": messages, "max_tokens": 2})),
+        ("/v1/responses", json!({"input": "ab", "max_output_tokens": 2})),
         ("/v1/messages", json!({"messages": messages, "max_tokens": 2})),
         ("/v1/messages/count_tokens", json!({"messages": messages})),
         ("/v1/embeddings", json!({"input": ["ab", "c"]})),
