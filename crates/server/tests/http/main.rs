@@ -26,3 +26,4 @@ mod scheduling;
 mod silence;
 mod hostile;
 mod structured;
+mod front_ends;
