@@ -75,6 +75,11 @@ await exchange.run("AI SDK, `@ai-sdk/openai-compatible`", "ai", {
         }),
       },
     };
+    const { tools } = fields;
+    const prompt = exchange.WEATHER_CHAT[0].content;
+    const forced = await generateText(request({ prompt, tools, toolChoice: "required" }));
+    assert.equal(typeof forced.toolCalls[0].input.city, "string");
+    called.length = 0;
     const reply = await generateText(request(fields));
     assert.deepEqual(called, [exchange.CALL_ARGUMENTS]);
     assert.equal(reply.steps.length, 2);

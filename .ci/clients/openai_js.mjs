@@ -79,6 +79,20 @@ await exchange.run("openai for JavaScript", "openai", {
     assert.equal(said.tool_calls.length, 1);
     assert.equal(said.tool_calls[0].function.name, "get_weather");
     assert.deepEqual(JSON.parse(said.tool_calls[0].function.arguments), exchange.CALL_ARGUMENTS);
+    for (const [tool_choice, reason] of [
+      ["required", "tool_calls"],
+      [{ type: "function", function: { name: "get_weather" } }, "stop"],
+    ]) {
+      const messages = exchange.WEATHER_CHAT;
+      const forced = { messages, tools: [getWeather], tool_choice, parallel_tool_calls: false };
+      const whole = (await ask(forced)).choices[0];
+      assert.equal(whole.finish_reason, reason);
+      const [must] = whole.message.tool_calls;
+      assert.equal(typeof JSON.parse(must.function.arguments).city, "string");
+      const streamed = await client.chat.completions.stream(request(forced)).finalChatCompletion();
+      const [again] = streamed.choices[0].message.tool_calls;
+      assert.equal(again.function.arguments, must.function.arguments);
+    }
     const called = [];
     const run = (city) => (called.push(city), exchange.WEATHER_IS);
     const runner = client.chat.completions.runTools(

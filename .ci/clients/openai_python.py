@@ -3,7 +3,7 @@
 import json
 
 import exchange
-from exchange import CHAT, MODEL, Client, Place
+from exchange import CHAT, MODEL, Client, Place, Weather
 
 import openai
 
@@ -72,6 +72,23 @@ def tools():
         streamed = events.get_final_completion().choices[0]
     assert streamed.finish_reason == "tool_calls", streamed
     assert streamed.message.tool_calls[0].function.arguments == call.function.arguments, streamed
+    for choice, reason in [
+        ("required", "tool_calls"),
+        ({"type": "function", "function": {"name": "get_weather"}}, "stop"),
+    ]:
+        forced = {
+            "messages": exchange.WEATHER_CHAT,
+            "tools": [exchange.WEATHER],
+            "tool_choice": choice,
+            "parallel_tool_calls": False,
+        }
+        whole = ask(**forced, max_completion_tokens=60).choices[0]
+        assert whole.finish_reason == reason and whole.message.content is None, whole
+        arguments = whole.message.tool_calls[0].function.arguments
+        Weather.model_validate_json(arguments)
+        with client.chat.completions.stream(model=MODEL, temperature=0, **forced) as events:
+            streamed = events.get_final_completion().choices[0]
+        assert streamed.message.tool_calls[0].function.arguments == arguments, streamed
     result = {"role": "tool", "tool_call_id": call.id, "content": exchange.WEATHER_IS}
     answer = ask(messages=[*exchange.CALL_CHAT, said, result], tools=fields["tools"], tool_choice="none")
     assert answer.choices[0].message.content and not answer.choices[0].message.tool_calls, answer
