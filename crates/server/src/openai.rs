@@ -3,6 +3,7 @@
 pub mod error;
 pub mod tools;
 mod values;
+pub mod text_or;
 pub mod types;
 pub mod log_probs;
 pub mod reply;

@@ -103,10 +103,15 @@ impl Chat {
                 self.push(&turn.role, at, Content::Text(text));
                 Ok(())
             }
-            ("user", Said::Blocks(blocks)) => self.user(&at, blocks),
-            ("assistant", Said::Blocks(blocks)) => self.assistant(at, blocks),
+            ("user", Said::List(blocks)) => self.user(&at, blocks),
+            ("assistant", Said::List(blocks)) => self.assistant(at, blocks),
+            ("system", content) => {
+                let content = text_of(&format!("{at}.content"), content)?;
+                self.push("system", at, content);
+                Ok(())
+            }
             (role, _) => {
-                let message = format!("role `{role}`; give user or assistant");
+                let message = format!("role `{role}`; give user, assistant or system");
                 Err(ApiError::invalid(format!("{at}.role"), message))
             }
         }
@@ -145,7 +150,7 @@ impl Chat {
     /// Ends a run of texts.
     fn flush(&mut self, at: &str, parts: &mut Vec<Part>) {
         if !parts.is_empty() {
-            let parts = Content::Parts(std::mem::take(parts));
+            let parts = Content::List(std::mem::take(parts));
             self.push("user", at.to_owned(), parts);
         }
     }
@@ -163,7 +168,7 @@ impl Chat {
                 _ => parts.push(text_part(&here, block)?),
             }
         }
-        message.content = (!parts.is_empty()).then_some(Content::Parts(parts));
+        message.content = (!parts.is_empty()).then_some(Content::List(parts));
         message.reasoning_content = (!thoughts.is_empty()).then(|| thoughts.join("\n"));
         message.tool_calls = Some(calls);
         self.messages.push(message);
@@ -185,9 +190,9 @@ impl Chat {
 fn text_of(at: &str, content: Said) -> Result<Content, ApiError> {
     match content {
         Said::Text(text) => Ok(Content::Text(text)),
-        Said::Blocks(blocks) => {
+        Said::List(blocks) => {
             let part = |(index, block)| text_part(&format!("{at}[{index}]"), block);
-            blocks.into_iter().enumerate().map(part).collect::<Result<_, _>>().map(Content::Parts)
+            blocks.into_iter().enumerate().map(part).collect::<Result<_, _>>().map(Content::List)
         }
     }
 }
@@ -208,12 +213,12 @@ fn failed(content: Content) -> Content {
     const MARK: &str = "Error: ";
     match content {
         Content::Text(text) => Content::Text(format!("{MARK}{text}")),
-        Content::Parts(mut parts) => {
+        Content::List(mut parts) => {
             match parts.first_mut().and_then(|part| part.text.as_mut()) {
                 Some(text) => text.insert_str(0, MARK),
                 None => return Content::Text(MARK.to_owned()),
             }
-            Content::Parts(parts)
+            Content::List(parts)
         }
     }
 }

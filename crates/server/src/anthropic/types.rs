@@ -4,6 +4,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use text::JsonObject;
 
+use crate::openai::text_or::TextOr;
+
 /// Body of `/v1/messages` and `/v1/messages/count_tokens`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -48,21 +50,14 @@ pub type Turns = Vec<Turn>;
 /// One message.
 #[derive(Debug, Deserialize)]
 pub struct Turn {
-    /// `user` or `assistant`.
+    /// `user`, `assistant` or `system`.
     pub role: String,
     /// What is said.
     pub content: Content,
 }
 
 /// A text, or blocks.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a string or a list of blocks")]
-pub enum Content {
-    /// A text.
-    Text(String),
-    /// Blocks.
-    Blocks(Vec<Block>),
-}
+pub type Content = TextOr<Block>;
 
 /// A block: which fields it has depends on its type.
 #[derive(Debug, Deserialize)]

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::limits::{MESSAGES, PROMPTS};
 use crate::openai::error::ApiError;
+use crate::openai::text_or::TextOr;
 use crate::openai::tools::{ToolCallBody, ToolChoice, Tools};
 use crate::openai::values::check_count;
 
@@ -438,13 +439,7 @@ impl ChatMessage {
 }
 
 /// `content` of a message.
-#[derive(Debug)]
-pub enum Content {
-    /// A string.
-    Text(String),
-    /// A list of parts.
-    Parts(Vec<Part>),
-}
+pub type Content = TextOr<Part>;
 
 /// One part of a content: `{"type": "text", "text": …}`; other types are refused by `validate`.
 #[derive(Debug, Deserialize)]
@@ -455,30 +450,4 @@ pub struct Part {
     /// The text of a text part.
     #[serde(default)]
     pub text: Option<String>,
-}
-
-impl<'de> Deserialize<'de> for Content {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ContentVisitor;
-        impl<'de> Visitor<'de> for ContentVisitor {
-            type Value = Content;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a list of text parts")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
-                Ok(Content::Text(text.to_owned()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Content, A::Error> {
-                let mut parts = Vec::new();
-                while let Some(part) = list.next_element()? {
-                    parts.push(part);
-                }
-                Ok(Content::Parts(parts))
-            }
-        }
-        deserializer.deserialize_any(ContentVisitor)
-    }
 }

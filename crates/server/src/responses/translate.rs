@@ -34,10 +34,10 @@ pub fn chat(body: ResponsesBody) -> Result<(GenerationBody, Origins), ApiError> 
     match body.input {
         None => return Err(ApiError::invalid("input", "`input` is missing")),
         Some(Input::Text(text)) => chat.push("user", "input".to_owned(), Content::Text(text)),
-        Some(Input::Items(items)) if items.is_empty() => {
+        Some(Input::List(items)) if items.is_empty() => {
             return Err(ApiError::invalid("input", "there must be at least one item"));
         }
-        Some(Input::Items(items)) => {
+        Some(Input::List(items)) => {
             for (index, item) in items.into_iter().enumerate() {
                 chat.item(format!("input[{index}]"), item)?;
             }
@@ -200,7 +200,7 @@ impl Chat {
 fn text_of(at: &str, content: Said) -> Result<Content, ApiError> {
     let parts = match content {
         Said::Text(text) => return Ok(Content::Text(text)),
-        Said::Parts(parts) => parts,
+        Said::List(parts) => parts,
     };
     let mut texts = Vec::with_capacity(parts.len());
     for (index, part) in parts.into_iter().enumerate() {
@@ -214,13 +214,13 @@ fn text_of(at: &str, content: Said) -> Result<Content, ApiError> {
         };
         texts.push(Part { kind: "text".to_owned(), text: Some(text) });
     }
-    Ok(Content::Parts(texts))
+    Ok(Content::List(texts))
 }
 
 fn joined(content: Content) -> String {
     match content {
         Content::Text(text) => text,
-        Content::Parts(parts) => {
+        Content::List(parts) => {
             let texts: Vec<String> = parts.into_iter().filter_map(|part| part.text).collect();
             texts.join("\n")
         }

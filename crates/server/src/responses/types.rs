@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use text::JsonObject;
 
+use crate::openai::text_or::TextOr;
+
 /// Body of `/v1/responses`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -47,14 +49,7 @@ pub struct ResponsesBody {
 }
 
 /// `input`: a text of the user's, or items.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a string or a list of items")]
-pub enum Input {
-    /// A text.
-    Text(String),
-    /// Items.
-    Items(Vec<Item>),
-}
+pub type Input = TextOr<Item>;
 
 /// An item: which fields it has depends on its type.
 #[derive(Debug, Deserialize)]
@@ -84,14 +79,7 @@ pub struct Item {
 }
 
 /// A text, or parts.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a string or a list of parts")]
-pub enum Content {
-    /// A text.
-    Text(String),
-    /// Parts.
-    Parts(Vec<Part>),
-}
+pub type Content = TextOr<Part>;
 
 /// A part of a content.
 #[derive(Debug, Deserialize)]

@@ -26,7 +26,7 @@ pub(super) fn message(index: usize, message: &ChatMessage) -> Result<Message, Ap
         None if is_assistant => String::new(),
         None => return Err(ApiError::invalid(at("content"), "`content` is missing")),
         Some(Content::Text(text)) => text.clone(),
-        Some(Content::Parts(parts)) => joined(&at("content"), parts)?,
+        Some(Content::List(parts)) => joined(&at("content"), parts)?,
     };
     let calls = message.tool_calls.as_deref().unwrap_or_default();
     if !is_assistant && !calls.is_empty() {

@@ -237,6 +237,7 @@ async fn the_template_sees_system_calls_and_results() {
         "max_tokens": 1, "system": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}],
         "messages": [
             {"role": "user", "content": "Hi"},
+            {"role": "system", "content": "So."},
             {"role": "assistant", "content": [
                 {"type": "thinking", "thinking": "hm", "signature": "s"},
                 {"type": "redacted_thinking", "data": "x"},
@@ -253,6 +254,7 @@ async fn the_template_sees_system_calls_and_results() {
     });
     let tools = "[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"parameters\": {\"type\": \"object\"}}}]";
     let messages = "[{\"role\": \"system\", \"content\": \"Be\\nbrief.\"}, {\"role\": \"user\", \"content\": \"Hi\"}, \
+         {\"role\": \"system\", \"content\": \"So.\"}, \
          {\"role\": \"assistant\", \"content\": \"Well.\", \"reasoning_content\": \"hm\", \"tool_calls\": [\
          {\"id\": \"1\", \"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": {\"b\": 1, \"a\": 2}}}]}, \
          {\"role\": \"tool\", \"content\": \"r\", \"tool_call_id\": \"1\", \"name\": \"f\"}, \
@@ -281,7 +283,17 @@ async fn refusals_have_anthropics_form_and_name_what_the_client_wrote() {
         ("max_tokens", json!(0), "max_tokens: "),
         ("messages", Value::Null, "messages: "),
         ("messages", json!([]), "messages: "),
-        ("messages", json!([{"role": "system", "content": "a"}]), "messages[0].role: "),
+        ("messages", json!([{"role": "tool", "content": "a"}]), "messages[0].role: "),
+        (
+            "messages",
+            json!([{"role": "system", "content": [{"type": "tool_use"}]}]),
+            "messages[0].content[0].type: ",
+        ),
+        (
+            "messages",
+            json!([{"role": "user", "content": [{"type": 5}]}]),
+            "messages[0].content[0].type: ",
+        ),
         ("messages", json!([{"role": "user"}]), "messages[0]: "),
         (
             "messages",
@@ -330,6 +342,11 @@ async fn refusals_have_anthropics_form_and_name_what_the_client_wrote() {
             "{shown}"
         );
     }
+}
+
+#[tokio::test]
+async fn refusals_of_other_kinds_have_that_form_too() {
+    let server = start(REPEATS).await;
     let mut body = asks("x");
     body["model"] = "other".into();
     let reply = server.post(PATH, &body).await;

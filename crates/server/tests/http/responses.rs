@@ -268,6 +268,8 @@ async fn refusals_name_what_the_client_wrote() {
         ("input", Value::Null, "input"),
         ("input", json!([]), "input"),
         ("input", json!(5), "input"),
+        ("input", json!([{"role": 5}]), "input[0].role"),
+        ("input", json!([{"role": "user", "content": [{"type": 5}]}]), "input[0].content[0].type"),
         ("input", json!([{"role": "user"}]), "input[0].content"),
         ("input", json!([{"content": "a"}]), "input[0].role"),
         ("input", json!([{"role": "root", "content": "a"}]), "input[0]"),
