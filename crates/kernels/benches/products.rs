@@ -38,9 +38,9 @@ enum Place {
     Cold,
 }
 
-/// Inputs of hot products.
+/// Inputs of hot products, or so many more as make whole blocks.
 const INPUTS: [usize; 2] = [576, 1536];
-/// Outputs and inputs of cold products.
+/// Outputs and inputs of cold products, or so many more as make whole blocks.
 const COLD_SHAPE: (usize, usize) = (1536, 576);
 const ROWS: [usize; 7] = [1, 2, 4, 6, 8, 16, 64];
 /// Bytes of a hot matrix at most: what is left of the smallest L2 caches is for the activations.
@@ -71,7 +71,7 @@ fn hot(kind: BlockKind, rows: &[usize], (isa, peaks): (Isa, &Peaks)) {
     let mut cpu = Cpu::new(1, isa);
     // Whole groups of four panels, as products share them out.
     let group = 4 * PANEL_ROWS;
-    for inputs in INPUTS {
+    for inputs in INPUTS.map(|inputs| inputs.next_multiple_of(kind.block_len())) {
         let outputs = (HOT_BYTES / kind.bytes_of(inputs) / group).max(1) * group;
         let weight = pack(&mut cpu.pool, kind, (outputs, inputs), 1);
         for &rows in rows {
@@ -81,10 +81,10 @@ fn hot(kind: BlockKind, rows: &[usize], (isa, peaks): (Isa, &Peaks)) {
 }
 
 fn cold(kind: BlockKind, rows: &[usize], (isa, peaks): (Isa, &[Peaks])) {
-    let (outputs, inputs) = COLD_SHAPE;
+    let (outputs, inputs) = (COLD_SHAPE.0, COLD_SHAPE.1.next_multiple_of(kind.block_len()));
     let count = COLD_BYTES.div_ceil(kind.bytes_of(outputs * inputs));
     let mut pool = Pool::new(peaks[peaks.len() - 1].threads);
-    let weights = pack(&mut pool, kind, COLD_SHAPE, count);
+    let weights = pack(&mut pool, kind, (outputs, inputs), count);
     for peaks in peaks {
         let mut cpu = Cpu::new(peaks.threads, isa);
         for &rows in rows {
@@ -137,7 +137,7 @@ fn measure(
     let bytes = weights[0].bytes() as f64;
     let columns = peaks.columns(each, (work as f64, arithmetic), (bytes, Some(read_peak)));
     let (kind, threads) = (format!("{kind:?}"), peaks.threads);
-    println!("{kind:<5}{name:<5}{outputs:>8}{inputs:>7}{rows:>5}{threads:>8}  {columns}");
+    println!("{kind:<6}{name:<5}{outputs:>8}{inputs:>7}{rows:>5}{threads:>8}  {columns}");
 }
 
 /// A tensor as a file stores it: random codes with moderate scales.
@@ -155,10 +155,10 @@ fn tensor(kind: BlockKind, values: usize) -> Vec<u8> {
             BlockKind::F32 => block.copy_from_slice(&0.01_f32.to_le_bytes()),
             BlockKind::F16 => block.copy_from_slice(&half),
             BlockKind::Bf16 => block.copy_from_slice(&[0x80, 0x3c]),
+            BlockKind::Mxfp4 => block[0] = 120,
             _ => {
-                block[..2].copy_from_slice(&half);
-                if kind.has_minimum() {
-                    block[2..4].copy_from_slice(&half);
+                for &at in kind.halves() {
+                    block[at..at + 2].copy_from_slice(&half);
                 }
             }
         }

@@ -1,15 +1,28 @@
 //! Block formats of GGUF tensors, and their meaning as numbers.
 //!
-//! Source of the formats: ggml's `block_q4_0` … `block_q8_0`. All are little-endian runs of 32
-//! values with f16 scales; the low nibbles of a 4-bit block are values 0..16, the high ones 16..32.
+//! Source of the formats: ggml's `block_q4_0` … `block_mxfp4`. All are little-endian. In blocks of 32 values
+//! the low nibbles are values 0..16, the high ones 16..32. Super-blocks of 256 values have small whole
+//! factors for each 16 or 32 values, which multiply the scale (and the minimum) of the whole:
+//!
+//! `value = (scale * factor) * level(code) + minimum * minimum_factor`
+//!
+//! where blocks of 32 have factors of 1.
+
+mod read;
 
 use half::{bf16, f16};
 
-/// Values per quantised block.
+pub(crate) use read::read_block;
+
+/// Values per block of activations, and per block of the smaller quantised kinds.
 pub const BLOCK: usize = 32;
+
+/// Values per super-block.
+pub const SUPER_BLOCK: usize = 256;
 
 /// How the values of a tensor are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(non_camel_case_types, reason = "these are the names of the formats")]
 pub enum BlockKind {
     /// 32-bit floats.
     F32,
@@ -27,11 +40,33 @@ pub enum BlockKind {
     Q5_0,
     /// f16 scale and minimum, 32 fifth bits, 32 nibbles: `d * q + m`.
     Q5_1,
+    /// 256 codes of 2 bits, for each 16 a scale and a minimum of 4 bits: `d * s * q - dmin * m`.
+    Q2_K,
+    /// 256 codes of 3 bits, for each 16 a scale of 6 bits: `d * s * (q - 4)`.
+    Q3_K,
+    /// 256 codes of 4 bits, for each 32 a scale and a minimum of 6 bits: `d * s * q - dmin * m`.
+    Q4_K,
+    /// 256 codes of 5 bits, for each 32 a scale and a minimum of 6 bits: `d * s * q - dmin * m`.
+    Q5_K,
+    /// 256 codes of 6 bits, for each 16 a scale of 8 bits: `d * s * (q - 32)`.
+    Q6_K,
+    /// f16 scale, 32 nibbles that name one of 16 levels: `d * level[q]`.
+    Iq4Nl,
+    /// 256 nibbles that name the same levels, for each 32 a scale of 6 bits: `d * s * level[q]`.
+    Iq4Xs,
+    /// A power of two, 32 floats of 4 bits (OCP E2M1): `2^(e - 127) * q`.
+    Mxfp4,
 }
 
+/// Levels of IQ4_NL and IQ4_XS, and 128.
+const IQ4_LEVELS: [u8; 16] =
+    [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
+/// Twice the values of E2M1, and 12.
+const E2M1_LEVELS: [u8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
+
 impl BlockKind {
-    /// Every kind.
-    pub const ALL: [BlockKind; 8] = [
+    /// Every kind, in the order of their declaration.
+    pub const ALL: [BlockKind; 16] = [
         BlockKind::F32,
         BlockKind::F16,
         BlockKind::Bf16,
@@ -40,13 +75,23 @@ impl BlockKind {
         BlockKind::Q4_1,
         BlockKind::Q5_0,
         BlockKind::Q5_1,
+        BlockKind::Q2_K,
+        BlockKind::Q3_K,
+        BlockKind::Q4_K,
+        BlockKind::Q5_K,
+        BlockKind::Q6_K,
+        BlockKind::Iq4Nl,
+        BlockKind::Iq4Xs,
+        BlockKind::Mxfp4,
     ];
 
     /// Values in one block.
     pub const fn block_len(self) -> usize {
+        use BlockKind::*;
         match self {
-            BlockKind::F32 | BlockKind::F16 | BlockKind::Bf16 => 1,
-            _ => BLOCK,
+            F32 | F16 | Bf16 => 1,
+            Q8_0 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | Iq4Nl | Mxfp4 => BLOCK,
+            Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | Iq4Xs => SUPER_BLOCK,
         }
     }
 
@@ -56,10 +101,17 @@ impl BlockKind {
             BlockKind::F32 => 4,
             BlockKind::F16 | BlockKind::Bf16 => 2,
             BlockKind::Q8_0 => 34,
-            BlockKind::Q4_0 => 18,
+            BlockKind::Q4_0 | BlockKind::Iq4Nl => 18,
             BlockKind::Q4_1 => 20,
             BlockKind::Q5_0 => 22,
             BlockKind::Q5_1 => 24,
+            BlockKind::Q2_K => 84,
+            BlockKind::Q3_K => 110,
+            BlockKind::Q4_K => 144,
+            BlockKind::Q5_K => 176,
+            BlockKind::Q6_K => 210,
+            BlockKind::Iq4Xs => 136,
+            BlockKind::Mxfp4 => 17,
         }
     }
 
@@ -68,62 +120,77 @@ impl BlockKind {
         self.block_len() > 1
     }
 
-    /// True if a block carries a minimum that is added to every value.
-    pub const fn has_minimum(self) -> bool {
-        matches!(self, BlockKind::Q4_1 | BlockKind::Q5_1)
+    /// Where a quantised block's f16 numbers stand, in bytes from its start: the scale, then the
+    /// minimum if there is one. MXFP4 has none, its scale is the byte at the start.
+    pub const fn halves(self) -> &'static [usize] {
+        match self {
+            BlockKind::F32 | BlockKind::F16 | BlockKind::Bf16 | BlockKind::Mxfp4 => &[],
+            BlockKind::Q4_1 | BlockKind::Q5_1 | BlockKind::Q4_K | BlockKind::Q5_K => &[0, 2],
+            BlockKind::Q2_K => &[80, 82],
+            BlockKind::Q3_K => &[108],
+            BlockKind::Q6_K => &[208],
+            _ => &[0],
+        }
     }
 
-    /// What is subtracted from an unsigned code before it is scaled.
-    pub const fn zero_point(self) -> i32 {
+    /// True if a minimum is added to every value.
+    pub const fn has_minimum(self) -> bool {
+        self.halves().len() == 2
+    }
+
+    /// True if scale and minimum have whole factors for each [`BlockKind::span`] values.
+    pub(crate) const fn has_factors(self) -> bool {
+        self.block_len() == SUPER_BLOCK
+    }
+
+    /// Values that share a scale, factors included.
+    pub(crate) const fn span(self) -> usize {
         match self {
-            BlockKind::Q8_0 => 128,
+            BlockKind::Q2_K | BlockKind::Q3_K | BlockKind::Q6_K => BLOCK / 2,
+            _ => BLOCK,
+        }
+    }
+
+    /// What is subtracted from an unsigned level before it is scaled.
+    pub(crate) const fn zero_point(self) -> i32 {
+        match self {
+            BlockKind::Q8_0 | BlockKind::Iq4Nl | BlockKind::Iq4Xs => 128,
             BlockKind::Q4_0 => 8,
             BlockKind::Q5_0 => 16,
+            BlockKind::Q3_K => 4,
+            BlockKind::Q6_K => 32,
+            BlockKind::Mxfp4 => 12,
             _ => 0,
+        }
+    }
+
+    /// The unsigned levels that codes name, where codes are not themselves the levels.
+    pub(crate) const fn levels(self) -> Option<&'static [u8; 16]> {
+        match self {
+            BlockKind::Iq4Nl | BlockKind::Iq4Xs => Some(&IQ4_LEVELS),
+            BlockKind::Mxfp4 => Some(&E2M1_LEVELS),
+            _ => None,
+        }
+    }
+
+    /// The level of a code, as it is scaled.
+    pub(crate) fn level(self, code: u8) -> i32 {
+        let unsigned = self.levels().map_or(code, |levels| levels[usize::from(code)]);
+        i32::from(unsigned) - self.zero_point()
+    }
+
+    /// The value of a scale's or a minimum's 16 bits: f16, but bfloat16 for MXFP4, whose powers of
+    /// two exceed f16.
+    pub(crate) fn scale_value(self, bits: u16) -> f32 {
+        match self {
+            BlockKind::Mxfp4 => bf16::from_bits(bits).to_f32(),
+            _ => f16::from_bits(bits).to_f32(),
         }
     }
 
     /// Bytes of `values` values, a whole number of blocks.
     pub const fn bytes_of(self, values: usize) -> usize {
         values / self.block_len() * self.block_bytes()
-    }
-}
-
-/// One quantised block as unsigned codes: value = `scale * (code - zero_point) + minimum`.
-#[derive(Debug, Clone, Copy)]
-pub struct Codes {
-    /// 32 unsigned codes.
-    pub codes: [u8; BLOCK],
-    /// f16 bits of the scale.
-    pub scale: u16,
-    /// f16 bits of the minimum; zero for kinds without one.
-    pub minimum: u16,
-}
-
-/// Reads one quantised block. `block` holds exactly `kind.block_bytes()` bytes.
-pub fn read_codes(kind: BlockKind, block: &[u8]) -> Codes {
-    assert_eq!(block.len(), kind.block_bytes(), "one whole block");
-    let half = |at: usize| u16::from_le_bytes([block[at], block[at + 1]]);
-    let (minimum, body) =
-        if kind.has_minimum() { (half(2), &block[4..]) } else { (0, &block[2..]) };
-    let mut codes = [0; BLOCK];
-    match kind {
-        BlockKind::Q8_0 => (0..BLOCK).for_each(|i| codes[i] = body[i] ^ 0x80),
-        BlockKind::Q4_0 | BlockKind::Q4_1 => read_nibbles(body, &mut codes),
-        BlockKind::Q5_0 | BlockKind::Q5_1 => {
-            read_nibbles(&body[4..], &mut codes);
-            let high = u32::from_le_bytes([body[0], body[1], body[2], body[3]]);
-            (0..BLOCK).for_each(|i| codes[i] |= (((high >> i) & 1) << 4) as u8);
-        }
-        _ => panic!("{kind:?} has no integer codes"),
-    }
-    Codes { codes, scale: half(0), minimum }
-}
-
-fn read_nibbles(bytes: &[u8], codes: &mut [u8; BLOCK]) {
-    for i in 0..BLOCK / 2 {
-        codes[i] = bytes[i] & 0x0f;
-        codes[i + BLOCK / 2] = bytes[i] >> 4;
     }
 }
 
@@ -138,13 +205,20 @@ pub fn dequantise(kind: BlockKind, bytes: &[u8], out: &mut [f32]) {
             }
             BlockKind::F16 => values[0] = f16::from_le_bytes([block[0], block[1]]).to_f32(),
             BlockKind::Bf16 => values[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32(),
-            _ => {
-                let Codes { codes, scale, minimum } = read_codes(kind, block);
-                let (d, m) = (f16::from_bits(scale).to_f32(), f16::from_bits(minimum).to_f32());
-                for (value, code) in values.iter_mut().zip(codes) {
-                    *value = d * (i32::from(code) - kind.zero_point()) as f32 + m;
-                }
-            }
+            _ => dequantise_block(kind, block, values),
+        }
+    }
+}
+
+fn dequantise_block(kind: BlockKind, block: &[u8], values: &mut [f32]) {
+    let block = read_block(kind, block);
+    let (scale, minimum) = (kind.scale_value(block.scale), kind.scale_value(block.minimum));
+    let spans = values.chunks_exact_mut(kind.span()).zip(block.codes.chunks_exact(kind.span()));
+    for (i, (values, codes)) in spans.enumerate() {
+        let scale = scale * f32::from(block.factors[i]);
+        let minimum = minimum * f32::from(block.minimum_factors[i]);
+        for (value, &code) in values.iter_mut().zip(codes) {
+            *value = scale * kind.level(code) as f32 + minimum;
         }
     }
 }

@@ -3,9 +3,12 @@
 //! Each output is summed block by block along the columns of the weight, in one order that
 //! neither the batch nor the threads change:
 //!
-//! `acc = fma(f32(Σ (code − zero_point)·activation), d·da, acc)`, and for kinds with a minimum then
-//! `acc = fma(m, Σ values, acc)`. The integer sum is exact. After the last block the row's outliers
-//! are added, column by column: `acc = fma(f32(code − zero_point), d·outlier, acc)`. Float kinds do
+//! `acc = fma(f32(Σ level·activation), d·da, acc)`, and for kinds with a minimum then
+//! `acc = fma(m, Σ values, acc)`. The integer sum is exact. `d` and `m` are the scale and the minimum with
+//! their factors, which f32 holds exactly. Kinds with a scale for each 16 values do so half block by half
+//! block; `Σ values` is there without outliers. After the last block the row's outliers are added, column by
+//! column: `acc = fma(f32(level), d·outlier, acc)`, and where sums are without them
+//! `acc = fma(m, outlier, acc)`. Float kinds do
 //! `acc = fma(weight, activation, acc)` column by column. Every tier gives the same bits.
 //!
 //! For BF16 the activations are rounded to bfloat16 too, and of two columns the second is added first:
@@ -20,16 +23,20 @@ mod avx512;
 mod kinds;
 mod scalar;
 mod top;
+#[cfg(target_arch = "x86_64")]
+mod weights;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
 use crate::activation::swiglu;
-use crate::blocks::BLOCK;
+use crate::blocks::{BLOCK, BlockKind};
 use crate::cpu::Cpu;
 use crate::isa::Isa;
-use crate::pack::{PANEL_ROWS, PackedMatrix};
+use crate::pack::{PANEL_ROWS, PackedMatrix, parts};
 use crate::pool::SendPtr;
-use crate::quantise::Activations;
+use crate::quantise::{Activations, Block};
 
 pub use top::Top;
 
@@ -303,6 +310,30 @@ impl Job<'_> {
 /// Blocks of 32 columns.
 fn blocks_of(weight: &PackedMatrix) -> usize {
     weight.cols() / BLOCK
+}
+
+/// The sum of codes that a part's zero point multiplies.
+#[inline(always)]
+fn code_sum(kind: BlockKind, x: &Block, part: usize) -> i32 {
+    match (parts(kind), part) {
+        (1, _) => i32::from(x.sum),
+        (_, 0) => i32::from(x.first_sum),
+        _ => i32::from(x.sum) - i32::from(x.first_sum),
+    }
+}
+
+/// The sum of values that a part's minimum multiplies.
+#[inline(always)]
+fn value_sum(kind: BlockKind, x: &Block, part: usize) -> f32 {
+    match parts(kind) {
+        1 => x.value_sum,
+        _ => x.scale * code_sum(kind, x, part) as f32,
+    }
+}
+
+/// True if outliers are multiplied by the minimum one by one, because they are not in the sums.
+const fn outliers_have_minimum(kind: BlockKind) -> bool {
+    kind.has_minimum() && parts(kind) > 1
 }
 
 /// The activations as floats, which products with float kinds need.

@@ -6,19 +6,34 @@
 //!
 //! | kind | bytes of codes per panel and block | order |
 //! |---|---|---|
-//! | Q4_0, Q4_1 | 256 | line i: low nibbles = group 2i, high nibbles = group 2i+1 |
-//! | Q5_0, Q5_1 | 320 | as above, then one line whose bit g of byte j is the fifth bit of group g |
+//! | Q4_0, Q4_1, Q4_K, IQ4_NL, IQ4_XS, MXFP4 | 256 | line i: low nibbles = group 2i, high nibbles = group 2i+1 |
+//! | Q5_0, Q5_1, Q5_K | 320 | as above, then one line whose bit g of byte j is the fifth bit of group g |
+//! | Q6_K | 384 | as Q4_0, then two lines of two bits of four groups each |
+//! | Q2_K | 128 | two lines of two bits of four groups each |
+//! | Q3_K | 192 | as Q2_K, then one line of third bits |
 //! | Q8_0 | 512 | line g = group g, codes + 128 |
 //! | F32, F16 | – | `[cols][16]` values |
 //! | BF16 | – | `[cols / 2][16][2]` values: what VDPBF16PS multiplies by two broadcast activations |
 //!
-//! Scales (and minimums) stand apart, `[panel][block][16]` f16, so that code lines stay aligned.
+//! Scales (and minimums) stand apart, `[panel][block][16]` of 16 bits, so that code lines stay aligned; a
+//! block is the kind's, of 32 or 256 columns. The factors of super-blocks stand apart too, as bytes. So a
+//! matrix takes as many bytes as in the file, with these exceptions: Q2_K 3.125 bits a weight for 2.625,
+//! Q3_K 3.5625 for 3.4375, Q4_K 4.625 for 4.5, Q5_K 5.625 for 5.5, IQ4_XS 4.3125 for 4.25, MXFP4 4.5 for 4.25.
+
+mod layout;
+
+use std::ops::Range;
 
 use half::{bf16, f16};
 
-use crate::blocks::{BLOCK, BlockKind, read_codes};
-use crate::buffer::Buffer;
+use crate::blocks::{BLOCK, BlockKind, read_block};
+use crate::buffer::{Buffer, Plain};
 use crate::pool::{Pool, SendPtr};
+
+pub(crate) use layout::{
+    LINE, code, code_bytes, factors_per_block, high_bits, high_place, low_bits, low_place, parts,
+    scales_per_block,
+};
 
 /// Rows of a panel: the f32 lanes of a 512-bit register.
 pub const PANEL_ROWS: usize = 16;
@@ -30,8 +45,43 @@ pub struct PackedMatrix {
     cols: usize,
     /// Quantised: code lines. Float kinds: the values' bytes.
     codes: Buffer<u8>,
-    /// f16 bits `[panel][block][16]`, for kinds with a minimum `[panel][block][scale 16, min 16]`.
+    /// `[panel][block of the kind][16]`, for kinds with a minimum `[…][scale 16, minimum 16]`.
     scales: Buffer<u16>,
+    /// `[panel][block of 32][part][16]`, and behind a block's those of its minimums.
+    factors: Buffer<i8>,
+}
+
+/// How much of each buffer a panel has.
+#[derive(Clone, Copy)]
+struct PanelSizes {
+    codes: usize,
+    scales: usize,
+    factors: usize,
+}
+
+impl PanelSizes {
+    const fn of(kind: BlockKind, cols: usize) -> PanelSizes {
+        if !kind.is_quantised() {
+            let codes = cols * PANEL_ROWS * kind.block_bytes();
+            return PanelSizes { codes, scales: 0, factors: 0 };
+        }
+        PanelSizes {
+            codes: cols / BLOCK * code_bytes(kind),
+            scales: cols / kind.block_len() * scales_per_block(kind),
+            factors: cols / BLOCK * factors_per_block(kind),
+        }
+    }
+
+    const fn bytes(self) -> usize {
+        self.codes + self.scales * size_of::<u16>() + self.factors
+    }
+}
+
+/// One panel while it is packed.
+struct Panel<'a> {
+    codes: &'a mut [u8],
+    scales: &'a mut [u16],
+    factors: &'a mut [i8],
 }
 
 impl PackedMatrix {
@@ -47,35 +97,49 @@ impl PackedMatrix {
         let size = rows.checked_mul(cols).and_then(|values| values.checked_mul(4));
         assert!(size.is_some(), "{rows} x {cols} overflows");
         assert_eq!(bytes.len(), rows * kind.bytes_of(cols), "bytes of a {rows} x {cols} {kind:?}");
+        let row_bytes = kind.bytes_of(cols);
+        Self::pack_rows(pool, kind, shape, |row, lane, panel| {
+            pack_row(kind, &bytes[row * row_bytes..(row + 1) * row_bytes], lane, panel);
+        })
+    }
+
+    /// Makes the buffers and calls `pack(row, lane, panel)` for every row, in parallel.
+    fn pack_rows(
+        pool: &mut Pool,
+        kind: BlockKind,
+        (rows, cols): (usize, usize),
+        pack: impl Fn(usize, usize, &mut Panel<'_>) + Sync,
+    ) -> Self {
         let panels = rows.div_ceil(PANEL_ROWS);
-        let (code_bytes, scale_count) = panel_sizes(kind, cols);
-        let mut codes = Buffer::<u8>::zeroed(panels * code_bytes);
-        let mut scales = Buffer::<u16>::zeroed(panels * scale_count);
-        let (codes_start, scales_start) =
-            (SendPtr(codes.as_mut_ptr()), SendPtr(scales.as_mut_ptr()));
+        let sizes = PanelSizes::of(kind, cols);
+        let mut codes = Buffer::<u8>::zeroed(panels * sizes.codes);
+        let mut scales = Buffer::<u16>::zeroed(panels * sizes.scales);
+        let mut factors = Buffer::<i8>::zeroed(panels * sizes.factors);
+        let starts = (
+            SendPtr(codes.as_mut_ptr()),
+            SendPtr(scales.as_mut_ptr()),
+            SendPtr(factors.as_mut_ptr()),
+        );
         pool.for_each_chunk(panels, |_, panel| {
-            // SAFETY: each panel is handed out once and owns its part of both buffers.
-            let (codes, scales) = unsafe {
-                (
-                    std::slice::from_raw_parts_mut(
-                        codes_start.get().add(panel * code_bytes),
-                        code_bytes,
-                    ),
-                    std::slice::from_raw_parts_mut(
-                        scales_start.get().add(panel * scale_count),
-                        scale_count,
-                    ),
-                )
+            // SAFETY: each panel is handed out once and owns its part of the buffers.
+            let mut parts = unsafe {
+                Panel {
+                    codes: part(starts.0, panel, sizes.codes),
+                    scales: part(starts.1, panel, sizes.scales),
+                    factors: part(starts.2, panel, sizes.factors),
+                }
             };
-            let first = panel * PANEL_ROWS;
-            let row_bytes = kind.bytes_of(cols);
-            let count = PANEL_ROWS.min(rows - first);
-            for lane in 0..count {
-                let row = &bytes[(first + lane) * row_bytes..(first + lane + 1) * row_bytes];
-                pack_row(kind, row, lane, codes, scales);
+            let rows = panel * PANEL_ROWS..rows.min((panel + 1) * PANEL_ROWS);
+            for (lane, row) in rows.enumerate() {
+                pack(row, lane, &mut parts);
             }
         });
-        PackedMatrix { kind, rows, cols, codes, scales }
+        PackedMatrix { kind, rows, cols, codes, scales, factors }
+    }
+
+    /// Bytes in memory of a matrix of `rows` rows, whose `cols` columns are whole blocks.
+    pub const fn bytes_of(kind: BlockKind, rows: usize, cols: usize) -> usize {
+        rows.div_ceil(PANEL_ROWS) * PanelSizes::of(kind, cols).bytes()
     }
 
     /// How the values are stored.
@@ -100,7 +164,7 @@ impl PackedMatrix {
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        self.codes.bytes() + self.scales.bytes()
+        self.codes.bytes() + self.scales.bytes() + self.factors.bytes()
     }
 
     /// Writes row `row` to `out` (length `cols`) as f32: the lookup of an embedding.
@@ -114,32 +178,48 @@ impl PackedMatrix {
                 .enumerate()
                 .for_each(|(col, value)| *value = self.float(panel, col, lane));
         }
+        let span = self.kind.span();
         for (block, values) in out.chunks_exact_mut(BLOCK).enumerate() {
-            let (scale, minimum) = self.scale(panel, block, lane);
             let codes = self.block_codes(panel, block);
-            for (k, value) in values.iter_mut().enumerate() {
-                let code = i32::from(code(self.kind, codes, lane, k)) - self.kind.zero_point();
-                *value = scale * code as f32 + minimum;
+            for (part, values) in values.chunks_exact_mut(span).enumerate() {
+                let (scale, minimum) = self.scale(panel, (block, part), lane);
+                for (i, value) in values.iter_mut().enumerate() {
+                    let code = code(self.kind, codes, lane, part * span + i);
+                    *value = scale * self.kind.level(code) as f32 + minimum;
+                }
             }
         }
     }
 
-    /// The code lines of one panel and block.
+    /// The code lines of one panel and block of 32 columns.
     pub(crate) fn block_codes(&self, panel: usize, block: usize) -> &[u8] {
         let bytes = code_bytes(self.kind);
         let at = (panel * (self.cols / BLOCK) + block) * bytes;
         &self.codes[at..at + bytes]
     }
 
-    /// Scale and minimum of one row's block.
-    pub(crate) fn scale(&self, panel: usize, block: usize, lane: usize) -> (f32, f32) {
-        let stride = scales_per_block(self.kind);
-        let at = (panel * (self.cols / BLOCK) + block) * stride + lane;
-        let scale = f16::from_bits(self.scales[at]).to_f32();
-        if !self.kind.has_minimum() {
+    /// Scale and minimum, factors included, of one row in a part of a block of 32 columns.
+    pub(crate) fn scale(
+        &self,
+        panel: usize,
+        (block, part): (usize, usize),
+        lane: usize,
+    ) -> (f32, f32) {
+        let kind = self.kind;
+        let sizes = PanelSizes::of(kind, self.cols);
+        let of_kind = block * BLOCK / kind.block_len();
+        let at = panel * sizes.scales + of_kind * scales_per_block(kind) + lane;
+        let factor_at = panel * sizes.factors + block * factors_per_block(kind);
+        let factor = |part: usize| match kind.has_factors() {
+            true => f32::from(self.factors[factor_at + part * PANEL_ROWS + lane]),
+            false => 1.0,
+        };
+        let scale = kind.scale_value(self.scales[at]) * factor(part);
+        if !kind.has_minimum() {
             return (scale, 0.0);
         }
-        (scale, f16::from_bits(self.scales[at + PANEL_ROWS]).to_f32())
+        let minimum = kind.scale_value(self.scales[at + PANEL_ROWS]);
+        (scale, minimum * factor(parts(kind) + part))
     }
 
     /// One value of a float kind.
@@ -155,6 +235,12 @@ impl PackedMatrix {
         }
     }
 
+    /// Code bytes, scales and factors of a panel.
+    pub(crate) fn panel_sizes(&self) -> [usize; 3] {
+        let PanelSizes { codes, scales, factors } = PanelSizes::of(self.kind, self.cols);
+        [codes, scales, factors]
+    }
+
     /// Start of the code lines or values, for the vector tiers.
     pub(crate) fn codes(&self) -> &[u8] {
         &self.codes
@@ -164,54 +250,62 @@ impl PackedMatrix {
     pub(crate) fn scales(&self) -> &[u16] {
         &self.scales
     }
-}
 
-/// Bytes of codes and number of scales of one panel.
-fn panel_sizes(kind: BlockKind, cols: usize) -> (usize, usize) {
-    if kind.is_quantised() {
-        (cols / BLOCK * code_bytes(kind), cols / BLOCK * scales_per_block(kind))
-    } else {
-        (cols * PANEL_ROWS * kind.block_bytes(), 0)
+    /// Start of the factors, for the vector tiers.
+    pub(crate) fn factors(&self) -> &[i8] {
+        &self.factors
     }
 }
 
-/// Bytes of codes per panel and block.
-pub(crate) const fn code_bytes(kind: BlockKind) -> usize {
-    match kind {
-        BlockKind::Q4_0 | BlockKind::Q4_1 => 256,
-        BlockKind::Q5_0 | BlockKind::Q5_1 => 320,
-        BlockKind::Q8_0 => 512,
-        _ => 0,
-    }
-}
-
-/// f16 numbers per panel and block: 16 scales, and 16 minimums where the kind has them.
-pub(crate) const fn scales_per_block(kind: BlockKind) -> usize {
-    if kind.has_minimum() { 2 * PANEL_ROWS } else { PANEL_ROWS }
+/// # Safety
+/// The buffer behind `start` has part `index` of `len` elements, which nobody else uses.
+unsafe fn part<'a, T: Plain>(start: SendPtr<T>, index: usize, len: usize) -> &'a mut [T] {
+    // SAFETY: by this function's contract.
+    unsafe { std::slice::from_raw_parts_mut(start.get().add(index * len), len) }
 }
 
 /// Puts one row into lane `lane` of its panel.
-fn pack_row(kind: BlockKind, row: &[u8], lane: usize, codes: &mut [u8], scales: &mut [u16]) {
+fn pack_row(kind: BlockKind, row: &[u8], lane: usize, panel: &mut Panel<'_>) {
     if !kind.is_quantised() {
         let size = kind.block_bytes();
         for (col, value) in row.chunks_exact(size).enumerate() {
             let at = float_at(kind, col, lane);
-            codes[at..at + size].copy_from_slice(value);
+            panel.codes[at..at + size].copy_from_slice(value);
         }
         return;
     }
-    let lines = codes.chunks_exact_mut(code_bytes(kind));
-    let scales = scales.chunks_exact_mut(scales_per_block(kind));
-    for ((block, lines), scales) in row.chunks_exact(kind.block_bytes()).zip(lines).zip(scales) {
-        let block = read_codes(kind, block);
-        scales[lane] = block.scale;
-        if kind.has_minimum() {
-            scales[PANEL_ROWS + lane] = block.minimum;
+    for (at, block) in row.chunks_exact(kind.block_bytes()).enumerate() {
+        pack_block(kind, block, (at, lane), panel);
+    }
+}
+
+/// Puts block `at` of a row into lane `lane` of its panel.
+fn pack_block(kind: BlockKind, block: &[u8], (at, lane): (usize, usize), panel: &mut Panel<'_>) {
+    let block = read_block(kind, block);
+    let scales = &mut panel.scales[of(at, scales_per_block(kind))];
+    scales[lane] = block.scale;
+    if kind.has_minimum() {
+        scales[PANEL_ROWS + lane] = block.minimum;
+    }
+    let parts = parts(kind);
+    for (i, codes) in block.codes[..kind.block_len()].chunks_exact(BLOCK).enumerate() {
+        let small = at * (kind.block_len() / BLOCK) + i;
+        let lines = &mut panel.codes[of(small, code_bytes(kind))];
+        for (k, &code) in codes.iter().enumerate() {
+            layout::set_code(kind, lines, (lane, k), code);
         }
-        for (k, &code) in block.codes.iter().enumerate() {
-            set_code(kind, lines, (lane, k), code);
+        let numbers = [block.factors, block.minimum_factors];
+        let numbers = numbers.iter().flat_map(|numbers| &numbers[of(i, parts)]);
+        let factors = &mut panel.factors[of(small, factors_per_block(kind))];
+        for (factors, &number) in factors.chunks_exact_mut(PANEL_ROWS).zip(numbers) {
+            factors[lane] = number;
         }
     }
+}
+
+/// Elements of the part `index` of `len` elements.
+const fn of(index: usize, len: usize) -> Range<usize> {
+    index * len..(index + 1) * len
 }
 
 /// Where a value of a float kind stands in its panel, in bytes.
@@ -223,35 +317,6 @@ const fn float_at(kind: BlockKind, col: usize, lane: usize) -> usize {
     value * kind.block_bytes()
 }
 
-fn set_code(kind: BlockKind, lines: &mut [u8], (lane, k): (usize, usize), code: u8) {
-    let (group, byte) = (k / 4, lane * 4 + k % 4);
-    match kind {
-        BlockKind::Q8_0 => lines[group * 64 + byte] = code,
-        _ => {
-            lines[group / 2 * 64 + byte] |= (code & 0x0f) << (4 * (group % 2));
-            if matches!(kind, BlockKind::Q5_0 | BlockKind::Q5_1) {
-                lines[256 + byte] |= (code >> 4) << group;
-            }
-        }
-    }
-}
-
-/// The code of lane `lane` and column `k` (0..32) in one panel and block.
-pub(crate) fn code(kind: BlockKind, lines: &[u8], lane: usize, k: usize) -> u8 {
-    let (group, byte) = (k / 4, lane * 4 + k % 4);
-    match kind {
-        BlockKind::Q8_0 => lines[group * 64 + byte],
-        _ => {
-            let low = (lines[group / 2 * 64 + byte] >> (4 * (group % 2))) & 0x0f;
-            if matches!(kind, BlockKind::Q5_0 | BlockKind::Q5_1) {
-                low | ((lines[256 + byte] >> group) & 1) << 4
-            } else {
-                low
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,9 +326,11 @@ mod tests {
     fn packed_rows_read_back_as_the_file_has_them() {
         let mut pool = Pool::new(2);
         for kind in BlockKind::ALL {
-            for (rows, cols) in [(1, 32), (16, 64), (37, 96)] {
+            let block = kind.block_len().max(BLOCK);
+            for (rows, cols) in [(1, block), (16, 2 * block), (37, 3 * block)] {
                 let bytes = sample_bytes(kind, rows * cols);
                 let packed = PackedMatrix::pack(&mut pool, kind, (rows, cols), &bytes);
+                assert_eq!(packed.bytes(), PackedMatrix::bytes_of(kind, rows, cols), "{kind:?}");
                 let mut expected = vec![0.0; rows * cols];
                 dequantise(kind, &bytes, &mut expected);
                 for row in 0..rows {
@@ -275,6 +342,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn packed_weights_take_little_more_than_the_file() {
+        for kind in BlockKind::ALL {
+            let (packed, stored) = (PackedMatrix::bytes_of(kind, 32, 512), kind.bytes_of(32 * 512));
+            let more = if kind == BlockKind::Q2_K { 1.2 } else { 1.06 };
+            assert!(stored <= packed && packed as f64 <= more * stored as f64, "{kind:?} {packed}");
+        }
+    }
+
     /// Bytes whose scales are sane floats and whose codes take every value.
     fn sample_bytes(kind: BlockKind, values: usize) -> Vec<u8> {
         let mut bytes: Vec<u8> =
@@ -283,12 +359,7 @@ mod tests {
             match kind {
                 BlockKind::F32 => block[3] = 0x3f,
                 BlockKind::F16 | BlockKind::Bf16 => block[1] = 0x3c,
-                _ => {
-                    block[1] = 0x2c;
-                    if kind.has_minimum() {
-                        block[3] = 0xac;
-                    }
-                }
+                _ => kind.halves().iter().for_each(|at| block[at + 1] = 0x2c),
             }
         }
         bytes

@@ -61,12 +61,14 @@ pub(crate) struct Block {
     /// multiply.
     pub value_sum: f32,
     /// Sum of codes, which zero points multiply.
-    pub sum: i32,
+    pub sum: i16,
+    /// Sum of the first half of the codes, for weights with a scale for each 16 values.
+    pub first_sum: i16,
     /// A bit for each value, set if it is an outlier.
     pub outliers: u32,
 }
 
-// SAFETY: four numbers of four bytes, without padding.
+// SAFETY: numbers that fill 16 bytes without padding.
 unsafe impl Plain for Block {}
 
 /// Blocks from one row to the next: whole cache lines, so that threads with neighbouring rows do
@@ -306,7 +308,8 @@ fn has_codes(largest: f32) -> bool {
 impl QuantisedRow<'_> {
     /// Notes what is known of a block of `values`, the row's, whose codes are written.
     #[inline(always)]
-    fn set(&mut self, block: usize, (scale, sum, outliers): (f32, i32, u32), values: &[f32]) {
+    fn set(&mut self, block: usize, (scale, sums, outliers): (f32, [i32; 2], u32), values: &[f32]) {
+        let sum = sums[0] + sums[1];
         let mut value_sum = scale * sum as f32;
         let mut rest = outliers;
         while rest != 0 {
@@ -316,7 +319,9 @@ impl QuantisedRow<'_> {
             value_sum += values[at];
         }
         self.flags[block] = u8::from(outliers != 0);
-        self.blocks[block] = Block { scale, value_sum, sum, outliers };
+        // 32 codes of 127 at most.
+        let [sum, first_sum] = [sum, sums[0]].map(|sum| sum as i16);
+        self.blocks[block] = Block { scale, value_sum, sum, first_sum, outliers };
     }
 
     /// Makes a block zero, or NaN if its largest magnitude is not finite, so that every product
@@ -325,7 +330,8 @@ impl QuantisedRow<'_> {
         let value = if largest < LEAST_MAGNITUDE { 0.0 } else { f32::NAN };
         self.codes[block * BLOCK..(block + 1) * BLOCK].fill(0);
         self.flags[block] = 0;
-        self.blocks[block] = Block { scale: value, value_sum: value, sum: 0, outliers: 0 };
+        self.blocks[block] =
+            Block { scale: value, value_sum: value, sum: 0, first_sum: 0, outliers: 0 };
     }
 }
 
@@ -344,14 +350,15 @@ fn quantise_row_scalar(values: &[f32], mut out: QuantisedRow<'_>) {
         let inliers = x.iter().filter(|value| !is_outlier(value));
         let largest = largest_magnitude(inliers).max(LEAST_MAGNITUDE);
         let (scale, inverse) = (largest / 127.0, 127.0 / largest);
-        let mut sum = 0;
-        for (code, value) in out.codes[block * BLOCK..(block + 1) * BLOCK].iter_mut().zip(x) {
+        let mut sums = [0; 2];
+        let codes = &mut out.codes[block * BLOCK..(block + 1) * BLOCK];
+        for (i, (code, value)) in codes.iter_mut().zip(x).enumerate() {
             let kept = if is_outlier(value) { 0.0 } else { *value };
             let rounded = (kept * inverse).round_ties_even() as i32;
             *code = rounded as i8;
-            sum += rounded;
+            sums[i * 2 / BLOCK] += rounded;
         }
-        out.set(block, (scale, sum, outliers), values);
+        out.set(block, (scale, sums, outliers), values);
     }
 }
 
@@ -384,8 +391,9 @@ mod tests {
         for (code, value) in out.codes().iter().zip(&values) {
             assert!((f32::from(*code) * scale - value).abs() <= scale / 2.0 + 1e-6);
         }
-        let sum: i32 = out.codes().iter().map(|&c| i32::from(c)).sum();
-        assert_eq!(out.blocks().0[0].sum, sum);
+        let sum = |codes: &[i8]| codes.iter().map(|&code| i16::from(code)).sum::<i16>();
+        let Block { sum: both, first_sum: first, .. } = out.blocks().0[0];
+        assert_eq!((both, first), (sum(out.codes()), sum(&out.codes()[..16])));
     }
 
     #[test]

@@ -42,10 +42,14 @@ impl Random {
                 BlockKind::Bf16 => {
                     block.copy_from_slice(&half::bf16::from_f32(self.float()).to_le_bytes());
                 }
+                // Powers of two around 1/16, some so small that products are subnormal.
+                BlockKind::Mxfp4 => {
+                    let exponent = self.next() % 16;
+                    block[0] = if exponent < 2 { exponent } else { 112 + exponent } as u8;
+                }
                 _ => {
-                    block[..2].copy_from_slice(&self.scale().to_le_bytes());
-                    if kind.has_minimum() {
-                        block[2..4].copy_from_slice(&self.scale().to_le_bytes());
+                    for &at in kind.halves() {
+                        block[at..at + 2].copy_from_slice(&self.scale().to_le_bytes());
                     }
                 }
             }
@@ -70,8 +74,11 @@ struct ProductCase {
 }
 
 impl ProductCase {
+    /// `cols` columns, or as many more as make whole blocks of all kinds.
     fn new(seed: u64, kinds: &[(BlockKind, usize)], rows: usize, cols: usize) -> ProductCase {
         let mut random = Random(seed);
+        let block = kinds.iter().map(|(kind, _)| kind.block_len()).max().unwrap();
+        let cols = cols.next_multiple_of(block);
         let tensors =
             kinds.iter().map(|&(kind, n)| (kind, n, random.tensor(kind, n * cols))).collect();
         let mut x = random.floats(rows * cols);
@@ -135,7 +142,7 @@ proptest! {
         let case = ProductCase::new(seed, &[(kind, n)], rows, 64);
         for isa in Isa::all_available() {
             let together = case.run(3, isa, &case.x);
-            for (row, x) in case.x.chunks(64).enumerate() {
+            for (row, x) in case.x.chunks(case.cols).enumerate() {
                 let alone = case.run(1, isa, x);
                 prop_assert_eq!(bits(&alone), bits(&together[row * n..(row + 1) * n]), "{}", isa);
             }
@@ -145,13 +152,19 @@ proptest! {
 
 #[test]
 fn the_largest_codes_do_not_overflow() {
-    const COLS: usize = 22 * 32;
+    const COLS: usize = 24 * 32;
     for kind in BlockKind::ALL.into_iter().filter(|kind| kind.is_quantised()) {
         for (code, sign) in [(0xff_u8, 1.0), (0xff, -1.0), (0x7f, 1.0), (0x80, 1.0), (0x80, -1.0)] {
             let mut case = ProductCase::new(1, &[(kind, 20)], 7, COLS);
-            let head = if kind.has_minimum() { 4 } else { 2 };
             for block in case.tensors[0].2.chunks_exact_mut(kind.block_bytes()) {
-                block[head..].fill(code);
+                let scales = block.to_vec();
+                block.fill(code);
+                for &at in kind.halves() {
+                    block[at..at + 2].copy_from_slice(&scales[at..at + 2]);
+                }
+                if kind == BlockKind::Mxfp4 {
+                    block[0] = scales[0];
+                }
             }
             // Every code is the largest; in the last rows' first block every value is an outlier.
             case.x.fill(sign * 127.0);
@@ -247,8 +260,9 @@ fn the_greatest_outputs_are_those_of_the_product_in_every_tier_with_any_threads(
 #[test]
 fn products_come_near_the_float_product() {
     for kind in BlockKind::ALL {
-        let (rows, cols, n) = (3, 576, 40);
-        let case = ProductCase::new(7, &[(kind, n)], rows, cols);
+        let (rows, n) = (3, 40);
+        let case = ProductCase::new(7, &[(kind, n)], rows, 576);
+        let cols = case.cols;
         let out = case.run(2, Isa::detect(), &case.x);
         let mut weight = vec![0.0; n * cols];
         dequantise(kind, &case.tensors[0].2, &mut weight);

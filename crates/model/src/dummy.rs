@@ -4,7 +4,7 @@
 mod vocabulary;
 
 use half::{bf16, f16};
-use kernels::blocks::{BLOCK, BlockKind};
+use kernels::blocks::{BLOCK, BlockKind, dequantise};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -222,7 +222,13 @@ fn random_blocks(
             BlockKind::F32 => bytes.extend((even * signed(random)).to_le_bytes()),
             BlockKind::F16 => bytes.extend(f16::from_f32(even * signed(random)).to_le_bytes()),
             BlockKind::Bf16 => bytes.extend(bf16::from_f32(even * signed(random)).to_le_bytes()),
-            _ => random_quantised_block(kind, even, random, bytes),
+            BlockKind::Q8_0
+            | BlockKind::Q4_0
+            | BlockKind::Q4_1
+            | BlockKind::Q5_0
+            | BlockKind::Q5_1 => random_quantised_block(kind, even, random, bytes),
+            BlockKind::Mxfp4 => random_mxfp4_block(deviation, random, bytes),
+            _ => random_scaled_block(kind, deviation, random, bytes),
         }
     }
 }
@@ -252,6 +258,50 @@ fn random_quantised_block(
     let codes = &mut codes[..kind.block_bytes() - scales];
     random.fill_bytes(codes);
     bytes.extend_from_slice(codes);
+}
+
+/// A block of random codes and factors; its scale and its minimum are what gives just these the mean
+/// 0, in kinds with a minimum, and the deviation.
+fn random_scaled_block(
+    kind: BlockKind,
+    deviation: f32,
+    random: &mut ChaCha8Rng,
+    bytes: &mut Vec<u8>,
+) {
+    let start = bytes.len();
+    bytes.resize(start + kind.block_bytes(), 0);
+    let block = &mut bytes[start..];
+    random.fill_bytes(block);
+    let count = kind.block_len() as f32;
+    let mean = |values: &[f32]| values.iter().sum::<f32>() / count;
+    let mut values = vec![0.0; kind.block_len()];
+    let mut with_scales = |scale: f32, minimum: f32| {
+        for (&at, number) in kind.halves().iter().zip([scale, minimum]) {
+            block[at..at + 2].copy_from_slice(&f16::from_f32(number).to_le_bytes());
+        }
+        dequantise(kind, block, &mut values);
+        (mean(&values), values.iter().map(|x| x * x).sum::<f32>() / count)
+    };
+    let mut minimum = 0.0;
+    if kind.has_minimum() {
+        // Minimums are subtracted, and their factors are not all zero.
+        minimum = with_scales(1.0, 0.0).0 / -with_scales(0.0, 1.0).0.min(-1.0);
+    }
+    let scale = deviation / with_scales(1.0, minimum).1.sqrt().max(1.0);
+    with_scales(scale, scale * minimum);
+}
+
+/// A block of random codes; its scale is one of two powers of two, so that the mean square is right.
+fn random_mxfp4_block(deviation: f32, random: &mut ChaCha8Rng, bytes: &mut Vec<u8>) {
+    // The mean square of E2M1's values.
+    let unscaled = deviation * deviation / 8.5625;
+    let lower = unscaled.log2().div_euclid(2.0);
+    let chance_of_lower = (4.0 - unscaled / (2.0 * lower).exp2()) / 3.0;
+    let exponent = lower + f32::from(u8::from(chance_of_lower <= unit(random)));
+    let start = bytes.len();
+    bytes.resize(start + BlockKind::Mxfp4.block_bytes(), 0);
+    random.fill_bytes(&mut bytes[start..]);
+    bytes[start] = (127.0 + exponent) as u8;
 }
 
 /// A number in [0, 1).

@@ -187,7 +187,7 @@ pub enum LoadError {
     /// A tensor's type is not one that can be computed with.
     #[error(
         "tensor `{name}`: type {kind} is not supported; \
-         F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 are"
+         F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4 are"
     )]
     UnsupportedTensorKind {
         /// The name.

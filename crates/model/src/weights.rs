@@ -91,8 +91,8 @@ impl Weights {
                 // Vectors are kept as f32.
                 return tensor.cols() * size_of::<f32>() as u64;
             }
-            let padded_rows = tensor.rows().next_multiple_of(kernels::pack::PANEL_ROWS as u64);
-            tensor.size / tensor.rows().max(1) * padded_rows
+            let (rows, cols) = (tensor.rows() as usize, tensor.cols() as usize);
+            PackedMatrix::bytes_of(tensor.kind, rows, cols) as u64
         };
         file.tensors().iter().map(bytes).sum()
     }

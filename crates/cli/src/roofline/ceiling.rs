@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kernels::blocks::{BLOCK, BlockKind};
+use kernels::blocks::BlockKind;
 use kernels::kv::{KvType, TILE_TOKENS};
 use model::file::ModelFile;
 
@@ -116,8 +116,7 @@ impl Products {
     }
 
     fn add(&mut self, kind: BlockKind, count: f64) {
-        let is_quantised = kind.block_len() == BLOCK;
-        *(if is_quantised { &mut self.int8 } else { &mut self.f32 }) += count;
+        *(if kind.is_quantised() { &mut self.int8 } else { &mut self.f32 }) += count;
     }
 }
 

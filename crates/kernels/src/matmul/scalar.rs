@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::{Sums, Tile, blocks_of, floats_of, halves_of};
+use super::{Sums, Tile, blocks_of, floats_of, halves_of, outliers_have_minimum, value_sum};
 use crate::blocks::{BLOCK, BlockKind};
 use crate::pack::{PANEL_ROWS, PackedMatrix, code};
 use crate::quantise::Activations;
@@ -27,28 +27,34 @@ fn quantised_dot(
     (row, panel, lane): (usize, usize, usize),
 ) -> f32 {
     let kind = weight.kind();
+    let span = kind.span();
     let (x_blocks, stride) = x.blocks();
     let blocks = blocks_of(weight);
-    let code_of = |block: usize, k: usize| {
-        i32::from(code(kind, weight.block_codes(panel, block), lane, k)) - kind.zero_point()
-    };
+    let level =
+        |block: usize, k: usize| kind.level(code(kind, weight.block_codes(panel, block), lane, k));
     let mut acc = 0.0_f32;
     for block in 0..blocks {
         let about = &x_blocks[row * stride + block];
         let codes = &x.codes()[(row * blocks + block) * BLOCK..][..BLOCK];
-        let products = codes.iter().enumerate().map(|(k, &x)| code_of(block, k) * i32::from(x));
-        let (scale, minimum) = weight.scale(panel, block, lane);
-        acc = (products.sum::<i32>() as f32).mul_add(scale * about.scale, acc);
-        if kind.has_minimum() {
-            acc = minimum.mul_add(about.value_sum, acc);
+        for (part, codes) in codes.chunks_exact(span).enumerate() {
+            let products = codes.iter().map(|&x| i32::from(x)).enumerate();
+            let products = products.map(|(i, x)| level(block, part * span + i) * x);
+            let (scale, minimum) = weight.scale(panel, (block, part), lane);
+            acc = (products.sum::<i32>() as f32).mul_add(scale * about.scale, acc);
+            if kind.has_minimum() {
+                acc = minimum.mul_add(value_sum(kind, about, part), acc);
+            }
         }
     }
     for block in (0..blocks).filter(|&block| x.flags(row)[block] == 1) {
-        let (scale, _) = weight.scale(panel, block, lane);
         let outliers = x_blocks[row * stride + block].outliers;
         for k in (0..BLOCK).filter(|k| outliers >> k & 1 == 1) {
+            let (scale, minimum) = weight.scale(panel, (block, k / span), lane);
             let outlier = x.outliers()[(row * blocks + block) * BLOCK + k];
-            acc = (code_of(block, k) as f32).mul_add(scale * outlier, acc);
+            acc = (level(block, k) as f32).mul_add(scale * outlier, acc);
+            if outliers_have_minimum(kind) {
+                acc = minimum.mul_add(outlier, acc);
+            }
         }
     }
     acc

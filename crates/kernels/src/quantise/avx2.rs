@@ -30,8 +30,8 @@ pub(super) unsafe fn quantise_row(values: &[f32], mut out: QuantisedRow<'_>) {
             largest = largest_magnitude(x).max(LEAST_MAGNITUDE);
         }
         let codes = round(scale(x, 127.0 / largest));
-        let sum = store(codes, &mut out.codes[block * BLOCK..(block + 1) * BLOCK]);
-        out.set(block, (largest / 127.0, sum, outliers), values);
+        let sums = store(codes, &mut out.codes[block * BLOCK..(block + 1) * BLOCK]);
+        out.set(block, (largest / 127.0, sums, outliers), values);
     }
 }
 
@@ -96,10 +96,10 @@ fn round(x: [__m256; 4]) -> [__m256i; 4] {
     out
 }
 
-/// Writes 32 codes and gives their sum.
+/// Writes 32 codes and gives the sums of their halves.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store(codes: [__m256i; 4], out: &mut [i8]) -> i32 {
+fn store(codes: [__m256i; 4], out: &mut [i8]) -> [i32; 2] {
     assert_eq!(out.len(), BLOCK, "a block of codes");
     // Packing works within the 128-bit lanes; the permutation puts the groups of four in order.
     let first = _mm256_packs_epi32(codes[0], codes[1]);
@@ -108,7 +108,14 @@ fn store(codes: [__m256i; 4], out: &mut [i8]) -> i32 {
     let bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(first, second), order);
     // SAFETY: `out` has 32 bytes.
     unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), bytes) };
-    let sums = _mm256_madd_epi16(_mm256_add_epi16(first, second), _mm256_set1_epi16(1));
+    [sum(first), sum(second)]
+}
+
+/// The sum of 16 numbers.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum(numbers: __m256i) -> i32 {
+    let sums = _mm256_madd_epi16(numbers, _mm256_set1_epi16(1));
     let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
     let sums = _mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums));
     _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32::<1>(sums)))

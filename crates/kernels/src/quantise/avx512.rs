@@ -72,14 +72,14 @@ unsafe fn quantise_group(
     let steps = _mm512_set1_ps(127.0);
     let scales = of_floats(_mm512_div_ps(magnitudes, steps));
     let inverses = of_floats(_mm512_div_ps(steps, magnitudes));
-    let mut sums = Lanes([0; GROUP]);
+    let mut sums = Lanes([[0; 2]; GROUP]);
     for (lane, block) in group.clone().enumerate() {
         // SAFETY: by the contract the block exists; its codes have their room.
         unsafe {
             let x = load_block(values, block, !outliers.0[lane]);
             let codes = codes_of(x, inverses.0[lane]);
             store(codes, &mut out.codes[block * BLOCK..(block + 1) * BLOCK]);
-            sums.0[lane] = _mm512_reduce_add_epi32(_mm512_add_epi32(codes[0], codes[1]));
+            sums.0[lane] = [_mm512_reduce_add_epi32(codes[0]), _mm512_reduce_add_epi32(codes[1])];
         }
     }
     for (lane, block) in group.enumerate() {

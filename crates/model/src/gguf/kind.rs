@@ -107,7 +107,15 @@ pub fn tensor_kind_id(kind: BlockKind) -> u32 {
         BlockKind::Q5_0 => 6,
         BlockKind::Q5_1 => 7,
         BlockKind::Q8_0 => 8,
+        BlockKind::Q2_K => 10,
+        BlockKind::Q3_K => 11,
+        BlockKind::Q4_K => 12,
+        BlockKind::Q5_K => 13,
+        BlockKind::Q6_K => 14,
+        BlockKind::Iq4Nl => 20,
+        BlockKind::Iq4Xs => 23,
         BlockKind::Bf16 => 30,
+        BlockKind::Mxfp4 => 39,
     }
 }
 
@@ -116,7 +124,7 @@ pub fn tensor_kind_name(kind: BlockKind) -> &'static str {
     GGML_TYPES[tensor_kind_id(kind) as usize]
 }
 
-/// The name of ggml's type number `id`, so that a refusal can say `Q4_K` and not `12`.
+/// The name of ggml's type number `id`, so that a refusal can say `IQ3_S` and not `21`.
 pub(crate) fn ggml_type_name(id: u32) -> String {
     let name = usize::try_from(id).ok().and_then(|id| GGML_TYPES.get(id));
     name.map_or_else(|| format!("number {id}"), |name| (*name).to_string())

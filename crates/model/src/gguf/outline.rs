@@ -114,12 +114,12 @@ mod tests {
     fn a_kind_that_is_not_computed_with_is_outlined_all_the_same() {
         let mut bytes = DummyShape::tiny().gguf(0);
         let before = read(&bytes).unwrap();
-        // Two dimensions, then the kind: 12 is Q4_K.
+        // Two dimensions, then the kind: 21 is IQ3_S.
         let at = entry_of(&bytes, "blk.0.attn_q.weight") + 4 + 2 * 8;
-        bytes[at..at + 4].copy_from_slice(&12_u32.to_le_bytes());
+        bytes[at..at + 4].copy_from_slice(&21_u32.to_le_bytes());
         assert_eq!(read(&bytes).unwrap().tensors, before.tensors);
         let refused = ModelFile::from_bytes(bytes).err().unwrap().to_string();
-        assert!(refused.contains("Q4_K"), "{refused}");
+        assert!(refused.contains("IQ3_S"), "{refused}");
     }
 
     #[test]

@@ -172,10 +172,11 @@ fn a_tensor_list_that_lies_is_refused() {
         let tensor = p.tensor(NAME).clone();
         p.tensors.push(tensor);
     });
-    for (id, name) in [(12, "Q4_K"), (14, "Q6_K"), (24, "I8"), (39, "MXFP4"), (77, "number 77")] {
+    for (id, name) in [(16, "IQ2_XXS"), (24, "I8"), (34, "TQ1_0"), (77, "number 77")] {
         let message = format!(
             "tensor `{NAME}`: type {name} is not supported; \
-             F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 are"
+             F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4 \
+             are"
         );
         refused("TENSORS_BAD_TYPE", &message, |p| p.tensor(NAME).kind = id);
     }
@@ -188,6 +189,23 @@ fn a_tensor_list_that_lies_is_refused() {
             (tensor.kind, tensor.dimensions) = (3, vec![33]);
         },
     );
+    for (id, name) in
+        [(10, "Q2_K"), (11, "Q3_K"), (12, "Q4_K"), (13, "Q5_K"), (14, "Q6_K"), (23, "IQ4_XS")]
+    {
+        let message = format!(
+            "tensor `output_norm.weight`: shape [288] has rows that are not a multiple of 256, a \
+             block of {name}"
+        );
+        refused("rows of broken super-blocks", &message, |p| {
+            let tensor = p.tensor("output_norm.weight");
+            (tensor.kind, tensor.dimensions) = (id, vec![288]);
+        });
+        let message = refusal(|p| {
+            let tensor = p.tensor("output_norm.weight");
+            (tensor.kind, tensor.dimensions) = (id, vec![1 << 63, 1 << 40]);
+        });
+        assert!(message.ends_with("has more bytes than a file can"), "{name}: {message}");
+    }
 }
 
 #[test]
