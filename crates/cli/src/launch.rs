@@ -13,6 +13,7 @@ use kernels::isa::Isa;
 use kernels::kv::{KvType, TILE_TOKENS};
 use model::cpu::CpuDevice;
 use model::file::ModelFile;
+use model::quantization::Quantization;
 use model::transformer::{Transformer, TransformerSizes};
 use model::weights::Weights;
 use sampling::SamplingParams;
@@ -87,6 +88,11 @@ pub struct EngineArgs {
     #[arg(long, default_value_t = KvType::Bf16, value_name = "TYPE")]
     pub kv_cache_dtype: KvType,
 
+    /// What weights that the model has as floats (F32, F16, BF16) are packed as when they are loaded:
+    /// q8_0, q4_1 or q4_k. Embedding and head become q8_0; what is quantised stays as it is.
+    #[arg(long, value_name = "TYPE")]
+    pub quantization: Option<Quantization>,
+
     /// Keep computed blocks for later requests with the same beginning.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub enable_prefix_caching: bool,
@@ -129,6 +135,7 @@ impl EngineArgs {
             ("--max-model-len", self.max_model_len.map(|n| n.to_string())),
             ("--max-num-queued-reqs", self.max_num_queued_reqs.map(|n| n.to_string())),
             ("--threads", self.threads.map(|n| n.to_string())),
+            ("--quantization", self.quantization.map(|quantization| quantization.to_string())),
             ("--isa", self.isa.map(|isa| isa.to_string())),
         ];
         for (name, value) in optional {
@@ -205,6 +212,7 @@ pub fn launch(
     args.check()?;
     let source = Source::parse(&args.model);
     let mut file = source.open()?;
+    file.quantization = args.quantization;
     let tokenizer = Arc::new(Tokenizer::new(file.tokenizer.clone()).context("tokenizer")?);
     let template = file
         .chat_template
@@ -421,6 +429,7 @@ mod tests {
         given.max_num_queued_reqs = Some(4);
         given.threads = Some(5);
         given.isa = Some(Isa::Scalar);
+        given.quantization = Some(Quantization::Q4_K);
         let mut passed_on: Vec<String> = Vec::new();
         for kv_cache_memory_bytes in [None, Some(1)] {
             let arguments = EngineArgs { kv_cache_memory_bytes, ..given.clone() }.to_arguments();

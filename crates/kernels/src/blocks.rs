@@ -9,10 +9,12 @@
 //! where blocks of 32 have factors of 1.
 
 mod read;
+mod write;
 
 use half::{bf16, f16};
 
 pub(crate) use read::read_block;
+pub use write::quantise;
 
 /// Values per block of activations, and per block of the smaller quantised kinds.
 pub const BLOCK: usize = 32;

@@ -26,7 +26,7 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use crate::blocks::{BLOCK, BlockKind, read_block};
+use crate::blocks::{BLOCK, BlockKind, quantise, read_block};
 use crate::buffer::{Buffer, Plain};
 use crate::pool::{Pool, SendPtr};
 
@@ -100,6 +100,27 @@ impl PackedMatrix {
         let row_bytes = kind.bytes_of(cols);
         Self::pack_rows(pool, kind, shape, |row, lane, panel| {
             pack_row(kind, &bytes[row * row_bytes..(row + 1) * row_bytes], lane, panel);
+        })
+    }
+
+    /// Quantises and packs rows of floats: `read(row, values)` writes a row of `cols` values. Rows are read
+    /// in parallel and in any order, and only one per thread is held as floats.
+    ///
+    /// `kind` is one that [`quantise`] writes, `cols` a multiple of its block length.
+    pub fn pack_floats(
+        pool: &mut Pool,
+        kind: BlockKind,
+        shape: (usize, usize),
+        read: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Self {
+        let (rows, cols) = shape;
+        assert!(rows > 0 && cols > 0, "a matrix has rows and columns, got {rows} x {cols}");
+        assert!(cols.is_multiple_of(kind.block_len()), "{cols} columns are whole {kind:?} blocks");
+        Self::pack_rows(pool, kind, shape, |row, lane, panel| {
+            let (mut values, mut blocks) = (vec![0.0; cols], vec![0; kind.bytes_of(cols)]);
+            read(row, &mut values);
+            quantise(kind, &values, &mut blocks);
+            pack_row(kind, &blocks, lane, panel);
         })
     }
 
@@ -339,6 +360,24 @@ mod tests {
                     assert_eq!(out, expected[row * cols..(row + 1) * cols], "{kind:?} row {row}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn rows_of_floats_are_packed_as_their_blocks_are() {
+        let mut pool = Pool::new(2);
+        let (rows, cols) = (19, 512);
+        let values: Vec<f32> = (0..rows * cols).map(|i| ((i * 97) % 1009) as f32 - 500.0).collect();
+        for kind in [BlockKind::Q8_0, BlockKind::Q4_1, BlockKind::Q4_K] {
+            let mut bytes = vec![0; kind.bytes_of(rows * cols)];
+            quantise(kind, &values, &mut bytes);
+            let expected = PackedMatrix::pack(&mut pool, kind, (rows, cols), &bytes);
+            let packed = PackedMatrix::pack_floats(&mut pool, kind, (rows, cols), |row, out| {
+                out.copy_from_slice(&values[row * cols..(row + 1) * cols]);
+            });
+            assert_eq!(packed.codes(), expected.codes(), "{kind:?}");
+            assert_eq!(packed.scales(), expected.scales(), "{kind:?}");
+            assert_eq!(packed.factors(), expected.factors(), "{kind:?}");
         }
     }
 

@@ -7,12 +7,14 @@ use std::{
     path::Path,
 };
 
+use kernels::blocks::BlockKind;
 use text::{TokenKind, TokenizerSpec};
 
 use crate::{
     config::{ARCHITECTURE, ModelConfig, bad, require},
     error::LoadError,
     gguf::{Gguf, Metadata, TensorInfo, tensor_kind_name},
+    quantization::Quantization,
 };
 
 /// The one kind of tokenizer that is implemented, byte-level BPE, by the name files give it.
@@ -35,6 +37,8 @@ pub struct ModelFile {
     pub chat_template: Option<String>,
     /// The model's name by its maker, if the file gives one.
     pub name: Option<String>,
+    /// What matrices of float types are packed as; none keeps them.
+    pub quantization: Option<Quantization>,
     gguf: Gguf<Box<dyn Source>>,
 }
 
@@ -58,13 +62,18 @@ impl ModelFile {
         let owned = |text: Option<&str>| text.map(str::to_string);
         let chat_template = owned(gguf.metadata().text("tokenizer.chat_template")?);
         let name = owned(gguf.metadata().text("general.name")?);
-        Ok(Self { config, tokenizer, chat_template, name, gguf })
+        Ok(Self { config, tokenizer, chat_template, name, quantization: None, gguf })
     }
 
     /// The tensors of the file, in its own order: exactly those of
     /// [`ModelConfig::expected_tensors`].
     pub fn tensors(&self) -> &[TensorInfo] {
         self.gguf.tensors()
+    }
+
+    /// What a tensor of the file is packed as.
+    pub fn packed_kind(&self, tensor: &TensorInfo) -> BlockKind {
+        self.quantization.map_or(tensor.kind, |quantization| quantization.kind(tensor))
     }
 
     /// The tensor of that name.

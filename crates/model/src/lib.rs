@@ -14,6 +14,7 @@
 pub mod error;
 pub mod gguf;
 pub mod config;
+pub mod quantization;
 pub mod file;
 pub mod dummy;
 pub mod weights;

@@ -51,8 +51,8 @@ impl LayerWeights {
 }
 
 impl Weights {
-    /// Reads and packs every tensor as the file stores it. Holds the packed weights and one
-    /// tensor's bytes at a time.
+    /// Reads and packs every tensor as the file stores it, or matrices of floats as
+    /// [`ModelFile::quantization`] says. Holds the packed weights and one tensor's bytes at a time.
     pub fn load(file: &mut ModelFile, cpu: &mut Cpu) -> Result<Weights, LoadError> {
         Loader { file, cpu, bytes: Vec::new(), form: Form::AsStored }.weights()
     }
@@ -92,7 +92,7 @@ impl Weights {
                 return tensor.cols() * size_of::<f32>() as u64;
             }
             let (rows, cols) = (tensor.rows() as usize, tensor.cols() as usize);
-            PackedMatrix::bytes_of(tensor.kind, rows, cols) as u64
+            PackedMatrix::bytes_of(file.packed_kind(tensor), rows, cols) as u64
         };
         file.tensors().iter().map(bytes).sum()
     }
@@ -161,8 +161,16 @@ impl Loader<'_> {
 
     fn matrix(&mut self, name: &str) -> Result<PackedMatrix, LoadError> {
         let (kind, rows, cols) = self.read(name)?;
+        let packed = self.file.packed_kind(self.file.tensor(name).expect("it was read"));
         let pool = &mut self.cpu.pool;
         Ok(match self.form {
+            Form::AsStored if packed != kind => {
+                let bytes = &self.bytes;
+                PackedMatrix::pack_floats(pool, packed, (rows, cols), |row, values| {
+                    let row_bytes = kind.bytes_of(cols);
+                    dequantise(kind, &bytes[row * row_bytes..(row + 1) * row_bytes], values);
+                })
+            }
             Form::AsStored => PackedMatrix::pack(pool, kind, (rows, cols), &self.bytes),
             Form::Float32 => {
                 let mut values = vec![0.0; rows * cols];
