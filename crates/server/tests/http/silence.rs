@@ -70,6 +70,38 @@ async fn a_stream_that_waits_long_begins_with_comments_and_its_answer_is_whole()
 }
 
 #[tokio::test]
+async fn streams_of_other_forms_begin_in_their_own_way_and_go_on_whole() {
+    let _clock = stop_the_clock();
+    let user = json!([{"role": "user", "content": "ab"}]);
+    for (path, body, begin) in [
+        (
+            "/v1/messages",
+            json!({"messages": user, "max_tokens": 2, "stream": true}),
+            ["message_start", "ping"].as_slice(),
+        ),
+        (
+            "/v1/responses",
+            json!({"input": "ab", "max_output_tokens": 2, "stream": true}),
+            ["response.created", "response.in_progress"].as_slice(),
+        ),
+    ] {
+        let (server, gate) = Setup::new().start_gated().await;
+        let asked = request(Method::POST, path, &body.to_string());
+        let asked = tokio::spawn(send(server.address, asked));
+        accepted(&server, 1.0).await;
+        advance(JUST_AFTER).await;
+        let mut stream = asked.await.unwrap().unwrap();
+        for name in begin {
+            assert_eq!(stream.event().await.expect("an event").name.as_deref(), Some(*name));
+        }
+        drop(gate);
+        let events = stream.events().await;
+        let last = events.last().expect("events").name.as_deref();
+        assert!(matches!(last, Some("message_stop" | "response.incomplete")), "{events:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_silence_between_tokens_is_bridged_too() {
     let (server, gate) = Setup::new().start_gated().await;
     let _clock = stop_the_clock();
