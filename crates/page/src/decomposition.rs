@@ -7,16 +7,13 @@ use crate::level::{LevelView, focus};
 use crate::number::{duration, percent};
 use crate::plot::Plot;
 use crate::scale::Scale;
+use crate::words::Words;
 
 /// Pixels of the height of a bar with its distance to the next.
 const BAR: f64 = 22.0;
 
-/// The parts, in the order in which they pass, with their classes.
-const PARTS: [(&str, &str); 3] = [
-    ("queue", "in the server's queue"),
-    ("prefill", "prompt is read"),
-    ("network", "client and network"),
-];
+/// Classes of the parts, in the order in which they pass.
+const PARTS: [&str; 3] = ["queue", "prefill", "network"];
 
 /// Means of the parts of the time to first token over some requests, milliseconds; their order is
 /// that of [`PARTS`].
@@ -39,7 +36,7 @@ impl Parts {
 }
 
 /// The quick half and the slowest twentieth of a level, by time to first token.
-fn halves(level: &LevelView<'_>) -> Option<[(&'static str, Parts); 2]> {
+fn halves(level: &LevelView<'_>) -> Option<[Parts; 2]> {
     let ok = level.records.iter().filter(|record| record.is_ok());
     let times = ok.filter_map(|record| Some((StageTimes::of(record)?, record.ttft_ms()?)));
     let mut ordered: Vec<(StageTimes, f64)> = times.collect();
@@ -49,61 +46,53 @@ fn halves(level: &LevelView<'_>) -> Option<[(&'static str, Parts); 2]> {
     let count = ordered.len();
     let quick = &ordered[..count.div_ceil(2)];
     let slow = &ordered[count - count.div_ceil(20)..];
-    Some([("quick half", Parts::mean(quick)?), ("slowest 5 %", Parts::mean(slow)?)])
+    Some([Parts::mean(quick)?, Parts::mean(slow)?])
 }
 
 /// The chart. `None` if no server told its times.
-pub(crate) fn chart(levels: &[LevelView<'_>]) -> Option<Figure> {
+pub(crate) fn chart(words: &Words, levels: &[LevelView<'_>]) -> Option<Figure> {
+    let charts = &words.charts;
     let bars = levels.iter().filter_map(|level| Some((level, halves(level)?)));
-    let bars: Vec<(&LevelView<'_>, [(&str, Parts); 2])> = bars.collect();
+    let bars: Vec<(&LevelView<'_>, [Parts; 2])> = bars.collect();
     let focus = focus(levels)?.number;
-    let (level, [(_, quick), (_, slow)]) =
-        bars.iter().find(|(level, _)| level.number == focus).or(bars.last())?;
+    let (level, halves) = bars.iter().find(|(level, _)| level.number == focus).or(bars.last())?;
     let share = |parts: &Parts| percent(parts.0[0] / parts.total_ms());
-    let reading = format!(
-        "At {} the quick half of the requests spend {} until their first token, {} of it in the \
-         queue; the slowest twentieth spend {}, {} of it in the queue.",
-        level.name(),
-        duration(quick.total_ms()),
-        share(quick),
-        duration(slow.total_ms()),
-        share(slow)
-    );
+    let said = halves.map(|parts| (duration(parts.total_ms()), share(&parts)));
+    let [quick, slow] = [&said[0], &said[1]].map(|(time, share)| (time.as_str(), share.as_str()));
+    let reading = (words.sentences.decomposition)(&level.name(), [quick, slow]);
     let rows: Vec<(String, Parts)> = bars
         .iter()
         .flat_map(|(level, halves)| {
-            halves.iter().map(|(name, parts)| (format!("{}, {name}", level.name()), *parts))
+            let named = charts.halves.iter().zip(halves);
+            named.map(|(name, parts)| (format!("{}, {name}", level.name()), *parts))
         })
         .collect();
-    let legend = PARTS.map(|(class, label)| Key::new(class, Look::Filled, label));
+    let legend = PARTS.iter().zip(charts.parts);
+    let legend = legend.map(|(class, label)| Key::new(*class, Look::Filled, label));
     Some(Figure {
         id: "decomposition".to_owned(),
-        heading: "What the time to first token consists of".to_owned(),
+        heading: charts.decomposition.heading.to_owned(),
         reading,
-        legend: legend.to_vec(),
-        plots: vec![("Parts of the time to first token".to_owned(), draw(&rows))],
-        note: Some(
-            "Each bar is a mean over its requests; its length is the whole of the time on \
-                    its right, so bars show shares and numbers show times."
-                .to_owned(),
-        ),
+        legend: legend.collect(),
+        plots: vec![(charts.decomposition.name.to_owned(), draw(words, &rows))],
+        note: Some(charts.decomposition_note.to_owned()),
         layout: Layout::Bars,
     })
 }
 
-fn draw(rows: &[(String, Parts)]) -> Plot {
+fn draw(words: &Words, rows: &[(String, Parts)]) -> Plot {
     let count = rows.len() as f64;
     let scale = Scale::linear(-count, 0.0);
     let mut plot = Plot::new(Scale::linear(0.0, 1.0), scale, BAR * count);
     let shares = [0.0, 0.5, 1.0].map(|share| (share, percent(share)));
-    plot.x_labels("share of the time to first token", shares.to_vec());
+    plot.x_labels(words.charts.decomposition_axis, shares.to_vec());
     let middle = |row: usize| -(row as f64) - 0.5;
     let names = rows.iter().enumerate().map(|(row, (name, _))| (middle(row), name.clone()));
     plot.y_labels("", names.collect());
     for (row, (name, parts)) in rows.iter().enumerate() {
         let total_ms = parts.total_ms();
         let mut start = 0.0;
-        for ((class, label), ms) in PARTS.iter().zip(parts.0) {
+        for ((class, label), ms) in PARTS.iter().zip(words.charts.parts).zip(parts.0) {
             let end = start + if 0.0 < total_ms { ms / total_ms } else { 0.0 };
             plot.open_group("", &format!("{name}: {} {label}", duration(ms)));
             plot.bar(class, (start, end), (middle(row) - 0.36, middle(row) + 0.36));

@@ -9,6 +9,7 @@ use crate::number::tick_duration;
 use crate::plot::Plot;
 use crate::reading;
 use crate::scale::Scale;
+use crate::words::{Chart, Words};
 
 /// Pixels of the height of these charts.
 const HEIGHT: f64 = 280.0;
@@ -16,40 +17,45 @@ const HEIGHT: f64 = 280.0;
 const POINTS: usize = 250;
 
 /// What a chart of this kind is about.
-pub(crate) struct Quantity {
+struct Quantity<'a> {
     id: &'static str,
-    heading: &'static str,
-    what: &'static str,
-    axis: &'static str,
+    words: &'a Chart,
+    what: &'a str,
+    axis: &'a str,
     is_log: bool,
     value: fn(&RequestRecord) -> Option<f64>,
     spread: fn(&LevelView<'_>) -> Option<Spread>,
 }
 
-/// The time to first token.
-pub(crate) const TTFT: Quantity = Quantity {
-    id: "ttft",
-    heading: "How long until the first token",
-    what: "TTFT",
-    axis: "time to first token (log)",
-    is_log: true,
-    value: RequestRecord::ttft_ms,
-    spread: |level| level.summary.ttft_ms,
-};
+/// The time to first token at each level. `None` if no level has a successful request.
+pub(crate) fn ttft(words: &Words, levels: &[LevelView<'_>]) -> Option<Figure> {
+    let quantity = Quantity {
+        id: "ttft",
+        words: &words.charts.ttft,
+        what: "TTFT",
+        axis: words.charts.ttft_axis,
+        is_log: true,
+        value: RequestRecord::ttft_ms,
+        spread: |level| level.summary.ttft_ms,
+    };
+    chart(words, levels, &quantity)
+}
 
-/// The time to the last token.
-pub(crate) const LATENCY: Quantity = Quantity {
-    id: "latency",
-    heading: "How long until the last token",
-    what: "latency",
-    axis: "latency",
-    is_log: false,
-    value: RequestRecord::latency_ms,
-    spread: |level| level.summary.latency_ms,
-};
+/// The time to the last token at each level. `None` if no level has a successful request.
+pub(crate) fn latency(words: &Words, levels: &[LevelView<'_>]) -> Option<Figure> {
+    let quantity = Quantity {
+        id: "latency",
+        words: &words.charts.last_token,
+        what: words.charts.latency,
+        axis: words.charts.latency,
+        is_log: false,
+        value: RequestRecord::latency_ms,
+        spread: |level| level.summary.latency_ms,
+    };
+    chart(words, levels, &quantity)
+}
 
-/// The distribution of a quantity at each level. `None` if no level has a successful request.
-pub(crate) fn chart(levels: &[LevelView<'_>], quantity: &Quantity) -> Option<Figure> {
+fn chart(words: &Words, levels: &[LevelView<'_>], quantity: &Quantity<'_>) -> Option<Figure> {
     let values = |level: &LevelView<'_>| {
         let ok = level.records.iter().filter(|record| record.is_ok());
         let mut values: Vec<f64> = ok.filter_map(quantity.value).collect();
@@ -65,17 +71,17 @@ pub(crate) fn chart(levels: &[LevelView<'_>], quantity: &Quantity) -> Option<Fig
     let mut plot = Plot::new(x, Scale::linear(0.0, 1.0), HEIGHT);
     plot.x_axis(quantity.axis, tick_duration);
     let marks = [(0.0, "0 %"), (0.5, "P50"), (0.95, "P95"), (1.0, "")];
-    plot.y_labels("share of requests", marks.map(|(at, name)| (at, name.to_owned())).to_vec());
+    plot.y_labels(words.charts.share_axis, marks.map(|(at, name)| (at, name.to_owned())).to_vec());
     for (level, values) in &lines {
         plot.steps(&level.class(), &steps(values));
     }
     let legend = lines.iter().map(|(level, _)| Key::new(level.class(), Look::Line, level.name()));
     Some(Figure {
         id: quantity.id.to_owned(),
-        heading: quantity.heading.to_owned(),
+        heading: quantity.words.heading.to_owned(),
         reading: reading::distribution(focus, quantity.what, (quantity.spread)(focus)),
         legend: legend.collect(),
-        plots: vec![(format!("Distribution of {}", quantity.what), plot)],
+        plots: vec![(quantity.words.name.to_owned(), plot)],
         note: None,
         layout: Layout::Half,
     })

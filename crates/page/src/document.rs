@@ -2,13 +2,13 @@
 
 use workload::analysis::Finding;
 use workload::gauges::GaugeSample;
-use workload::language::Language;
 use workload::record::RequestRecord;
 use workload::report::Report;
 
 use crate::figure::Figure;
 use crate::level::{LevelView, cap, focus, is_capped};
 use crate::markup::Markup;
+use crate::words::Words;
 use crate::{curves, decomposition, distribution, gaps, reading, requests, tables};
 
 /// Nothing may be loaded or sent; what is inside the file may be used.
@@ -62,15 +62,15 @@ impl Page<'_> {
         let levels = self.levels();
         let mut html = Markup::default();
         html.constant("<!DOCTYPE html>\n");
-        html.open("html", &[("lang", "en")]);
+        html.open("html", &[("lang", self.words().code)]);
         self.head(&mut html);
         html.open("body", &[]);
         html.constant(PATTERNS);
         self.header(&mut html);
         html.open("main", &[]);
         self.verdict(&mut html, &levels);
-        all_levels(&mut html, &levels);
-        each_level(&mut html, &levels);
+        all_levels(&mut html, self.words(), &levels);
+        each_level(&mut html, self.words(), &levels);
         self.analysis(&mut html);
         self.about(&mut html);
         html.close("main");
@@ -80,6 +80,10 @@ impl Page<'_> {
         html.close("body");
         html.close("html");
         html.into_text() + "\n"
+    }
+
+    fn words(&self) -> &'static Words {
+        Words::of(self.report.language)
     }
 
     fn levels(&self) -> Vec<LevelView<'_>> {
@@ -96,6 +100,7 @@ impl Page<'_> {
                 samples: run.samples,
                 cap,
                 is_capped: is_capped(summary.plan.users(), self.findings),
+                words: self.words(),
             })
             .collect()
     }
@@ -115,11 +120,10 @@ impl Page<'_> {
     fn header(&self, html: &mut Markup) {
         html.open("header", &[]);
         html.element("h1", &[], self.title);
-        html.element(
-            "button",
-            &[("id", "theme"), ("type", "button"), ("class", "scripted")],
-            "Theme: as the system",
-        );
+        let [system, light, dark] = self.words().document.themes;
+        let names = [("data-system", system), ("data-light", light), ("data-dark", dark)];
+        let button = [("id", "theme"), ("type", "button"), ("class", "scripted")];
+        html.element("button", &[&button[..], &names[..]].concat(), system);
         html.open("p", &[("class", "basics")]);
         for (n, line) in self.report.basics.iter().enumerate() {
             if 0 < n {
@@ -133,68 +137,68 @@ impl Page<'_> {
 
     fn verdict(&self, html: &mut Markup, levels: &[LevelView<'_>]) {
         html.open("section", &[("id", "verdict")]);
-        html.element("h2", &[], "Verdict");
+        let words = self.words();
+        html.element("h2", &[], words.document.verdict);
         if let Some(first) = self.report.analysis.first() {
-            html.element("p", &[("class", "verdict"), ("lang", self.language())], first);
+            html.element("p", &[("class", "verdict")], first);
         }
         if let Some((level, why)) = focus(levels).and_then(|l| Some((l, reading::why(l)?))) {
             html.open("p", &[("class", "why")]);
             html.text(&why);
             html.constant(" ");
             let target = format!("#{}", level.id());
-            html.element("a", &[("href", &target)], "See every request of that level.");
+            html.element("a", &[("href", &target)], words.document.see_requests);
             html.close("p");
         }
-        html.add(&tables::overview(levels));
-        footnote(html, levels);
+        html.add(&tables::overview(words, levels));
+        footnote(html, words, levels);
         if self.is_measurement {
-            html.element("p", &[("id", "validity")], tables::worst(levels));
-            details(html, "What the client read of itself", &tables::validity(levels));
+            html.element("p", &[("id", "validity")], tables::worst(words, levels));
+            details(html, words.document.client_readings, &tables::validity(words, levels));
         }
         html.close("section");
     }
 
     fn analysis(&self, html: &mut Markup) {
         html.open("section", &[("id", "analysis")]);
-        html.element("h2", &[], "Analysis");
+        html.element("h2", &[], self.words().document.analysis);
         for paragraph in self.report.analysis {
-            html.element("p", &[("lang", self.language())], paragraph);
+            html.element("p", &[], paragraph);
         }
         html.close("section");
     }
 
     fn about(&self, html: &mut Markup) {
         html.open("section", &[("id", "about")]);
-        html.element("h2", &[], "What was run, and what the figures mean");
+        let words = &self.words().document;
+        html.element("h2", &[], words.about);
         html.add(&tables::facts(self.facts));
         if !self.definitions.is_empty() {
-            details(html, "Definitions", &tables::facts(self.definitions));
+            // They are those of summary.json, to the letter.
+            let mut definitions = Markup::default();
+            definitions.open("div", &[("lang", "en")]);
+            definitions.add(&tables::facts(self.definitions));
+            definitions.close("div");
+            details(html, words.definitions, &definitions);
         }
         let mut report = Markup::default();
         report.element("pre", &[("tabindex", "0")], &self.report.to_markdown());
-        details(html, "The report as Markdown", &report);
+        details(html, words.markdown, &report);
         html.close("section");
-    }
-
-    fn language(&self) -> &'static str {
-        match self.report.language {
-            Language::English => "en",
-            Language::Chinese => "zh",
-        }
     }
 }
 
 /// Charts that compare levels.
-fn all_levels(html: &mut Markup, levels: &[LevelView<'_>]) {
+fn all_levels(html: &mut Markup, words: &Words, levels: &[LevelView<'_>]) {
     html.open("section", &[("id", "levels")]);
-    html.element("h2", &[], "All levels");
+    html.element("h2", &[], words.document.all_levels);
     html.open("div", &[("class", "charts")]);
     let charts = [
-        curves::throughput(levels),
-        curves::scaling(levels),
-        distribution::chart(levels, &distribution::TTFT),
-        distribution::chart(levels, &distribution::LATENCY),
-        decomposition::chart(levels),
+        curves::throughput(words, levels),
+        curves::scaling(words, levels),
+        distribution::ttft(words, levels),
+        distribution::latency(words, levels),
+        decomposition::chart(words, levels),
     ];
     figures(html, charts);
     html.close("div");
@@ -202,11 +206,12 @@ fn all_levels(html: &mut Markup, levels: &[LevelView<'_>]) {
 }
 
 /// Charts and figures of each level, one of them shown at a time if there is a script.
-fn each_level(html: &mut Markup, levels: &[LevelView<'_>]) {
+fn each_level(html: &mut Markup, words: &Words, levels: &[LevelView<'_>]) {
     html.open("section", &[("id", "each")]);
-    html.element("h2", &[], "Level by level");
+    html.element("h2", &[], words.document.each_level);
     let shown = focus(levels).map(|level| level.number);
-    html.open("div", &[("class", "choice scripted"), ("role", "group"), ("aria-label", "Level")]);
+    let label = words.document.level;
+    html.open("div", &[("class", "choice scripted"), ("role", "group"), ("aria-label", label)]);
     for level in levels {
         let pressed = if Some(level.number) == shown { "true" } else { "false" };
         let id = level.id();
@@ -217,14 +222,14 @@ fn each_level(html: &mut Markup, levels: &[LevelView<'_>]) {
     for level in levels {
         html.open("section", &[("class", "level"), ("id", &level.id())]);
         html.element("h3", &[("class", "name")], &level.name());
-        html.add(&tables::level(level));
+        html.add(&tables::level(words, level));
         if let Some(why) = reading::why(level) {
             html.element("p", &[("class", "why")], &why);
         }
         figures(html, [requests::chart(level), gaps::chart(level)]);
         html.close("section");
     }
-    footnote(html, levels);
+    footnote(html, words, levels);
     html.close("section");
 }
 
@@ -234,8 +239,8 @@ fn figures<const N: usize>(html: &mut Markup, charts: [Option<Figure>; N]) {
     }
 }
 
-fn footnote(html: &mut Markup, levels: &[LevelView<'_>]) {
-    if let Some(text) = tables::footnote(levels) {
+fn footnote(html: &mut Markup, words: &Words, levels: &[LevelView<'_>]) {
+    if let Some(text) = tables::footnote(words, levels) {
         html.element("p", &[("class", "small")], &text);
     }
 }

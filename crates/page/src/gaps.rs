@@ -30,25 +30,30 @@ struct Gap {
 pub(crate) fn chart(level: &LevelView<'_>) -> Option<Figure> {
     let ok = level.records.iter().filter(|record| record.is_ok());
     let is_exact = level.summary.gaps?.itl_ms.is_some();
+    let charts = &level.words.charts;
     let gaps: Vec<Gap> = ok.flat_map(|record| gaps(record, is_exact)).collect();
     let lengths = gaps.iter().map(|gap| gap.ms.max(LEAST_MS));
     let (x, y) = (Scale::linear(0.0, level.duration_s()), Scale::log(lengths));
     let mut plot = Plot::new(x, y, 220.0);
-    plot.y_axis("gap to the one before (log)", tick_duration);
+    plot.y_axis(charts.gap_axis, tick_duration);
     let cells = count(level, &gaps, (x, y));
     let densest = cells.iter().flatten().copied().max().unwrap_or(1);
     draw(&mut plot, &cells, (x, y), densest);
-    plot.x_axis("seconds since the first request of this level", tick);
-    let what = if is_exact { "tokens" } else { "chunks" };
-    let note = "Each cell counts the gaps of its span of time and length.";
-    let chunks = "The server does not say how many tokens a chunk holds.";
+    plot.x_axis(charts.seconds_axis, tick);
+    let name = if is_exact { charts.token_gaps } else { charts.chunk_gaps };
+    let name = name(&level.name());
+    let note = charts.gap_note;
     Some(Figure {
         id: format!("gaps-{}", level.number),
-        heading: format!("Gaps between the {what} of {}", level.name()),
+        heading: name.clone(),
         reading: reading::gaps(level),
-        legend: keys(densest),
-        plots: vec![(format!("Gaps between {what} at {}", level.name()), plot)],
-        note: Some(if is_exact { note.to_owned() } else { format!("{note} {chunks}") }),
+        legend: keys(charts.gap_key, densest),
+        plots: vec![(name, plot)],
+        note: Some(if is_exact {
+            note.to_owned()
+        } else {
+            format!("{note} {}", charts.chunk_note)
+        }),
         layout: Layout::Whole,
     })
 }
@@ -110,12 +115,12 @@ fn draw(plot: &mut Plot, cells: &[[u64; COLUMNS]], (x, y): (Scale, Scale), dense
 }
 
 /// The least count of each colour.
-fn keys(densest: u64) -> Vec<Key> {
+fn keys(one: &str, densest: u64) -> Vec<Key> {
     let least = |shade: usize| (densest as f64).powf(shade as f64 / SHADES as f64).ceil() as u64;
     let mut keys: Vec<Key> = Vec::new();
     for shade in 0..SHADES {
         let label = match least(shade) {
-            1 => "1 gap or more in a cell".to_owned(),
+            1 => one.to_owned(),
             count => count.to_string(),
         };
         if keys.last().is_none_or(|last| last.label != label) {

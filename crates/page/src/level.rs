@@ -7,10 +7,11 @@ use workload::record::RequestRecord;
 use workload::streams::Window;
 use workload::summary::LevelSummary;
 
-use crate::number::{counted, tick};
+use crate::number::tick;
+use crate::words::Words;
 
 /// A level: its summary, what is known of its requests, and what the findings say about it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct LevelView<'a> {
     /// Its place in the run, from 1.
     pub(crate) number: usize,
@@ -26,15 +27,18 @@ pub(crate) struct LevelView<'a> {
     pub(crate) cap: Option<u32>,
     /// Whether that cap was found to have bound here.
     pub(crate) is_capped: bool,
+    /// The words of the page.
+    pub(crate) words: &'static Words,
 }
 
 impl<'a> LevelView<'a> {
     /// `64 users`; a level of an open loop is known by its rate.
     pub(crate) fn name(&self) -> String {
+        let words = &self.words.levels;
         match (self.summary.plan.users(), self.summary.plan.arrivals()) {
-            (Some(users), _) => counted(u64::from(users), "user", "users"),
-            (None, Some(Arrivals::Trace { .. })) => format!("trace {}", self.number),
-            (None, _) => format!("{} requests/s", self.short_name()),
+            (Some(users), _) => (words.users)(users),
+            (None, Some(Arrivals::Trace { .. })) => (words.trace)(self.number),
+            (None, _) => (words.rate)(&self.short_name()),
         }
     }
 

@@ -8,7 +8,8 @@
 //! describes, whether that was measured or simulated, and every text in it may be hostile.
 //!
 //! Data passes through in the order of the modules: [`Page`] is made into views of its levels
-//! (`level`), `reading` says in a sentence what each chart shows, the charts (`curves`,
+//! (`level`), `reading` decides what is to be said of each chart, which `words` say in the report's
+//! language, the charts (`curves`,
 //! `distribution`, `requests`, `gaps`, `decomposition`) draw it onto a `plot` of two `scale`s, and
 //! `document` puts them between `tables` and text. Whatever becomes text passes through `markup`,
 //! which escapes it.
@@ -19,6 +20,7 @@ mod markup;
 mod scale;
 mod plot;
 mod figure;
+mod words;
 mod level;
 mod reading;
 mod curves;

@@ -6,13 +6,14 @@ pub(crate) fn duration(ms: f64) -> String {
     if ms < 1000.0 { format!("{ms:.2}\u{a0}ms") } else { format!("{:.2}\u{a0}s", ms / 1000.0) }
 }
 
-/// `14 %` of a share from 0 to 1; what is not nothing is never `0 %`, what is not all never `100 %`.
+/// `14 %` of a share from 0 to 1; what is not nothing is never `0 %` but `<1 %`, what is not all
+/// never `100 %` but `>99 %`.
 pub(crate) fn percent(share: f64) -> String {
     match 100.0 * share {
         none if none <= 0.0 => "0\u{a0}%".to_owned(),
-        low if low < 0.5 => "under 1\u{a0}%".to_owned(),
+        low if low < 0.5 => "<1\u{a0}%".to_owned(),
         some if some < 99.5 => format!("{some:.0}\u{a0}%"),
-        high if high < 100.0 => "over 99\u{a0}%".to_owned(),
+        high if high < 100.0 => ">99\u{a0}%".to_owned(),
         all => format!("{all:.0}\u{a0}%"),
     }
 }
@@ -62,10 +63,7 @@ mod tests {
     #[test]
     fn shares_are_not_rounded_to_nothing_or_all() {
         let shares = [0.0, 0.001, 0.28, 0.999, 1.0].map(percent);
-        assert_eq!(
-            shares,
-            ["0\u{a0}%", "under 1\u{a0}%", "28\u{a0}%", "over 99\u{a0}%", "100\u{a0}%"]
-        );
+        assert_eq!(shares, ["0\u{a0}%", "<1\u{a0}%", "28\u{a0}%", ">99\u{a0}%", "100\u{a0}%"]);
     }
 
     #[test]

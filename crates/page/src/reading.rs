@@ -1,4 +1,4 @@
-//! What each chart shows, in a sentence or two with the numbers.
+//! What each chart shows, in a sentence or two with the numbers: what is to be said.
 
 use workload::lengths::Lengths;
 use workload::load::LevelPlan;
@@ -7,10 +7,10 @@ use workload::summary::LevelSummary;
 use workload::waits::WaitShape;
 
 use crate::level::LevelView;
-use crate::number::{counted, duration, percent};
+use crate::words::{Goodput, Median, Queue, Scaling, Steady, Throughput, Wait, Why, Words};
 
 /// Below this gain in tokens per second for twice the users, more users bring next to nothing.
-pub(crate) const KNEE_GAIN: f64 = 0.05;
+const KNEE_GAIN: f64 = 0.05;
 /// A mean wait between these multiples of the service time is called a whole one.
 const WHOLE: std::ops::RangeInclusive<f64> = 0.75..=1.25;
 
@@ -18,72 +18,29 @@ const WHOLE: std::ops::RangeInclusive<f64> = 0.75..=1.25;
 pub(crate) fn why(level: &LevelView<'_>) -> Option<String> {
     let waits = level.summary.wait_shape?;
     let ttft = level.summary.ttft_ms?;
-    let Some(mean_ms) = waits.waited_mean_ms else {
-        return Some(format!(
-            "At {} no request waited for a place: TTFT is {} in the median and {} at P95, where an \
-             answer takes {}.",
-            level.name(),
-            duration(ttft.p50),
-            duration(ttft.p95),
-            duration(waits.service_ms)
-        ));
-    };
-    let mut text = match (level.cap, level.summary.plan.users()) {
-        (Some(cap), Some(users)) if level.is_capped => format!(
-            "At {} the server ran at most {cap} requests at a time, so {} of {users} users were \
-             always waiting for a place. Of",
-            level.name(),
-            users.saturating_sub(cap)
-        ),
-        _ => format!("At {}, of", level.name()),
-    };
-    text += &format!(
-        " {} requests, {} waited {} on average for their first token, ",
-        waits.requests,
-        waits.waited,
-        duration(mean_ms)
-    );
-    let service = duration(waits.service_ms);
-    text += &match is_whole_service(&waits) {
-        true => format!("about one whole service time: once it runs, a request takes {service}. "),
-        false => format!(
-            "{:.1} times the {service} that a request takes once it runs. ",
-            mean_ms / waits.service_ms
-        ),
-    };
-    if let Some(ttft_ms) = waits.at_once_p50_ms {
-        let others = waits.requests - waits.waited;
-        let median = duration(ttft_ms);
-        text += &format!("Of the other {others}, half had it within {median}. ");
-    }
-    if level.is_capped && level.has_one_length() && waits.is_bimodal() {
-        text += "All answers are equally long, so places become free together, a whole batch at a \
-                 time; who just misses them waits until that batch has been answered. ";
-    }
-    Some(text + &percentiles(&ttft, &waits))
+    let wait = waits.waited_mean_ms.map(|mean_ms| Wait {
+        mean_ms,
+        is_whole: WHOLE.contains(&(mean_ms / waits.service_ms)),
+        median: median(&ttft, &waits),
+    });
+    let users = level.summary.plan.users().filter(|_| level.is_capped);
+    Some((level.words.sentences.why)(&Why {
+        level: &level.name(),
+        ttft,
+        waits,
+        capped: level.cap.zip(users),
+        wait,
+        in_batches: level.is_capped && level.has_one_length() && waits.is_bimodal(),
+    }))
 }
 
-/// Whether those that waited did so for about one whole service.
-fn is_whole_service(waits: &WaitShape) -> bool {
-    waits.waited_mean_ms.is_some_and(|ms| WHOLE.contains(&(ms / waits.service_ms)))
-}
-
-/// What the two groups make of the percentiles.
-fn percentiles(ttft: &Spread, waits: &WaitShape) -> String {
-    let share = percent(waits.waited as f64 / waits.requests as f64);
-    let (p50, p95) = (duration(ttft.p50), duration(ttft.p95));
+/// Where those that waited show among the percentiles.
+fn median(ttft: &Spread, waits: &WaitShape) -> Median {
     let has_waited = |ms: f64| waits.service_ms / 2.0 <= ms;
     match (has_waited(ttft.p50), has_waited(ttft.p95)) {
-        (false, true) => format!(
-            "So the median request is one that did not wait (TTFT P50 {p50}), and P95 falls among \
-             the {share} that did (TTFT P95 {p95})."
-        ),
-        (true, _) => {
-            format!("So many, {share}, show even in the median: TTFT P50 {p50}, P95 {p95}.")
-        }
-        (false, false) => {
-            format!("So few, {share}, hardly show in the percentiles: TTFT P50 {p50}, P95 {p95}.")
-        }
+        (true, _) => Median::Waited,
+        (false, true) => Median::Quick,
+        (false, false) => Median::Few,
     }
 }
 
@@ -100,47 +57,22 @@ pub(crate) fn knee<'a, 'b>(levels: &'b [LevelView<'a>]) -> Option<&'b LevelView<
 }
 
 /// What throughput costs in latency.
-pub(crate) fn throughput(levels: &[LevelView<'_>]) -> String {
+pub(crate) fn throughput(words: &Words, levels: &[LevelView<'_>]) -> String {
     let (Some(first), Some(last)) = (levels.first(), levels.last()) else { return String::new() };
-    let rate = |level: &LevelView<'_>| level.summary.tokens_per_second.unwrap_or(0.0);
-    let p95 = |level: &LevelView<'_>| {
-        level.summary.ttft_ms.map_or("unknown".to_owned(), |ttft| duration(ttft.p95))
+    let figures = |level: &LevelView<'_>| {
+        let rate = level.summary.tokens_per_second.unwrap_or(0.0);
+        (rate, level.summary.ttft_ms.map(|ttft| ttft.p95))
     };
-    let mut text = match levels.len() {
-        1 => format!("{}: {:.2} tokens/s, TTFT P95 {}.", first.name(), rate(first), p95(first)),
-        _ => format!(
-            "From {} to {} throughput goes from {:.2} to {:.2} tokens/s, and TTFT P95 from {} to {}.",
-            first.name(),
-            last.name(),
-            rate(first),
-            rate(last),
-            p95(first),
-            p95(last)
-        ),
-    };
-    match knee(levels) {
-        Some(knee) => {
-            text += &format!(
-                " The knee is at {}: beyond it, twice the users bring less than {} more.",
-                knee.name(),
-                percent(KNEE_GAIN)
-            );
-        }
-        None if 1 < levels.len() => {
-            text += &format!(
-                " There is no knee: each doubling of users still brought more than {}.",
-                percent(KNEE_GAIN)
-            );
-        }
-        None => {}
-    }
-    if let Some((cap, level)) = first_beyond_cap(levels) {
-        text += &format!(
-            " {} are more than the {cap} sequences that run at once: what is beyond the cap waits.",
-            level.name()
-        );
-    }
-    text
+    let ends = [first, last].map(|level| (level.name(), figures(level)));
+    let knee = knee(levels).map(LevelView::name);
+    let beyond_cap = first_beyond_cap(levels).map(|(cap, level)| (cap, level.name()));
+    (words.sentences.throughput)(&Throughput {
+        ends: [&ends[0], &ends[1]].map(|(name, (rate, p95))| (name.as_str(), *rate, *p95)),
+        is_one: levels.len() == 1,
+        knee: knee.as_deref(),
+        knee_gain: KNEE_GAIN,
+        beyond_cap: beyond_cap.as_ref().map(|(cap, level)| (*cap, level.as_str())),
+    })
 }
 
 /// The cap and the first level with more users than it lets run.
@@ -154,133 +86,77 @@ pub(crate) fn first_beyond_cap<'a, 'b>(
 }
 
 /// How throughput grows with users.
-pub(crate) fn scaling(first: (u32, f64), last: (u32, f64)) -> String {
-    let (factor, ideal) = (last.1 / first.1, f64::from(last.0) / f64::from(first.0));
-    format!(
-        "{} get {factor:.1} times the tokens/s of {}: {} of what perfect scaling ({ideal:.1} times) \
-         would bring.",
-        counted(u64::from(last.0), "user", "users"),
-        counted(u64::from(first.0), "user", "users"),
-        percent(factor / ideal)
-    )
+pub(crate) fn scaling(words: &Words, first: (u32, f64), last: (u32, f64)) -> String {
+    (words.sentences.scaling)(&Scaling {
+        users: [first.0, last.0],
+        factor: last.1 / first.1,
+        ideal: f64::from(last.0) / f64::from(first.0),
+    })
 }
 
 /// How the values of the level in focus are spread.
 pub(crate) fn distribution(level: &LevelView<'_>, what: &str, spread: Option<Spread>) -> String {
-    let Some(Spread { min, p50, p95, max, .. }) = spread else {
-        return format!("At {} no request succeeded.", level.name());
-    };
-    let mut text = format!(
-        "At {} half of all requests have a {what} of at most {}, {} of at most {}.",
-        level.name(),
-        duration(p50),
-        percent(0.95),
-        duration(p95)
-    );
-    if 10.0 * p50.max(min) < p95 {
-        text += &format!(
-            " The flat stretch of its line is a gap: hardly any request lies between the quick \
-             ones and the slow ones, which reach {}.",
-            duration(max)
-        );
-    }
-    text
+    let sentences = &level.words.sentences;
+    let Some(spread) = spread else { return (sentences.nothing)(&level.name()) };
+    let has_gap = 10.0 * spread.p50.max(spread.min) < spread.p95;
+    (sentences.distribution)(&level.name(), what, &spread, has_gap)
 }
 
 /// What the gaps between tokens are, or those between chunks where tokens are not known.
 pub(crate) fn gaps(level: &LevelView<'_>) -> String {
     let Some(gaps) = level.summary.gaps else { return String::new() };
-    let (what, Spread { p50, p99, max, .. }) = match gaps.itl_ms {
-        Some(itl_ms) => ("tokens (ITL)", itl_ms),
-        None => ("chunks (ICL)", gaps.icl_ms),
-    };
-    format!(
-        "At {} half of all gaps between {what} are at most {}, {} at most {}; the longest is {}.",
-        level.name(),
-        duration(p50),
-        percent(0.99),
-        duration(p99),
-        duration(max)
-    )
+    let say = level.words.sentences.gaps;
+    say(&level.name(), &gaps.itl_ms.unwrap_or(gaps.icl_ms), gaps.itl_ms.is_some())
 }
 
 /// What the picture of all requests shows.
 pub(crate) fn requests(level: &LevelView<'_>) -> String {
-    let Some(waits) = level.summary.wait_shape else {
-        return format!("At {} no request succeeded.", level.name());
-    };
-    let service = duration(waits.service_ms);
-    match waits.waited_mean_ms {
-        Some(mean_ms) => format!(
-            "{} of {} requests waited for their first token, {} on average; an answer takes \
-             {service}.",
-            waits.waited,
-            waits.requests,
-            duration(mean_ms)
-        ),
-        None => format!(
-            "None of {} requests waited long for its first token; an answer takes {service}.",
-            waits.requests
-        ),
+    let sentences = &level.words.sentences;
+    match &level.summary.wait_shape {
+        Some(waits) => (sentences.requests)(waits),
+        None => (sentences.nothing)(&level.name()),
     }
 }
 
 /// What the server's gauges show meanwhile. `None` without any.
 pub(crate) fn gauges(level: &LevelView<'_>) -> Option<String> {
     let gauges = level.summary.gauges?;
-    Some(match gauges.samples_at_top {
-        0 => "No reading of the server's gauges shows a queue.".to_owned(),
-        at_top => format!(
-            "While requests were waiting, {} ran in {at_top} of {} readings of the server's \
-             gauges, with {} in the queue.",
-            gauges.running_top, gauges.samples_waiting, gauges.waiting_at_top
-        ),
-    })
+    let queue = (0 < gauges.samples_at_top).then_some(Queue {
+        running: gauges.running_top,
+        waiting: gauges.waiting_at_top,
+        samples: gauges.samples_at_top,
+        of: gauges.samples_waiting,
+    });
+    Some((level.words.sentences.gauges)(queue))
 }
 
 /// What was asked of the server at a level.
-pub(crate) fn load(plan: &LevelPlan) -> String {
-    let requests = counted(plan.requests() as u64, "request", "requests");
-    match plan.lengths.constant() {
-        Some(Lengths { prompt_tokens, output_tokens }) => format!(
-            "{requests} of {prompt_tokens} prompt and {output_tokens} generated tokens each."
-        ),
-        None => format!("{requests} of different lengths."),
-    }
+pub(crate) fn load(words: &Words, plan: &LevelPlan) -> String {
+    let lengths = plan.lengths.constant();
+    let lengths =
+        lengths.map(|Lengths { prompt_tokens, output_tokens }| (prompt_tokens, output_tokens));
+    (words.sentences.load)(plan.requests(), lengths)
 }
 
 /// A level without its beginning and end, beside the whole. `None` if it has no steady part.
-pub(crate) fn steady(level: &LevelSummary) -> Option<String> {
+pub(crate) fn steady(words: &Words, level: &LevelSummary) -> Option<String> {
     let steady = level.steady.as_ref()?;
-    let figure = |rate: f64, ttft: Option<Spread>| {
-        let ttft = ttft.map_or("unknown".to_owned(), |ttft| duration(ttft.p95));
-        format!("{rate:.2} tokens/s and TTFT P95 {ttft}")
-    };
-    Some(format!(
-        "In its steady part, {} long and with {}: {}. Over the whole level: {}.",
-        duration(1000.0 * steady.window.seconds()),
-        counted(steady.requests as u64, "request", "requests"),
-        figure(steady.tokens_per_second, steady.ttft_ms),
-        figure(level.tokens_per_second?, level.ttft_ms)
-    ))
+    let p95 = |ttft: Option<Spread>| ttft.map(|ttft| ttft.p95);
+    Some((words.sentences.steady)(&Steady {
+        length_ms: 1000.0 * steady.window.seconds(),
+        requests: steady.requests,
+        part: (steady.tokens_per_second, p95(steady.ttft_ms)),
+        whole: (level.tokens_per_second?, p95(level.ttft_ms)),
+    }))
 }
 
 /// How many requests met what was expected of them. `None` if nothing was.
-pub(crate) fn goodput(level: &LevelSummary) -> Option<String> {
+pub(crate) fn goodput(words: &Words, level: &LevelSummary) -> Option<String> {
     let goodput = level.goodput?;
-    let limits = [
-        ("TTFT", goodput.slo.ttft_ms),
-        ("time per later token", goodput.slo.tpot_ms),
-        ("latency", goodput.slo.e2e_ms),
-    ];
-    let limits = limits.into_iter().filter_map(|(what, limit_ms)| {
-        limit_ms.map(|limit_ms| format!("{what} at most {}", duration(limit_ms)))
-    });
-    Some(format!(
-        "{} of {} requests ({}) met what was expected of them: {}.",
-        goodput.good,
-        goodput.requests,
-        percent(goodput.share),
-        limits.collect::<Vec<_>>().join(", ")
-    ))
+    Some((words.sentences.goodput)(&Goodput {
+        good: goodput.good,
+        requests: goodput.requests,
+        share: goodput.share,
+        limits_ms: [goodput.slo.ttft_ms, goodput.slo.tpot_ms, goodput.slo.e2e_ms],
+    }))
 }

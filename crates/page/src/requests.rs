@@ -11,6 +11,7 @@ use crate::number::{duration, percent, tick};
 use crate::plot::Plot;
 use crate::reading;
 use crate::scale::Scale;
+use crate::words::Requests;
 
 /// Most rows of bars: one less and its bars would be thinner than two pixels.
 const ROWS: usize = 160;
@@ -33,29 +34,30 @@ pub(crate) fn chart(level: &LevelView<'_>) -> Option<Figure> {
     if level.records.is_empty() {
         return None;
     }
+    let words = &level.words.requests;
     let rows = Rows::of(level);
-    let mut plots = vec![(format!("Requests of {}", level.name()), gantt(level, &rows))];
+    let mut plots = vec![((words.name)(&level.name()), gantt(level, &rows))];
     let mut legend = bar_keys(level);
     if level.samples.is_empty() {
-        plots.push(("Requests in flight".to_owned(), in_flight(level)));
-        legend.push(Key::new("run", Look::Filled, "receiving tokens, as the client sees it"));
-        legend.push(Key::new("wait", Look::Line, "sent, and without a first token"));
+        plots.push((words.in_flight.to_owned(), in_flight(level)));
+        legend.push(Key::new("run", Look::Filled, words.receiving));
+        legend.push(Key::new("wait", Look::Line, words.silent));
     } else {
-        plots.push(("Running and waiting requests".to_owned(), running(level)));
-        legend.push(Key::new("run", Look::Filled, "running"));
-        legend.push(Key::new("wait", Look::Line, "waiting in the queue"));
-        plots.extend(kv_usage(level).map(|plot| ("KV cache".to_owned(), plot)));
+        plots.push((words.gauges.to_owned(), running(level)));
+        legend.push(Key::new("run", Look::Filled, words.running));
+        legend.push(Key::new("wait", Look::Line, words.waiting));
+        plots.extend(kv_usage(level).map(|plot| (words.kv.to_owned(), plot)));
     }
     if level.steady().is_some() {
-        legend.push(Key::new("window", Look::Filled, "steady part: the load is the one asked for"));
+        legend.push(Key::new("window", Look::Filled, words.steady));
     }
     let mut rates = token_rates(level);
-    rates.x_axis("seconds since the first request of this level", tick);
-    plots.push(("Generated tokens per second".to_owned(), rates));
+    rates.x_axis(level.words.charts.seconds_axis, tick);
+    plots.push((words.rates.to_owned(), rates));
     let readings = [Some(reading::requests(level)), reading::gauges(level)];
     Some(Figure {
         id: format!("requests-{}", level.number),
-        heading: format!("Every request of {}, and what the server did meanwhile", level.name()),
+        heading: (words.heading)(&level.name()),
         reading: readings.into_iter().flatten().collect::<Vec<_>>().join(" "),
         legend,
         plots,
@@ -97,19 +99,15 @@ impl<'a> Rows<'a> {
     }
 
     fn note(&self, level: &LevelView<'_>) -> Option<String> {
-        let thinned = (1 < self.stride)
-            .then(|| format!("One row in {} of {} is drawn.", self.stride, self.total));
-        let skipped =
-            (1 < self.skip).then(|| format!("One request in {} of a row is drawn.", self.skip));
+        let words = &level.words.requests;
+        let thinned = (1 < self.stride).then(|| (words.rows_thinned)(self.stride, self.total));
+        let skipped = (1 < self.skip).then(|| (words.requests_thinned)(self.skip));
         let readings = level.samples.len().div_ceil(POINTS);
-        let sampled = (1 < readings)
-            .then(|| format!("One in {readings} of {} readings is drawn.", level.samples.len()));
+        let sampled =
+            (1 < readings).then(|| (words.readings_thinned)(readings, level.samples.len()));
         let row = match level.summary.plan.users() {
-            Some(_) => {
-                "Each row is a user, who sends the next request when the last one has been \
-                 answered. Point at a bar for its times."
-            }
-            None => "Each row holds requests one after another. Point at a bar for its times.",
+            Some(_) => words.user_rows,
+            None => words.free_rows,
         };
         let parts = [Some(row.to_owned()), thinned, skipped, sampled];
         Some(parts.into_iter().flatten().collect::<Vec<_>>().join(" "))
@@ -150,13 +148,13 @@ fn gantt(level: &LevelView<'_>, rows: &Rows<'_>) -> Plot {
     let mut plot = Plot::new(time_scale(level), Scale::linear(-count, 0.0), height);
     plot.x_grid();
     match level.summary.plan.users() {
-        Some(_) => plot.title("users, one row each"),
-        None => plot.title("requests"),
+        Some(_) => plot.title(level.words.requests.users_title),
+        None => plot.title(level.words.requests.requests_title),
     }
     for (row, requests) in rows.drawn.iter().enumerate() {
         let top = -(row as f64) - 0.08;
         for record in requests {
-            plot.open_group("", &tip(record));
+            plot.open_group("", &tip(&level.words.requests, record));
             let late = is_late(level, record).then_some(("late", record.due_ns, record.sent_ns));
             for (class, start_ns, end_ns) in late.into_iter().chain(segments(record)) {
                 let x = (level.seconds(start_ns), level.seconds(end_ns));
@@ -191,19 +189,19 @@ fn segments(record: &RequestRecord) -> Vec<(&'static str, u64, u64)> {
     }
 }
 
-fn tip(record: &RequestRecord) -> String {
-    let who = format!("user {}, request {}", record.user + 1, record.index + 1);
+fn tip(words: &Requests, record: &RequestRecord) -> String {
+    let who = (words.who)(record.user + 1, record.index + 1);
     let ending = match &record.status {
         Status::Ok => String::new(),
-        Status::Cancelled => ", cancelled".to_owned(),
-        Status::Dropped => ", never sent".to_owned(),
-        Status::Failed(reason) => format!(", failed: {}", shortened(reason)),
-        Status::Refused(reason) => format!(", refused: {}", shortened(reason)),
+        Status::Cancelled => words.cancelled.to_owned(),
+        Status::Dropped => words.dropped.to_owned(),
+        Status::Failed(reason) => (words.failed)(&shortened(reason)),
+        Status::Refused(reason) => (words.refused)(&shortened(reason)),
     };
-    let queue = record.queue_ms().map(|ms| format!(", queue {}", duration(ms)));
-    let ttft = record.ttft_ms().map(|ms| format!(", TTFT {}", duration(ms)));
-    let latency = record.latency_ms().map(|ms| format!(", latency {}", duration(ms)));
-    let times = [queue, ttft, latency].into_iter().flatten().collect::<String>();
+    let times = [record.queue_ms(), record.ttft_ms(), record.latency_ms()];
+    let times = words.times.iter().zip(times);
+    let times: String =
+        times.filter_map(|(name, ms)| Some(format!("{name}{}", duration(ms?)))).collect();
     format!("{who}{times}{ending}")
 }
 
@@ -216,19 +214,20 @@ fn shortened(text: &str) -> String {
 }
 
 fn bar_keys(level: &LevelView<'_>) -> Vec<Key> {
+    let words = &level.words.requests;
     let mut keys = Vec::new();
     if level.records.iter().any(|record| is_late(level, record)) {
-        keys.push(Key::new("late", Look::Filled, "due, and not yet sent by the client"));
+        keys.push(Key::new("late", Look::Filled, words.late));
     }
     if level.records.iter().any(|record| record.queue_ms().is_some()) {
-        keys.push(Key::new("queue", Look::Filled, "in the server's queue"));
-        keys.push(Key::new("prefill", Look::Filled, "prompt is read, and network"));
+        keys.push(Key::new("queue", Look::Filled, words.queue));
+        keys.push(Key::new("prefill", Look::Filled, words.prefill));
     } else {
-        keys.push(Key::new("queue", Look::Filled, "until the first token"));
+        keys.push(Key::new("queue", Look::Filled, words.before_first));
     }
-    keys.push(Key::new("decode", Look::Filled, "tokens are generated"));
+    keys.push(Key::new("decode", Look::Filled, words.decode));
     if level.records.iter().any(|record| !record.is_ok()) {
-        keys.push(Key::new("lost", Look::Filled, "not answered"));
+        keys.push(Key::new("lost", Look::Filled, words.lost));
     }
     keys
 }
@@ -279,12 +278,12 @@ fn counts(level: &LevelView<'_>, running: &[(f64, f64)], waiting: &[(f64, f64)])
     let y = Scale::from_zero([top, cap.unwrap_or(0.0) * 1.15]);
     let mut plot = Plot::new(time_scale(level), y, 130.0);
     plot.x_grid();
-    plot.y_axis("requests", tick);
+    plot.y_axis(level.words.requests.count_axis, tick);
     shade(&mut plot, level, y.value(1.0));
     plot.step_area("run", running);
     plot.steps("wait", waiting);
     if let Some(cap) = cap {
-        plot.horizontal("cap", cap, &format!("at most {} run at once", tick(cap)));
+        plot.horizontal("cap", cap, &(level.words.requests.at_most)(&tick(cap)));
     }
     plot
 }
@@ -308,7 +307,7 @@ fn kv_usage(level: &LevelView<'_>) -> Option<Plot> {
     }
     let mut plot = Plot::new(time_scale(level), Scale::linear(0.0, 1.0), 60.0);
     plot.x_grid();
-    plot.y_axis("KV cache in use", percent);
+    plot.y_axis(level.words.requests.kv_axis, percent);
     plot.step_area("kv", &points);
     Some(plot)
 }
@@ -335,7 +334,7 @@ fn token_rates(level: &LevelView<'_>) -> Plot {
     points.extend(points.last().map(|(_, rate)| (duration_s, *rate)));
     let y = Scale::from_zero(points.iter().map(|(_, rate)| *rate));
     let mut plot = Plot::new(time_scale(level), y, 90.0);
-    plot.y_axis("generated tokens/s", tick);
+    plot.y_axis(level.words.charts.tokens_per_second, tick);
     plot.step_area("rate", &points);
     plot
 }

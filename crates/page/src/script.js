@@ -13,12 +13,11 @@
   const first = buttons.find((button) => button.getAttribute("aria-pressed") === "true");
   if (first) show(first.dataset.show);
 
-  const names = { "": "as the system", light: "light", dark: "dark" };
   const theme = document.getElementById("theme");
   theme.addEventListener("click", () => {
     const next = { "": "light", light: "dark", dark: "" }[root.dataset.theme || ""];
     root.dataset.theme = next;
-    theme.textContent = "Theme: " + names[next];
+    theme.textContent = theme.dataset[next || "system"];
   });
   root.classList.add("js");
 })();

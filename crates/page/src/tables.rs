@@ -8,26 +8,15 @@ use crate::level::LevelView;
 use crate::markup::Markup;
 use crate::number::percent;
 use crate::reading;
+use crate::words::Words;
 
 /// Stands behind a percentile that its sample does not bound.
 const UNBOUND: &str = " †";
 
 /// A line per level: what was asked, what came of it.
-pub(crate) fn overview(levels: &[LevelView<'_>]) -> Markup {
+pub(crate) fn overview(words: &Words, levels: &[LevelView<'_>]) -> Markup {
     let mut html = Markup::default();
-    let headings = [
-        "Load",
-        "Tokens/s",
-        "TTFT P50 (ms)",
-        "TTFT P95 (ms)",
-        "Latency P50 (ms)",
-        "Latency P95 (ms)",
-        "Requests",
-        "Not answered",
-        "Time (s)",
-        "In flight (mean)",
-    ];
-    open(&mut html, "All levels", &headings);
+    open(&mut html, words.document.all_levels, &words.tables.overview);
     for level in levels {
         let LevelSummary { counts, ttft_ms, latency_ms, .. } = level.summary;
         let p95 = |spread: &Option<Spread>| {
@@ -55,30 +44,26 @@ pub(crate) fn overview(levels: &[LevelView<'_>]) -> Markup {
 }
 
 /// The table of one level, as the report has it.
-pub(crate) fn level(level: &LevelView<'_>) -> Markup {
+pub(crate) fn level(words: &Words, level: &LevelView<'_>) -> Markup {
     let mut html = Markup::default();
     let LevelSummary { counts, ttft_ms, latency_ms, tokens, tpot_ms, gaps, .. } = level.summary;
-    html.element("p", &[("class", "small")], &reading::load(&level.summary.plan));
-    let name = format!("Times and tokens of {}", level.name());
-    open(&mut html, &name, &["Metric", "Min", "Max", "Mean", "P50", "P95", "P99"]);
+    html.element("p", &[("class", "small")], &reading::load(words, &level.summary.plan));
+    let name = (words.tables.level_name)(&level.name());
+    open(&mut html, &name, &[words.tables.metric, "Min", "Max", "Mean", "P50", "P95", "P99"]);
     row(&mut html, "TTFT (ms)", &spread(*ttft_ms, counts.ok, 2));
     row(&mut html, "Latency (ms)", &spread(*latency_ms, counts.ok, 2));
-    row(&mut html, "Time per later token (ms)", &spread(*tpot_ms, counts.ok, 2));
+    row(&mut html, words.tables.tpot, &spread(*tpot_ms, counts.ok, 2));
     row(&mut html, "Num Generated Tokens", &spread(*tokens, counts.ok, 0));
     if let Some(gaps) = gaps {
         let (name, between) = match gaps.itl_ms {
-            Some(itl_ms) => ("Gap between tokens, ITL (ms)", itl_ms),
-            None => ("Gap between chunks, ICL (ms)", gaps.icl_ms),
+            Some(itl_ms) => (words.tables.itl, itl_ms),
+            None => (words.tables.icl, gaps.icl_ms),
         };
         row(&mut html, name, &spread(Some(between), between.count, 2));
-        row(
-            &mut html,
-            "Longest gap of a request (ms)",
-            &spread(Some(gaps.longest_ms), counts.ok, 2),
-        );
+        row(&mut html, words.tables.longest_gap, &spread(Some(gaps.longest_ms), counts.ok, 2));
     }
     close(&mut html);
-    let sentences = [reading::steady(level.summary), reading::goodput(level.summary)];
+    let sentences = [reading::steady(words, level.summary), reading::goodput(words, level.summary)];
     for sentence in sentences.into_iter().flatten() {
         html.element("p", &[], &sentence);
     }
@@ -86,29 +71,14 @@ pub(crate) fn level(level: &LevelView<'_>) -> Markup {
 }
 
 /// How far each level can be trusted as a measurement: what the client read of itself.
-pub(crate) fn validity(levels: &[LevelView<'_>]) -> Markup {
+pub(crate) fn validity(words: &Words, levels: &[LevelView<'_>]) -> Markup {
     let mut html = Markup::default();
-    let headings = [
-        "Load",
-        "Measurement",
-        "Sent late, P99 (ms)",
-        "allowed (ms)",
-        "Load delivered",
-        "Client thread",
-        "Client woke late, P99 (ms)",
-        "Client (cores)",
-        "Server (cores)",
-    ];
-    open(&mut html, "How far each level can be trusted", &headings);
+    open(&mut html, words.tables.validity_name, &words.tables.validity);
     for level in levels {
         let validity = &level.summary.validity;
         let client = validity.client.unwrap_or_default();
         let share = |share: Option<f64>| share.map_or("-".to_owned(), percent);
-        let verdict = match validity.verdict {
-            Verdict::Valid => "valid",
-            Verdict::Warning => "warning",
-            Verdict::Invalid => "INVALID",
-        };
+        let verdict = of_verdict(words.tables.verdicts, validity.verdict);
         row(
             &mut html,
             &level.name(),
@@ -129,33 +99,26 @@ pub(crate) fn validity(levels: &[LevelView<'_>]) -> Markup {
 }
 
 /// The worst verdict on a level as a measurement, in words for the head of the page.
-pub(crate) fn worst(levels: &[LevelView<'_>]) -> &'static str {
-    match levels.iter().map(|level| level.summary.validity.verdict).max() {
-        Some(Verdict::Invalid) => {
-            "INVALID measurement: a level breached two limits or more of what the client must keep."
-        }
-        Some(Verdict::Warning) => {
-            "Valid measurement with a warning: a level breached a limit of what the client must keep."
-        }
-        Some(Verdict::Valid) | None => {
-            "Valid measurement: the client kept its limits at every level."
-        }
+pub(crate) fn worst(words: &Words, levels: &[LevelView<'_>]) -> &'static str {
+    let worst = levels.iter().map(|level| level.summary.validity.verdict).max();
+    of_verdict(words.tables.worst, worst.unwrap_or(Verdict::Valid))
+}
+
+fn of_verdict([valid, warning, invalid]: [&'static str; 3], verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Valid => valid,
+        Verdict::Warning => warning,
+        Verdict::Invalid => invalid,
     }
 }
 
 /// What the mark means, if any level has it.
-pub(crate) fn footnote(levels: &[LevelView<'_>]) -> Option<String> {
+pub(crate) fn footnote(words: &Words, levels: &[LevelView<'_>]) -> Option<String> {
     let marked = |level: &LevelView<'_>| {
         0 < level.summary.counts.ok && !is_bound(level.summary.counts.ok, 0.99)
     };
-    levels.iter().any(marked).then(|| {
-        format!(
-            "† Too few requests to bound this percentile with 95 % confidence ({} for P95, {} for \
-             P99): it is an interpolation towards the maximum.",
-            sample_size_with_bound(0.95),
-            sample_size_with_bound(0.99)
-        )
-    })
+    let bounds = [0.95, 0.99].map(sample_size_with_bound);
+    levels.iter().any(marked).then(|| (words.tables.footnote)(bounds[0], bounds[1]))
 }
 
 /// A table of two columns: names and what stands behind them.

@@ -2,6 +2,8 @@
 
 mod simulated;
 
+use workload::language::Language;
+
 use simulated::{Run, SEED, SMALL, hostile, scheduled, silent};
 
 #[test]
@@ -19,6 +21,41 @@ fn the_seeds_protocol_is_explained_in_half_a_megabyte() {
         "All answers are equally long",
     ] {
         assert!(html.contains(words), "`{words}` is missing");
+    }
+}
+
+/// What is to be read in the body: markup, what a button holds for later, and the report's own form
+/// taken away.
+fn readable(html: &str) -> String {
+    let body = html.split_once("<body").expect("a body").1;
+    let pieces = body.split('<').filter_map(|piece| Some(piece.split_once('>')?.1));
+    pieces.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_chinese_page_has_the_same_charts_in_chinese_words() {
+    let run = Run::of(SEED);
+    let [english, chinese] = [Language::English, Language::Chinese].map(|l| run.html_in(l));
+    assert!(chinese.contains("<html lang=\"zh\">") && english.contains("<html lang=\"en\">"));
+    for mark in ["<rect", "<path", "<figure", "<circle", "<line", "<table"] {
+        assert_eq!(chinese.matches(mark).count(), english.matches(mark).count(), "{mark}");
+    }
+    for words in [
+        "服务器最多同时运行 50 个请求，因此 64 个用户中始终有 14 个在等待位置",
+        "因此中位数的请求没有等待",
+        "最多同时运行 50 个",
+        "在服务器队列中",
+        "主题：深色",
+    ] {
+        assert!(chinese.contains(words), "`{words}` is missing");
+    }
+    let report = chinese.rsplit_once("<pre").expect("the report as Markdown");
+    let title = [run.title.as_str(), "Command", "millrace bench", "first token read", "RTX 4090"];
+    let said = title.iter().fold(readable(report.0), |text, ours| text.replace(ours, ""));
+    for word in [" the ", " of ", "user", "request ", "requests", "Theme", "queue", "gap", "share"]
+    {
+        let place = said.find(word).map(|at| said[..at].chars().rev().take(40).collect::<String>());
+        assert_eq!(place, None, "`{word}` is English; what is before it, backwards");
     }
 }
 

@@ -99,11 +99,15 @@ impl Run {
         self.levels = summaries.collect();
     }
 
-    /// The page of the run.
+    /// The page of the run, in English.
     pub fn html(&self) -> String {
+        self.html_in(Language::English)
+    }
+
+    /// The page of the run.
+    pub fn html_in(&self, language: Language) -> String {
         let findings = self.findings();
-        let analysis: Vec<String> =
-            findings.iter().map(|finding| finding.text(Language::English)).collect();
+        let analysis: Vec<String> = findings.iter().map(|finding| finding.text(language)).collect();
         let parts = self.records.iter().zip(&self.samples);
         let runs: Vec<LevelRun<'_>> =
             parts.map(|(records, samples)| LevelRun { records, samples }).collect();
@@ -115,7 +119,7 @@ impl Run {
                 basics: &self.basics,
                 levels: &self.levels,
                 analysis: &analysis,
-                language: Language::English,
+                language,
             },
             findings: &findings,
             runs: &runs,
