@@ -1,4 +1,4 @@
-//! What a run must have reached for its exit code to be 0, like `p95_ttft<500ms`.
+//! What a run must have reached for its exit code to be 0, like `p95_ttft<500ms` or `valid`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use workload::summary::LevelSummary;
 use crate::metric::{self, Metric, Unit};
 use crate::table::level_name;
 
-/// A condition on one metric at one level or at each: `METRIC OPERATOR VALUE [@LEVEL]`.
+/// A condition on one metric at one level or at each: `METRIC OPERATOR VALUE [@LEVEL]`; or `valid`.
 #[derive(Clone, Debug)]
 pub struct Assertion {
     /// As it was given.
@@ -48,7 +48,9 @@ const RELATIONS: [Relation; 5] = [
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AssertionError {
     /// It compares nothing.
-    #[error("it has none of < <= > >= ==; write one like p95_ttft<500ms or failed==0@64")]
+    #[error(
+        "it has none of < <= > >= ==; write one like p95_ttft<500ms or failed==0@64, or `valid`"
+    )]
     Relation,
     /// Nothing is called so.
     #[error("there is no metric `{name}`; there are {known}")]
@@ -78,6 +80,8 @@ impl FromStr for Assertion {
             Some((condition, level)) => (condition, Some(level.trim())),
             None => (text, None),
         };
+        // A level is INVALID from two breaches on.
+        let condition = if condition.trim() == "valid" { "client_breaches<=1" } else { condition };
         let place = condition.find(['<', '>', '=']).ok_or(AssertionError::Relation)?;
         let (name, rest) = (condition[..place].trim(), &condition[place..]);
         let relation = RELATIONS.into_iter().find(|relation| rest.starts_with(relation.sign));

@@ -21,7 +21,7 @@ use interval::Interval;
 pub use resample::Metric;
 use resample::Table;
 pub use side::CompareError;
-use side::Run;
+pub(crate) use side::Run;
 
 /// How often users are drawn anew.
 const RESAMPLES: usize = 2000;
@@ -143,7 +143,11 @@ fn difference_warnings(runs: &[&Run]) -> Vec<String> {
     for run in &runs[1..] {
         let version = |run: &Run| serde_json::Value::from(run.summary.version.as_str());
         let fields = [
-            ("model", first.summary.server["model"].clone(), run.summary.server["model"].clone()),
+            (
+                "the model's served names",
+                first.summary.server["model"].clone(),
+                run.summary.server["model"].clone(),
+            ),
             ("lengths", first.summary.lengths.clone(), run.summary.lengths.clone()),
             ("sampling", first.summary.sampling.clone(), run.summary.sampling.clone()),
             ("version", version(first), version(run)),

@@ -19,7 +19,8 @@ const FILE_BYTES_MAX: u64 = 2 << 30;
 pub struct DatasetFile {
     /// Which file it is.
     pub name: DatasetName,
-    pub(crate) dataset: Dataset,
+    /// The requests.
+    pub dataset: Dataset,
     /// When each request is due after the first, nanoseconds, if they are sent when they were recorded.
     times_ns: Option<Vec<u64>>,
 }
@@ -85,9 +86,18 @@ impl DatasetFile {
     }
 
     /// When the first `requests` of a trace are due at so many times the recorded speed, nanoseconds.
-    pub(crate) fn schedule_ns(&self, requests: u32, speed: f64) -> Vec<u64> {
+    pub fn schedule_ns(&self, requests: u32, speed: f64) -> Vec<u64> {
         let times = self.times_ns.iter().flatten().take(requests as usize);
         times.map(|ns| (*ns as f64 / speed).round() as u64).collect()
+    }
+
+    /// In which order a run sends the requests: that of their times if it is a trace, else one of
+    /// `seed`.
+    pub fn order(&self, seed: u64) -> Vec<usize> {
+        match self.is_trace() {
+            true => (0..self.dataset.items.len()).collect(),
+            false => self.dataset.order(seed),
+        }
     }
 
     /// The line of the first chat, if there is one.
@@ -108,10 +118,7 @@ pub(crate) struct Items {
 impl Items {
     /// The requests of `file` in the order of `seed`, or of their times if it is a trace.
     pub(crate) fn new(file: Arc<DatasetFile>, seed: u64) -> Items {
-        let order = match file.is_trace() {
-            true => (0..file.dataset.items.len()).collect(),
-            false => file.dataset.order(seed),
-        };
+        let order = file.order(seed);
         Items { file, order, next: 0 }
     }
 

@@ -44,7 +44,7 @@ pub enum BenchError {
         need: &'static str,
     },
     /// A file of recorded requests cannot be used.
-    #[error("`{file}` cannot be sent: {why}")]
+    #[error("`{file}` cannot be used: {why}")]
     Dataset {
         /// The file.
         file: PathBuf,
@@ -76,21 +76,25 @@ pub enum BenchError {
         reason: String,
     },
     /// The server does not tell which model it has.
-    #[error("{url}/v1/models names no model ({reason}); is it an OpenAI-compatible server?")]
+    #[error("{url}/v1/models names no model ({reason}{hint}); is it an OpenAI-compatible server?")]
     NoModel {
         /// The server.
         url: String,
         /// What it said instead.
         reason: String,
+        /// What may help, if anything is known.
+        hint: &'static str,
     },
     /// It was stopped before it had begun.
     #[error("stopped before the first request")]
     Stopped,
     /// Already the first request failed, so a test would measure nothing.
-    #[error("the server refused the warm-up request: {reason}")]
+    #[error("the server refused the warm-up request: {reason}{hint}")]
     WarmUp {
         /// What it said.
         reason: String,
+        /// What may help, if anything is known.
+        hint: &'static str,
     },
     /// A run cannot be continued with other settings.
     #[error(

@@ -21,7 +21,7 @@ pub(crate) fn page(
         .map(|level| LevelRun { records: &level.records, samples: &level.samples })
         .collect();
     let page = Page {
-        title: &format!("Load test of {}", summary.setup.server.model),
+        title: &title(&summary.setup.server.model, language),
         is_measurement: true,
         report: Report {
             basics: &summary.setup.server.basics(),
@@ -32,28 +32,50 @@ pub(crate) fn page(
         findings: &summary.findings,
         runs: &runs,
         max_num_seqs: summary.setup.server.info.as_ref().and_then(|info| info.max_num_seqs),
-        facts: &facts(summary, command),
+        facts: &facts(summary, command, language),
         definitions: &named(&summary.definitions),
     };
     page.to_html()
 }
 
+fn title(model: &str, language: Language) -> String {
+    match language {
+        Language::English => format!("Load test of {model}"),
+        Language::Chinese => format!("{model} 的负载测试"),
+    }
+}
+
 /// What was run, by name.
-fn facts(summary: &RunSummary, command: &str) -> Vec<(String, String)> {
+fn facts(summary: &RunSummary, command: &str, language: Language) -> Vec<(String, String)> {
     let server = &summary.setup.server;
     let version = server.info.as_ref().and_then(|info| info.version.clone());
-    let fact = |name: &str, value: String| (name.to_owned(), value);
+    let fact = |english: &str, chinese: &str, value: String| {
+        let name = match language {
+            Language::English => english,
+            Language::Chinese => chinese,
+        };
+        (name.to_owned(), value)
+    };
+    let tool = format!("{} {}", summary.setup.tool, summary.setup.version);
     let mut facts = vec![
-        fact("Command", command.to_owned()),
-        fact("Measured by", format!("{} {}", summary.setup.tool, summary.setup.version)),
-        fact("Server", server.url.clone()),
-        fact("Model", server.model.clone()),
+        fact("Command", "命令", command.to_owned()),
+        fact("Measured by", "测试工具", tool),
+        fact("Server", "服务器", server.url.clone()),
+        fact("Model", "模型", server.model.clone()),
     ];
-    facts.extend(version.map(|version| fact("Version of the server", version)));
-    facts.push(fact("Every request with all its times", "requests.jsonl beside this file".into()));
-    facts.push(fact("Seed of the prompts", summary.setup.seed.to_string()));
-    let sampling = named(&summary.setup.sampling);
-    facts.extend(sampling.into_iter().map(|(name, value)| (format!("Sampling: {name}"), value)));
+    facts.extend(version.map(|version| fact("Version of the server", "服务器版本", version)));
+    facts.push(fact(
+        "Beside this file",
+        "与本文件在一起",
+        "requests.jsonl, summary.json, summary.csv, report.md".to_owned(),
+    ));
+    facts.push(fact("Seed of the prompts", "prompt 的随机种子", summary.setup.seed.to_string()));
+    let sampling = named(&summary.setup.sampling).into_iter();
+    facts.extend(
+        sampling.map(|(name, value)| {
+            fact(&format!("Sampling: {name}"), &format!("采样：{name}"), value)
+        }),
+    );
     facts
 }
 

@@ -16,7 +16,8 @@
 //! calling side
 //! meanwhile samples the server's gauges (`gauges`), reads finished answers (`sse`, `answer`) into
 //! records, writes them down (`journal`), draws the page of them (`html`) and shows the progress.
-//! What was written down by two runs can be compared afterwards (`compare`).
+//! What was written down by two runs can be compared afterwards (`compare`), and be summed up as other
+//! load tests do it (`compat`).
 #![forbid(unsafe_code)]
 
 mod error;
@@ -25,6 +26,7 @@ mod table;
 mod assertion;
 mod cancel;
 mod dataset;
+mod loads;
 mod config;
 mod clock;
 mod endpoint;
@@ -52,12 +54,14 @@ mod output;
 mod html;
 mod run;
 pub mod compare;
+pub mod compat;
 
 pub use assertion::{Assertion, AssertionError, AssertionResult, Checked};
 pub use cancel::Cancel;
-pub use config::{Api, BenchConfig, Extent, Loads, RequestForm, Trust, USERS_MAX};
+pub use config::{Api, BenchConfig, RequestForm, Trust};
 pub use dataset::{DatasetFile, DatasetName};
 pub use error::BenchError;
+pub use loads::{Extent, Loads, USERS_MAX};
 pub use output::{Definitions, RunSummary};
 pub use probe::{ServerFacts, ServerInfo};
 pub use resume::recorded_seed;

@@ -131,10 +131,11 @@ const REPORT: &str = "report.md";
 const PAGE: &str = "report.html";
 const SUMMARY: &str = "summary.json";
 const TABLE: &str = "summary.csv";
+const COMPAT: &str = "compat.md";
 
 /// Takes away the results of an earlier run in `folder`, which would contradict its journal.
 pub(crate) fn remove_results(folder: &Path) -> Result<(), BenchError> {
-    for path in [REPORT, PAGE, SUMMARY, TABLE].map(|name| folder.join(name)) {
+    for path in [REPORT, PAGE, SUMMARY, TABLE, COMPAT].map(|name| folder.join(name)) {
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(BenchError::Output { path, source });

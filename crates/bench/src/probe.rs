@@ -67,13 +67,15 @@ impl ServerFacts {
     }
 }
 
-/// Asks the server who it is. Needs a model name; everything else may be unknown.
+/// Asks the server who it is. Needs a model name, which may be `named` by whoever asks; everything
+/// else may be unknown.
 pub(crate) async fn probe(
     client: &Client,
     connection: &mut Connection,
+    named: Option<&str>,
 ) -> Result<ServerFacts, BenchError> {
     let url = client.endpoint().url();
-    let (model, owned_by) = model(client, connection, &url).await?;
+    let (model, owned_by) = model(client, connection, &url, named).await?;
     let info = connection.ask(&client.get("/server_info")).await;
     let metrics = connection.ask(&client.get(gauges::PATH)).await;
     Ok(ServerFacts {
@@ -89,12 +91,18 @@ async fn model(
     client: &Client,
     connection: &mut Connection,
     url: &str,
+    named: Option<&str>,
 ) -> Result<(String, Option<String>), BenchError> {
     let mut answer = RawAnswer::default();
     connection.exchange(&client.get("/v1/models"), &mut answer).await;
-    let no_model = |reason: String| BenchError::NoModel { url: url.to_owned(), reason };
+    let hint = hint(answer.status);
+    let no_model = |reason: String| BenchError::NoModel { url: url.to_owned(), reason, hint };
     match (answer.status, answer.broken) {
         (Some(200), None) => {}
+        // Not every server that answers chats lists its models.
+        (Some(status), _) if ![401, 403].contains(&status) && named.is_some() => {
+            return Ok((named.unwrap_or_default().to_owned(), None));
+        }
         (Some(status), _) => {
             return Err(no_model(format!("HTTP {status}: {}", excerpt(&answer.bytes))));
         }
@@ -105,10 +113,21 @@ async fn model(
     }
     let models: Result<Models, _> = serde_json::from_slice(&answer.bytes);
     let models = models.map_err(|_| no_model(excerpt(&answer.bytes)))?;
-    let first = models.data.into_iter().next();
-    first
-        .map(|model| (model.id, model.owned_by))
-        .ok_or_else(|| no_model("its list is empty".into()))
+    let is_it = |model: &Model| named.is_none_or(|name| model.id == name);
+    match (models.data.into_iter().find(is_it), named) {
+        (None, Some(name)) => return Ok((name.to_owned(), None)),
+        (found, _) => found,
+    }
+    .map(|model| (model.id, model.owned_by))
+    .ok_or_else(|| no_model("its list is empty".into()))
+}
+
+/// What may help against a refusal, as the end of a sentence; empty if nothing is known.
+pub(crate) fn hint(status: Option<u16>) -> &'static str {
+    match status {
+        Some(401 | 403) => "; give the server's key with --api-key",
+        _ => "",
+    }
 }
 
 #[derive(Deserialize)]

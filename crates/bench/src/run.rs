@@ -18,15 +18,16 @@ use crate::answer;
 use crate::cancel::Cancel;
 use crate::client::{Client, Connection, RawAnswer};
 use crate::clock::Clock;
-use crate::config::{BenchConfig, Loads};
+use crate::config::{Api, BenchConfig};
 use crate::drive::{self, Finished, Live, Requests, Sender};
 use crate::endpoint::Endpoint;
 use crate::error::BenchError;
 use crate::gauges::Sampler;
 use crate::html;
 use crate::journal::{Journal, Measured, Recorded};
+use crate::loads::Loads;
 use crate::output::{Definitions, RunSummary, remove_results, write_results};
-use crate::probe::probe;
+use crate::probe::{hint, probe};
 use crate::progress::{self, Progress, View};
 use crate::prompts::PromptWriter;
 use crate::resume::{self, Start};
@@ -79,7 +80,8 @@ pub async fn run(config: BenchConfig, cancel: Cancel) -> Result<Outcome, BenchEr
     let client = Client::new(endpoint, tls, config.api_key.as_deref(), &config.form.headers, clock);
     let mut connection = Connection::new(client.clone(), Arc::default());
     let learn = async {
-        let server = probe(&client, &mut connection).await?;
+        let named = config.form.extra_body.get("model").and_then(|name| name.as_str());
+        let server = probe(&client, &mut connection, named).await?;
         let prompts = PromptWriter::new(&client, &mut connection, &server.model).await;
         Ok((server, prompts))
     };
@@ -168,7 +170,13 @@ impl Run {
         };
         match answer::read(&answer) {
             (_, Status::Failed(reason) | Status::Refused(reason)) => {
-                Err(BenchError::WarmUp { reason })
+                let hint = match (answer.status, self.config.form.api) {
+                    (Some(404 | 405), Api::Completions) => {
+                        "; if it answers chats alone, give `--endpoint chat`"
+                    }
+                    (status, _) => hint(status),
+                };
+                Err(BenchError::WarmUp { reason, hint })
             }
             (reading, _) => {
                 self.script.learn(asked, reading.prompt_tokens.unwrap_or(0));
@@ -179,7 +187,7 @@ impl Run {
 
     async fn all_levels(&mut self) -> Result<(), BenchError> {
         for number in 1.. {
-            let plan = match self.config.next_load(&self.levels) {
+            let plan = match self.config.loads.next(&self.levels, self.config.seed) {
                 Ok(load) => self.config.plan(load),
                 Err(reason) => {
                     if let Some(reason) = reason {
@@ -335,7 +343,7 @@ impl Run {
     /// What a level is called while it runs: `level 2 of 6: 4 users`.
     fn title(&self, number: u32, plan: &LevelPlan) -> String {
         let name = progress::name(&plan.load);
-        match self.config.loads().len() {
+        match self.config.loads.listed(self.config.seed).len() {
             0 => format!("level {number}: {name}"),
             levels => format!("level {number} of {levels}: {name}"),
         }
@@ -384,7 +392,8 @@ impl Run {
     }
 
     fn finish(mut self) -> Outcome {
-        let not_run = self.config.loads().into_iter().skip(self.levels.len());
+        let not_run =
+            self.config.loads.listed(self.config.seed).into_iter().skip(self.levels.len());
         let levels_not_run: Vec<_> =
             not_run.map(|load| LevelName::of(&self.config.plan(load))).collect();
         let info = self.setup.server.info.as_ref();
@@ -427,7 +436,7 @@ impl Run {
         let assertions = self.config.assertions.iter();
         let levels_asked = match &self.config.loads {
             Loads::Doubling { .. } => self.levels.iter().map(|l| l.plan.load.clone()).collect(),
-            Loads::Closed { .. } | Loads::Open { .. } => self.config.loads(),
+            Loads::Closed { .. } | Loads::Open { .. } => self.config.loads.listed(self.config.seed),
         };
         let is_whole = !self.cancel.is_cancelled()
             && self.levels.len() == levels_asked.len()

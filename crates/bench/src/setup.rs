@@ -5,8 +5,9 @@ use serde_json::Value;
 use workload::lengths::{LengthLaws, Sampling};
 use workload::slo::Slo;
 
-use crate::config::{BenchConfig, Loads, RequestForm};
+use crate::config::{BenchConfig, RequestForm};
 use crate::dataset::DatasetName;
+use crate::loads::Loads;
 use crate::probe::ServerFacts;
 
 /// What a run asked of which server. Everything that decides its figures is here; keys are not.

@@ -57,8 +57,8 @@ pub(crate) fn with_metrics<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     let mut list = serializer.serialize_seq(Some(levels.len()))?;
-    for summary in levels {
-        list.serialize_element(&Entry { summary, metrics: Metrics(summary) })?;
+    for (number, summary) in (1..).zip(levels) {
+        list.serialize_element(&Entry { summary, metrics: Metrics { number, summary } })?;
     }
     list.end()
 }
@@ -71,13 +71,20 @@ struct Entry<'a> {
     metrics: Metrics<'a>,
 }
 
-struct Metrics<'a>(&'a LevelSummary);
+/// What a row of summary.csv has.
+struct Metrics<'a> {
+    number: u32,
+    summary: &'a LevelSummary,
+}
 
 impl Serialize for Metrics<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
+        for (key, value) in KEYS.iter().zip(keys(self.number, self.summary)) {
+            map.serialize_entry(key, &value)?;
+        }
         for metric in Metric::all() {
-            map.serialize_entry(&metric.name, &metric.value(self.0))?;
+            map.serialize_entry(&metric.name, &metric.value(self.summary))?;
         }
         map.end()
     }
@@ -134,6 +141,26 @@ mod tests {
         let Value::Object(level) = level else { panic!("a level is an object") };
         for metric in Metric::all() {
             assert!(!level.contains_key(&metric.name), "{} is there twice", metric.name);
+        }
+        for key in KEYS {
+            assert!(!level.contains_key(key), "{key} is there twice");
+        }
+    }
+
+    #[test]
+    fn a_level_in_json_has_all_that_its_row_has() {
+        #[derive(Serialize)]
+        struct Run(#[serde(serialize_with = "with_metrics")] Vec<LevelSummary>);
+        let run = Run(vec![without_answers(CLOSED), without_answers(OPEN)]);
+        let run = serde_json::to_value(run).expect("plain data");
+        assert_eq!(
+            (&run[0]["max_concurrency"], &run[0]["request_rate"]),
+            (&4.0.into(), &Value::Null)
+        );
+        assert_eq!((&run[1]["level"], &run[1]["request_rate"]), (&2.0.into(), &2.5.into()));
+        let csv = String::from_utf8(to_csv(&[without_answers(CLOSED)])).expect("text");
+        for name in csv.lines().next().expect("names").split(',') {
+            assert!(run[0].as_object().is_some_and(|level| level.contains_key(name)), "{name}");
         }
     }
 

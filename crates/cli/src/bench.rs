@@ -1,6 +1,7 @@
 //! `millrace bench`.
 
 mod compare;
+mod compat;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -9,9 +10,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use bench::compat::Tool;
 use bench::{
-    Api, Assertion, BenchConfig, Cancel, DatasetFile, Language, Outcome, Preset, RequestForm,
-    Sampling, Slo, Trust,
+    Api, Assertion, BenchConfig, Cancel, Language, Outcome, Preset, RequestForm, Sampling, Slo,
+    Trust,
 };
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use http::{HeaderName, HeaderValue};
@@ -28,6 +30,9 @@ use crate::source::{self, Source};
 enum BenchCommand {
     /// Compare two runs, or repeated runs, level by level: what changed, and how sure that is.
     Compare(compare::CompareArgs),
+    /// Print what vLLM's, NVIDIA's and guidellm's load tests would print of a run, by their own
+    /// definitions.
+    Compat(compat::CompatArgs),
 }
 
 /// Options of `millrace bench`.
@@ -50,11 +55,16 @@ pub struct BenchArgs {
     #[command(flatten, next_help_heading = "Prompts")]
     prompts: PromptArgs,
 
-    /// Recorded requests, each sent once in an order of the seed before one comes again: JSON lines
-    /// with `prompt`, `messages` or `prompt_tokens` and perhaps `output_tokens`, or a list of
-    /// conversations as ShareGPT has them, whose answers say how long ours may be.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt_tokens", "trace"])]
-    dataset: Option<PathBuf>,
+    /// Most requests of an open loop that may be on their way at once. What is due beyond that is
+    /// not sent but counted as dropped, and the run is no success.
+    #[arg(
+        long,
+        default_value_t = 1024,
+        value_name = "N",
+        requires = "open",
+        help_heading = "Load"
+    )]
+    max_connections: u32,
 
     /// Whether end tokens are ignored, so that every answer has the length asked for. With false,
     /// that length is the most it may have.
@@ -102,8 +112,14 @@ pub struct BenchArgs {
     #[arg(long, requires = "out")]
     resume: bool,
 
+    /// Also print what other load tests would print of this run, by their own definitions, and write
+    /// it to compat.md: vllm, aiperf, guidellm.
+    #[arg(long, value_delimiter = ',', value_name = "TOOLS", requires = "out")]
+    compat: Vec<Tool>,
+
     /// What must hold for the exit code to be 0, like 'p95_ttft<500ms', 'throughput>1000' or
-    /// 'failed==0@64' (at 64 users alone; elsewhere at each level). May be given several times.
+    /// 'failed==0@64' (at 64 users alone; elsewhere at each level), or 'valid' (no level is INVALID).
+    /// May be given several times.
     #[arg(long = "assert", value_name = "EXPRESSION")]
     assertions: Vec<Assertion>,
 
@@ -158,8 +174,10 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue)> {
 
 /// Runs the load test and prints its report.
 pub fn run(args: BenchArgs) -> Result<ExitCode> {
-    if let Some(BenchCommand::Compare(args)) = &args.command {
-        return compare::run(args);
+    match &args.command {
+        Some(BenchCommand::Compare(args)) => return compare::run(args),
+        Some(BenchCommand::Compat(args)) => return compat::run(args),
+        None => {}
     }
     let preset = args.preset.as_deref().map(preset).transpose()?;
     let config = config(&args, preset)?;
@@ -185,10 +203,10 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
     {
         eprintln!("millrace: the server ended during the test:\n{}", server.log_tail());
     }
-    finish(outcome?)
+    finish(outcome?, &args)
 }
 
-fn finish(outcome: Outcome) -> Result<ExitCode> {
+fn finish(outcome: Outcome, args: &BenchArgs) -> Result<ExitCode> {
     writeln!(std::io::stdout(), "{}", outcome.report).context("cannot write the report")?;
     for result in &outcome.summary.assertions {
         eprintln!("millrace: {result}");
@@ -196,6 +214,9 @@ fn finish(outcome: Outcome) -> Result<ExitCode> {
     let success = outcome.is_success();
     if let Some(error) = outcome.output_error {
         bail!(error);
+    }
+    if let Some(folder) = args.out.as_deref().filter(|_| !args.compat.is_empty()) {
+        compat::add(folder, &args.compat)?;
     }
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -219,12 +240,13 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
     let seed = args.seed.or(recorded);
     let seed = seed.unwrap_or_else(|| if args.url.is_some() { clock() } else { 0 });
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    let dataset = match &args.dataset {
-        Some(path) => Some(DatasetFile::read(path)?),
+    let dataset = match args.prompts.dataset()? {
         None => args.load.trace()?,
+        dataset => dataset,
     };
     let usual = preset.map_or(LENGTHS, |preset| preset.lengths);
     let lengths = args.prompts.laws(dataset.is_none().then_some(usual), args.ignore_eos);
+    args.load.check_requests()?;
     let form = RequestForm {
         api: args.endpoint.into(),
         extra_body: args.extra_body.clone().unwrap_or_default(),
@@ -232,7 +254,7 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
     };
     Ok(BenchConfig {
         url: String::new(),
-        loads: args.load.loads(dataset.as_ref())?,
+        loads: args.load.loads(dataset.as_ref(), args.max_connections)?,
         lengths,
         dataset: dataset.map(Arc::new),
         form,

@@ -1,4 +1,4 @@
-//! Options of `bench` that say how the server is loaded.
+//! Options that say how a server is loaded, a real one by `bench` or a modelled one by `plan`.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use bench::{Arrivals, DatasetFile, Distribution, Extent, Loads};
 use clap::{Args, ValueEnum};
 use workload::lengths::LENGTH_LIMITS;
+use workload::load::Load;
 
 /// How the server is loaded: by users who wait for their answers (`--levels`), or by a schedule that
 /// does not (`--rate`, `--trace`).
@@ -16,9 +17,9 @@ use workload::lengths::LENGTH_LIMITS;
 pub struct LoadArgs {
     /// Closed loop: numbers of users, one level after another. Each user waits for the whole answer
     /// before its next request. `auto` doubles the users from 1 until two doublings in a row gain
-    /// less than 5 % of throughput, or requests fail.
-    #[arg(long, default_value = "1,4,8,16,32,64", value_name = "N,N,…", conflicts_with = "open")]
-    levels: Levels,
+    /// less than 5 % of throughput, or requests fail [default: 1,4,8,16,32,64].
+    #[arg(long, value_name = "N,N,…", conflicts_with = "open")]
+    levels: Option<Levels>,
 
     /// Requests that each user sends, one after another.
     #[arg(long, default_value_t = 5, value_name = "N", conflicts_with = "open")]
@@ -61,17 +62,12 @@ pub struct LoadArgs {
     trace_speed: Vec<f64>,
 
     /// Requests of each level of an open loop [default: 100, of a trace all].
-    #[arg(long, value_name = "N", requires = "open", conflicts_with = "duration")]
+    #[arg(long, value_name = "N", conflicts_with = "duration")]
     requests: Option<u32>,
 
     /// Seconds in which the requests of a level of an open loop are due, instead of their number.
     #[arg(long, value_name = "SECONDS", requires = "rate")]
     duration: Option<f64>,
-
-    /// Most requests of an open loop that may be on their way at once. What is due beyond that is
-    /// not sent but counted as dropped, and the run is no success.
-    #[arg(long, default_value_t = 1024, value_name = "N", requires = "open")]
-    max_connections: u32,
 }
 
 /// `1,4,8` or `auto`.
@@ -80,6 +76,9 @@ enum Levels {
     Listed(Vec<u32>),
     Auto,
 }
+
+/// Levels if nothing is said.
+const LEVELS: [u32; 6] = [1, 4, 8, 16, 32, 64];
 
 /// Most users that `--levels auto` tries.
 const AUTO_USERS_MAX: u32 = 1024;
@@ -170,8 +169,40 @@ impl LoadArgs {
         Ok(self.trace.as_deref().map(DatasetFile::read_trace).transpose()?)
     }
 
-    /// The levels that these options describe, given the `trace`.
-    pub fn loads(&self, trace: Option<&DatasetFile>) -> Result<Loads> {
+    /// Whether levels were given.
+    pub fn is_given(&self) -> bool {
+        self.levels.is_some() || !self.rate.is_empty() || self.trace.is_some()
+    }
+
+    /// Refuses a number of requests where users decide it.
+    pub fn check_requests(&self) -> Result<()> {
+        let is_open = !self.rate.is_empty() || self.trace.is_some();
+        match self.requests {
+            Some(requests) if !is_open => bail!(
+                "--requests is {requests}: it goes with --rate or --trace; of users say \
+                 --requests-per-user"
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Requests of each level of an open loop, if they were given.
+    pub fn requests(&self) -> Option<u32> {
+        self.requests
+    }
+
+    /// A level of so many users.
+    pub fn closed(&self, users: u32) -> Load {
+        Load::Closed {
+            users,
+            requests_per_user: self.requests_per_user,
+            think_time_s: self.think_time.clone(),
+        }
+    }
+
+    /// The levels that these options describe, given the `trace`; of an open loop at most
+    /// `max_connections` requests are on their way at once.
+    pub fn loads(&self, trace: Option<&DatasetFile>, max_connections: u32) -> Result<Loads> {
         if let Some(trace) = trace.filter(|trace| trace.is_trace()) {
             let all = u32::try_from(trace.name.requests).unwrap_or(u32::MAX);
             let requests = self.requests.map_or(all, |requests| requests.min(all));
@@ -182,32 +213,28 @@ impl LoadArgs {
             return Ok(Loads::Open {
                 arrivals: self.trace_speed.iter().map(level).collect(),
                 extent: Extent::Requests(requests),
-                max_connections: self.max_connections,
+                max_connections,
             });
         }
         if self.rate.is_empty() {
             let (requests_per_user, think_time_s) =
                 (self.requests_per_user, self.think_time.clone());
-            return Ok(match &self.levels {
-                Levels::Listed(levels) => {
-                    let levels = levels.clone();
-                    Loads::Closed { levels, requests_per_user, think_time_s }
+            let levels = match &self.levels {
+                None => LEVELS.to_vec(),
+                Some(Levels::Listed(levels)) => levels.clone(),
+                Some(Levels::Auto) => {
+                    let users_max = AUTO_USERS_MAX;
+                    return Ok(Loads::Doubling { users_max, requests_per_user, think_time_s });
                 }
-                Levels::Auto => {
-                    Loads::Doubling { users_max: AUTO_USERS_MAX, requests_per_user, think_time_s }
-                }
-            });
+            };
+            return Ok(Loads::Closed { levels, requests_per_user, think_time_s });
         }
         let arrivals = self.rate.iter().map(|rate| self.schedule(*rate));
         let extent = match self.duration {
             Some(seconds) => Extent::Seconds(seconds),
             None => Extent::Requests(self.requests.unwrap_or(REQUESTS)),
         };
-        Ok(Loads::Open {
-            arrivals: arrivals.collect::<Result<_>>()?,
-            extent,
-            max_connections: self.max_connections,
-        })
+        Ok(Loads::Open { arrivals: arrivals.collect::<Result<_>>()?, extent, max_connections })
     }
 
     fn schedule(&self, Rate { from, to }: Rate) -> Result<Arrivals> {

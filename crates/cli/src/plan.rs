@@ -5,6 +5,7 @@ mod engine;
 mod findings;
 mod report;
 mod json;
+mod recorded;
 mod time;
 mod find;
 mod calibrate;
@@ -21,6 +22,7 @@ use engine::EngineOptions;
 use find::{FindOptions, Search};
 use findings::{Findings, QuestionArgs};
 use model::ModelOptions;
+use recorded::Recorded;
 use time::TimeOptions;
 
 /// Shown below the options.
@@ -40,6 +42,8 @@ Examples:
       A machine that was measured.
   millrace plan --preset seed --max-num-seqs 64 --memory-utilization 0.7
       The seed report's tables if its cap were 64.
+  millrace plan --preset seed --trace day.jsonl --trace-speed 1,2
+      A recorded day there, and one twice as busy.
   millrace plan calibrate DIR --out here-model.json
   millrace plan --device-model here-model.json --find max-rate --slo 'p95_ttft<500ms'
       What this machine can promise, from a run of `millrace bench --out DIR`.
@@ -73,7 +77,7 @@ pub struct PlanArgs {
         long,
         help_heading = "Output",
         conflicts_with_all = [
-            "device_model", "levels", "rate", "prompt_tokens", "output_tokens", "out", "find",
+            "device_model", "LoadArgs", "PromptArgs", "out", "find",
         ],
     )]
     json: bool,
@@ -104,10 +108,11 @@ pub fn run(args: &PlanArgs) -> Result<ExitCode> {
     let device = args.engine.device(preset)?;
     let model = args.model.open(args.engine.max_model_len)?;
     let engine = args.engine.engine(&model, &device, preset)?;
+    let recorded = args.time.recorded(&model)?;
     let findings = Findings::new(model, device, engine, &args.question)?;
     let mut text = if args.json { json::text(&findings) } else { report::text(&findings) };
     if !args.json {
-        text += &args.speed(&findings, preset)?;
+        text += &args.speed(&findings, preset, recorded.as_ref())?;
     }
     let fits = findings.answers.budget.is_ok();
     print(&text, if fits { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -116,18 +121,24 @@ pub fn run(args: &PlanArgs) -> Result<ExitCode> {
 impl PlanArgs {
     /// The predicted report, or the search; nothing if neither was asked for or the memory does
     /// not do.
-    fn speed(&self, findings: &Findings, preset: bool) -> Result<String> {
+    fn speed(
+        &self,
+        findings: &Findings,
+        preset: bool,
+        recorded: Option<&Recorded>,
+    ) -> Result<String> {
         let is_asked = preset || self.time.is_given() || self.find.find.is_some();
         let Some(budget) = findings.answers.budget.as_ref().ok().filter(|_| is_asked) else {
             return Ok(String::new());
         };
-        let (lengths, options) = (self.time.lengths(preset), &self.time);
+        let options = &self.time;
+        let asked = options.asked(preset, recorded)?;
         let server = options.server(findings, budget)?;
         let text = match self.find.find {
             Some(goal) => {
-                Search { server, findings, lengths, options, slo: &self.find.slo }.text(goal)?
+                Search { server, findings, asked, options, slo: &self.find.slo }.text(goal)?
             }
-            None => options.report(server, &time::basics(findings, budget), &lengths)?,
+            None => options.report(server, &time::basics(findings, budget), &asked)?,
         };
         Ok(format!("\n{text}"))
     }

@@ -1,6 +1,9 @@
-//! Options that say how long requests are and what their prompts have in common.
+//! Options that say how long requests are and what their prompts have in common, or are.
 
-use bench::{Distribution, LengthLaws, Lengths, SharedPrefix};
+use std::path::PathBuf;
+
+use anyhow::Result;
+use bench::{DatasetFile, Distribution, LengthLaws, Lengths, SharedPrefix};
 use clap::Args;
 
 use crate::load::length;
@@ -30,15 +33,26 @@ pub struct PromptArgs {
     /// --prompt-tokens more. A user who has sent all turns opens another conversation.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     turns: u32,
+
+    /// Recorded requests, each sent once in an order of the seed before one comes again: JSON lines
+    /// with `prompt`, `messages` or `prompt_tokens` and perhaps `output_tokens`, or a list of
+    /// conversations as ShareGPT has them, whose answers say how long ours may be.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt_tokens", "trace"])]
+    dataset: Option<PathBuf>,
 }
 
 /// Lengths of requests if nothing is said.
 pub const LENGTHS: Lengths = Lengths { prompt_tokens: 100, output_tokens: 128 };
 
 impl PromptArgs {
-    /// Whether a length was given.
+    /// Whether lengths were given, or requests that have them.
     pub fn is_given(&self) -> bool {
-        self.prompt_tokens.is_some() || self.output_tokens.is_some()
+        self.prompt_tokens.is_some() || self.output_tokens.is_some() || self.dataset.is_some()
+    }
+
+    /// The requests that are to be sent, if they were recorded without times.
+    pub fn dataset(&self) -> Result<Option<DatasetFile>> {
+        Ok(self.dataset.as_deref().map(DatasetFile::read).transpose()?)
     }
 
     /// The lengths, with `usual` ones where nothing is said. Without usual ones they are left to a

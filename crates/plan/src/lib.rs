@@ -10,7 +10,7 @@
 //!
 //! For time, a [`cost::StepCost`] says what a step takes: [`calibrate`] fits it to a load test that
 //! [`observed`] reads, or [`ideal`] carries one over from another device. [`device`] spends it on a
-//! fake clock, [`simulate`] lets modelled users ask the engine, and [`prediction`] reports what they
+//! fake clock, [`simulate`] lets modelled users ask the engine, perhaps what a [`recording`] says, and [`prediction`] reports what they
 //! saw as a load test does. [`search`] asks again and again.
 //!
 //! This crate does not know HTTP, weights or kernels: of a model it reads the configuration or the
@@ -29,6 +29,7 @@ pub mod cost;
 pub mod ideal;
 pub mod device_model;
 pub mod device;
+pub mod recording;
 pub mod simulate;
 pub mod figures;
 pub mod observed;

@@ -78,19 +78,23 @@ impl Prediction {
             .map(|run| page::LevelRun { records: &run.records, samples: &run.samples })
             .collect();
         let cost = serde_json::to_string(&self.server.cost).expect("plain data with text keys");
-        let facts = [
-            ("Simulated by", format!("millrace plan {}", env!("CARGO_PKG_VERSION"))),
-            ("Seed", self.seed.to_string()),
-            ("Model of the device", cost),
-        ];
+        let (title, names) = match language {
+            Language::English => {
+                ("A load test that was simulated", ["Simulated by", "Seed", "Model of the device"])
+            }
+            Language::Chinese => ("模拟的负载测试", ["模拟工具", "随机种子", "设备模型"]),
+        };
+        let tool = format!("millrace plan {}", env!("CARGO_PKG_VERSION"));
+        let values = [tool, self.seed.to_string(), cost];
+        let facts: Vec<_> = names.map(str::to_owned).into_iter().zip(values).collect();
         let page = Page {
-            title: "A load test that was simulated",
+            title,
             is_measurement: false,
             report: Report { basics, levels: &self.levels, analysis: &analysis, language },
             findings: &self.findings,
             runs: &drawn,
             max_num_seqs: Some(self.server.engine.max_num_seqs),
-            facts: &facts.map(|(name, value)| (name.to_owned(), value)),
+            facts: &facts,
             definitions: &[],
         };
         page.to_html()
@@ -154,10 +158,10 @@ mod tests {
     use crate::simulate::Sweep;
     use workload::lengths::Lengths;
 
-    fn sweep(users: &[u32]) -> Sweep {
+    fn sweep(users: &[u32]) -> Sweep<'static> {
         let lengths = Lengths { prompt_tokens: 50, output_tokens: 40 };
         let level = |&users| LevelPlan { load: Load::closed(users, 3), lengths: lengths.into() };
-        Sweep { levels: users.iter().map(level).collect(), seed: 4 }
+        Sweep { levels: users.iter().map(level).collect(), seed: 4, recording: None }
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! A load test that takes no time: the real engine under a fake clock, asked by modelled users.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use engine::{
     Clock, Engine, EngineConfig, Event, FakeClock, FinishReason, Nanos, Request, RequestId,
     RequestTimes, Snapshot, SubmitError, Tenant, TokenId,
 };
 use workload::gauges::GaugeSample;
-use workload::lengths::Lengths;
+use workload::lengths::{LengthLaws, Lengths};
 use workload::load::{Arrivals, LevelPlan, Load};
 use workload::random::RequestKey;
 use workload::record::{RequestRecord, ServerTimings, Status, TokenChunk, milliseconds};
@@ -16,6 +16,7 @@ use workload::summary::LevelSummary;
 
 use crate::cost::StepCost;
 use crate::device::{ModelledDevice, TOKEN};
+use crate::recording::{Line, Recording, RecordingError, Says, TEXTS};
 
 /// A server that exists in numbers only.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,12 +52,13 @@ const PREFIXES: u32 = 1 << 31;
 const GAUGES_PERIOD_NS: u64 = 75_000_000;
 
 /// What is asked, level after level.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sweep {
+pub struct Sweep<'a> {
     /// The levels, in the order in which they run.
     pub levels: Vec<LevelPlan>,
     /// Decides what is left to chance, as in a load test with the same seed.
     pub seed: u64,
+    /// The requests, if they were recorded.
+    pub recording: Option<&'a Recording<'a>>,
 }
 
 /// Why a level cannot be simulated.
@@ -66,11 +68,23 @@ pub enum SimulateError {
     #[error("the server would refuse every request: {0}")]
     Refused(#[from] SubmitError),
     /// The times of a trace are not known here.
-    #[error("a recorded trace cannot be simulated; give a rate or a number of users")]
+    #[error("when requests were sent is not known here; give a rate or a number of users")]
     Trace,
     /// The lengths of a data set are not known here.
-    #[error("the requests of a data set cannot be simulated; give their lengths")]
+    #[error("the requests of a data set are not known here; give their lengths")]
     Dataset,
+    /// What was recorded cannot be asked.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+}
+
+/// All that users say and when, beyond what the level's plan says.
+#[derive(Default)]
+struct Script {
+    /// When the requests of an open loop are due, nanoseconds after its beginning.
+    schedule_ns: Vec<u64>,
+    /// What each user says in its requests; none where it is drawn by the plan.
+    lines: Option<Vec<VecDeque<Line>>>,
 }
 
 impl ModelledServer {
@@ -78,13 +92,37 @@ impl ModelledServer {
     ///
     /// # Errors
     /// A load that cannot be simulated.
-    pub fn run(&self, sweep: &Sweep) -> Result<Vec<LevelRun>, SimulateError> {
-        let clock = FakeClock::new();
-        let numbered = (1..).zip(&sweep.levels);
-        numbered.map(|(level, plan)| self.level(plan, sweep.seed, level, &clock)).collect()
+    pub fn run(&self, sweep: &Sweep<'_>) -> Result<Vec<LevelRun>, SimulateError> {
+        let mut levels = sweep.levels.iter();
+        self.run_each(sweep.seed, sweep.recording, |_| levels.next().cloned())
     }
 
-    /// Runs one level, the `level`th of its run from 1, from the present moment of `clock` on.
+    /// Runs levels as long as `next`, which sees those before, names one.
+    ///
+    /// # Errors
+    /// A load that cannot be simulated.
+    pub fn run_each(
+        &self,
+        seed: u64,
+        recording: Option<&Recording<'_>>,
+        mut next: impl FnMut(&[LevelRun]) -> Option<LevelPlan>,
+    ) -> Result<Vec<LevelRun>, SimulateError> {
+        let clock = FakeClock::new();
+        let (mut runs, mut sent) = (Vec::new(), 0);
+        while let Some(plan) = next(&runs) {
+            let key = RequestKey { seed, level: runs.len() as u32 + 1, user: 0, request: 0 };
+            let script = match recording {
+                Some(recording) => self.recorded(&plan, key, sent, recording)?,
+                None => self.invented(&plan, key)?,
+            };
+            sent += plan.requests();
+            runs.push(self.simulate(&plan, key, script, &clock));
+        }
+        Ok(runs)
+    }
+
+    /// Runs one level whose requests are drawn, the `level`th of its run from 1, from the present
+    /// moment of `clock` on.
     ///
     /// # Errors
     /// A load that cannot be simulated.
@@ -95,17 +133,65 @@ impl ModelledServer {
         level: u32,
         clock: &FakeClock,
     ) -> Result<LevelRun, SimulateError> {
-        check(&self.engine, plan)?;
         let key = RequestKey { seed, level, user: 0, request: 0 };
-        let mut simulation = Simulation::new(self, plan, key, clock);
+        let script = self.invented(plan, key)?;
+        Ok(self.simulate(plan, key, script, clock))
+    }
+
+    fn invented(&self, plan: &LevelPlan, key: RequestKey) -> Result<Script, SimulateError> {
+        check(&self.engine, plan)?;
+        Ok(Script { schedule_ns: schedule_ns(plan, key, None)?, lines: None })
+    }
+
+    fn recorded(
+        &self,
+        plan: &LevelPlan,
+        key: RequestKey,
+        sent: usize,
+        recording: &Recording<'_>,
+    ) -> Result<Script, SimulateError> {
+        let lines = recording.lines(plan, key, sent, self.engine.max_model_len)?;
+        Ok(Script { schedule_ns: schedule_ns(plan, key, Some(recording))?, lines: Some(lines) })
+    }
+
+    fn simulate(
+        &self,
+        plan: &LevelPlan,
+        key: RequestKey,
+        script: Script,
+        clock: &FakeClock,
+    ) -> LevelRun {
+        let mut simulation = Simulation::new(self, plan, key, script, clock);
         simulation.begin();
         while simulation.advance() {}
         let Simulation { records, samples, .. } = simulation;
-        Ok(LevelRun { plan: plan.clone(), records, samples })
+        LevelRun { plan: plan.clone(), records, samples }
     }
 }
 
-/// Refuses what cannot be simulated.
+/// When the requests of an open loop are due; nothing in a closed one.
+fn schedule_ns(
+    plan: &LevelPlan,
+    key: RequestKey,
+    recording: Option<&Recording<'_>>,
+) -> Result<Vec<u64>, SimulateError> {
+    let Load::Open { arrivals, requests } = plan.load else { return Ok(Vec::new()) };
+    let schedule = match arrivals {
+        Arrivals::Trace { speed, .. } => recording.and_then(|r| r.schedule_ns(requests, speed)),
+        _ => arrivals.schedule_ns(requests, key.seed, key.level),
+    };
+    schedule.ok_or(SimulateError::Trace)
+}
+
+/// What the request `key` of a level like `laws` says.
+fn drawn(laws: &LengthLaws, key: RequestKey) -> Line {
+    let lengths = laws.draw(key).expect("a data set was refused");
+    let opens = laws.opens(key.request);
+    let says = Says::Own(lengths.prompt_tokens);
+    Line { opens, has_prefix: opens, says, output_tokens: lengths.output_tokens }
+}
+
+/// Refuses what cannot be simulated of requests that are drawn.
 ///
 /// # Errors
 /// Requests of one length, which `engine` would never take; a trace.
@@ -141,6 +227,7 @@ struct Simulation<'a> {
     plan: &'a LevelPlan,
     /// The key of the level's first request.
     key: RequestKey,
+    script: Script,
     request_ns: u64,
     clock: FakeClock,
     engine: Engine<ModelledDevice>,
@@ -158,12 +245,14 @@ impl<'a> Simulation<'a> {
         server: &ModelledServer,
         plan: &'a LevelPlan,
         key: RequestKey,
+        script: Script,
         clock: &FakeClock,
     ) -> Simulation<'a> {
         let device = ModelledDevice::new(server.cost, clock.clone());
         Simulation {
             plan,
             key,
+            script,
             request_ns: server.cost.request().as_nanos() as u64,
             clock: clock.clone(),
             engine: Engine::new(server.engine, device),
@@ -180,10 +269,8 @@ impl<'a> Simulation<'a> {
         let now = self.clock.now().0;
         match self.plan.load {
             Load::Closed { users, .. } => (0..users).for_each(|user| self.send(user, 0, now)),
-            Load::Open { arrivals, requests } => {
-                let RequestKey { seed, level, .. } = self.key;
-                let schedule = arrivals.schedule_ns(requests, seed, level);
-                let schedule = schedule.expect("a trace was refused");
+            Load::Open { .. } => {
+                let schedule = std::mem::take(&mut self.script.schedule_ns);
                 (0..).zip(schedule).for_each(|(user, due)| self.send(user, 0, now + due));
             }
         }
@@ -232,23 +319,33 @@ impl<'a> Simulation<'a> {
         true
     }
 
-    /// Adds to the user's conversation what it says in its request `index`: one token over and
-    /// over, which no other request has. Gives the lengths of the whole prompt and of the answer.
+    /// Adds to the user's conversation what it says in its request `index`: a text, or one token
+    /// over and over, which no other request has. Gives the lengths of the whole prompt and of the
+    /// answer.
     fn say(&mut self, user: u32, index: u32) -> Lengths {
         let laws = &self.plan.lengths;
         let key = RequestKey { user, request: index, ..self.key };
-        let drawn = laws.draw(key).expect("a data set was refused");
+        let line = match &mut self.script.lines {
+            Some(lines) => lines[user as usize].pop_front().expect("one for each request"),
+            None => drawn(laws, key),
+        };
         let conversation = &mut self.conversations[user as usize];
-        if laws.opens(index) {
+        if line.opens {
             conversation.clear();
-            if let Some(prefix) = laws.prefix.pick(key) {
-                conversation.resize(laws.prefix.tokens as usize, TokenId(PREFIXES + prefix));
-            }
+        }
+        if line.has_prefix
+            && let Some(prefix) = laws.prefix.pick(key)
+        {
+            conversation.resize(laws.prefix.tokens as usize, TokenId(PREFIXES + prefix));
         }
         let own = TokenId(u32::try_from(self.records.len() + 1).expect("fewer requests than ids"));
-        assert!(own != TOKEN && own.0 < PREFIXES, "what is generated or shared is nobody's own");
-        conversation.resize(conversation.len() + drawn.prompt_tokens as usize, own);
-        Lengths { prompt_tokens: conversation.len() as u32, ..drawn }
+        assert!(own != TOKEN && own.0 < TEXTS, "what is generated, said or shared is nobody's own");
+        match line.says {
+            Says::Own(tokens) => conversation.resize(conversation.len() + tokens as usize, own),
+            Says::Text(ids) => conversation.extend(ids),
+        }
+        let prompt_tokens = conversation.len() as u32;
+        Lengths { prompt_tokens, output_tokens: line.output_tokens }
     }
 
     /// Submits what has arrived by now.

@@ -44,6 +44,16 @@ impl Load {
         Load::Closed { users, requests_per_user, think_time_s: Distribution::fixed(0.0) }
     }
 
+    /// Requests in all.
+    pub fn requests(&self) -> usize {
+        match self {
+            Load::Closed { users, requests_per_user, .. } => {
+                *users as usize * *requests_per_user as usize
+            }
+            Load::Open { requests, .. } => *requests as usize,
+        }
+    }
+
     /// How long after the end of the user's answer before it the request `key` is due: nothing
     /// before a first request and in an open loop.
     pub fn think_time_ns(&self, key: RequestKey) -> u64 {
@@ -159,12 +169,7 @@ pub struct LevelPlan {
 impl LevelPlan {
     /// Requests of the whole level.
     pub fn requests(&self) -> usize {
-        match self.load {
-            Load::Closed { users, requests_per_user, .. } => {
-                users as usize * requests_per_user as usize
-            }
-            Load::Open { requests, .. } => requests as usize,
-        }
+        self.load.requests()
     }
 
     /// Users of a closed loop; an open one has none.

@@ -25,6 +25,21 @@ fn level(users: u32, ttft_ms: f64) -> LevelSummary {
 }
 
 #[test]
+fn valid_means_that_no_level_is_invalid() {
+    use workload::validity::{Breach, Verdict};
+    let assertion = parse("valid").expect("it is a word");
+    let mut breached = level(4, 10.0);
+    for (breaches, verdict) in [(0, Verdict::Valid), (1, Verdict::Warning), (2, Verdict::Invalid)] {
+        breached.validity.breaches = vec![Breach::ClientCpu { share: 1.0, limit: 0.8 }; breaches];
+        let passed = assertion.check(&[level(1, 10.0), breached.clone()]).passed;
+        assert_eq!(passed, verdict < Verdict::Invalid, "{breaches} breaches");
+    }
+    let elsewhere = parse("valid@1").expect("it is a word at a level");
+    assert!(elsewhere.check(&[level(1, 10.0), breached]).passed);
+    assert!(matches!(parse("valid<3"), Err(AssertionError::Metric { .. })), "it is no number");
+}
+
+#[test]
 fn values_have_the_unit_of_their_metric() {
     assert_eq!(limit_of("p95_ttft<500ms"), 500.0);
     assert_eq!(limit_of(" p99_e2e <= 10 s "), 10_000.0);

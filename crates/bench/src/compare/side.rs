@@ -57,9 +57,9 @@ struct Level {
 
 /// A run that was read.
 #[derive(Debug)]
-pub(super) struct Run {
-    pub folder: PathBuf,
-    pub summary: Summary,
+pub(crate) struct Run {
+    pub(super) folder: PathBuf,
+    pub(super) summary: Summary,
     records: Vec<RequestRecord>,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct RunLevel<'a> {
 
 impl Run {
     /// Reads what is in `folder`.
-    pub(super) fn read(folder: &Path) -> Result<Run, CompareError> {
+    pub(crate) fn read(folder: &Path) -> Result<Run, CompareError> {
         let path = folder.join("summary.json");
         let summary = serde_json::from_str(&text(&path)?)
             .map_err(|source| CompareError::Content { line: source.line(), path, source })?;
@@ -89,8 +89,13 @@ impl Run {
     }
 
     /// The loads of its levels, in order.
-    pub(super) fn loads(&self) -> impl Iterator<Item = &Load> {
+    pub(crate) fn loads(&self) -> impl Iterator<Item = &Load> {
         self.summary.levels.iter().map(|level| &level.plan.load)
+    }
+
+    /// The requests of a level by its number, from 1.
+    pub(crate) fn records_of(&self, number: u32) -> impl Iterator<Item = &RequestRecord> {
+        self.records.iter().filter(move |record| record.level == number)
     }
 
     /// The first level with this load.

@@ -97,7 +97,7 @@ fn what_does_not_fit_is_warned_of() {
     fs::write(&path, text.replace(r#""failed":0"#, r#""failed":3"#)).expect("written");
     let comparison = compare(&folders[..1], &folders[1..]).expect("two runs");
     let warnings = comparison.warnings.join("\n");
-    for part in ["INVALID", "3 failed", "model differ: \"m\" in "] {
+    for part in ["INVALID", "3 failed", "the model's served names differ: \"m\" in "] {
         assert!(warnings.contains(part), "{part}: {warnings}");
     }
 }

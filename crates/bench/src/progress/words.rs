@@ -10,6 +10,7 @@ use super::Live;
 /// What a level is called: `8 users`, `10 requests/s`.
 pub(crate) fn name(load: &Load) -> String {
     match load {
+        Load::Closed { users: 1, .. } => "1 user".to_owned(),
         Load::Closed { users, .. } => format!("{users} users"),
         Load::Open { arrivals, .. } => match arrivals {
             Arrivals::Constant { rate } => format!("{rate} requests/s"),

@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue};
 use serde_json::json;
 
 use crate::mock_server::{Behaviour, Fault, MockServer};
-use crate::{config, run};
+use crate::{config, run, try_run};
 
 #[tokio::test]
 async fn a_chat_sends_the_prompt_as_a_message_with_extra_fields() {
@@ -51,4 +51,36 @@ async fn levels_double_until_requests_fail() {
     let outcome = run(BenchConfig { loads: doubling(64), ..config(server.url(), &[], 2) }).await;
     assert_eq!(outcome.summary.levels.len(), 2);
     assert!(!outcome.is_success() && !outcome.summary.interrupted);
+}
+
+#[tokio::test]
+async fn a_server_that_only_answers_chats_is_measured_when_told_so() {
+    let behaviour = Behaviour { chats_alone: true, tokenize: false, ..Behaviour::default() };
+    let server = MockServer::start(behaviour).await;
+    let refused = try_run(config(server.url(), &[1], 1)).await.expect_err("it lists no models");
+    assert!(refused.to_string().contains("names no model (HTTP 404"), "{refused}");
+    let extra_body: serde_json::Map<_, _> =
+        [("model".to_owned(), json!("far-away"))].into_iter().collect();
+    let form = RequestForm { extra_body, ..RequestForm::default() };
+    let named = BenchConfig { form: form.clone(), ..config(server.url(), &[1], 1) };
+    let refused = try_run(named).await.expect_err("it knows no completions").to_string();
+    assert!(refused.contains("HTTP 404") && refused.contains("--endpoint chat"), "{refused}");
+    let form = RequestForm { api: Api::Chat, ..form };
+    let outcome = run(BenchConfig { form, ..config(server.url(), &[1], 2) }).await;
+    assert!(outcome.is_success(), "{}", outcome.report);
+    assert_eq!(outcome.summary.setup.server.model, "far-away");
+    assert_eq!(
+        server.completions().last().map(|body| body["model"].clone()),
+        Some("far-away".into())
+    );
+    assert!(outcome.report.contains("| Num Generated Tokens   | 6 "), "{}", outcome.report);
+}
+
+#[tokio::test]
+async fn a_missing_key_is_named() {
+    let behaviour = Behaviour { api_key: Some("sesame"), ..Behaviour::default() };
+    let server = MockServer::start(behaviour).await;
+    let refused = try_run(config(server.url(), &[1], 1)).await.expect_err("it needs a key");
+    let text = refused.to_string();
+    assert!(text.contains("HTTP 401") && text.contains("--api-key"), "{text}");
 }

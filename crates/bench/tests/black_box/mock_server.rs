@@ -63,6 +63,8 @@ pub struct Behaviour {
     pub piece: usize,
     /// When connections are closed.
     pub close: Close,
+    /// Whether it answers chats and nothing else, as some proxies do.
+    pub chats_alone: bool,
     /// Key that requests must carry.
     pub api_key: Option<&'static str>,
     /// What goes wrong with the completion of this number, counted from 0, the warm-up.
@@ -85,6 +87,7 @@ impl Default for Behaviour {
             role_first: false,
             piece: usize::MAX,
             close: Close::Never,
+            chats_alone: false,
             api_key: None,
             fault: |_| None,
         }
@@ -181,9 +184,8 @@ async fn serve(state: &State, stream: &mut dyn Wire) -> io::Result<()> {
         let key = state.behaviour.api_key.map(|key| format!("authorization: bearer {key}\r\n"));
         if key.is_some_and(|key| !request.head.to_ascii_lowercase().contains(&key)) {
             reply(state, stream, 401, "{\"error\":{\"message\":\"no key\"}}").await?;
-        } else if ["completions", "chat/completions"]
-            .iter()
-            .any(|name| request.line.starts_with(&format!("POST /v1/{name} ")))
+        } else if request.line.starts_with("POST /v1/chat/completions ")
+            || request.line.starts_with("POST /v1/completions ") && !state.behaviour.chats_alone
         {
             complete(state, stream, &request.body).await?;
         } else {
@@ -222,7 +224,9 @@ fn answer(state: &State, request: &Request) -> (u16, String) {
     let behaviour = &state.behaviour;
     let path = request.line.split(' ').nth(1).unwrap_or_default();
     match path {
-        "/v1/models" => (200, json!({"data": [{"id": "mock", "owned_by": "mock"}]}).to_string()),
+        "/v1/models" if !behaviour.chats_alone => {
+            (200, json!({"data": [{"id": "mock", "owned_by": "mock"}]}).to_string())
+        }
         "/tokenize" if behaviour.tokenize => match request.body["prompt"].as_str() {
             Some(prompt) => (200, json!({"count": tokens_of(prompt)}).to_string()),
             None => (400, "{}".to_owned()),

@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use ::engine::budget::{Budget, Memory};
-use anyhow::Result;
-use bench::{Assertion, LengthLaws};
+use anyhow::{Result, ensure};
+use bench::Assertion;
 use clap::Args;
 use plan::search::last_that_holds;
 use plan::simulate::{LevelRun, ModelledServer, Sweep};
@@ -12,7 +12,7 @@ use workload::load::LevelPlan;
 use workload::summary::LevelSummary;
 
 use super::findings::Findings;
-use super::time::{self, TimeOptions};
+use super::time::{self, Asked, TimeOptions};
 
 /// What is searched for, and what must hold.
 #[derive(Args)]
@@ -66,9 +66,9 @@ pub(super) struct Search<'a> {
     pub(super) server: ModelledServer,
     /// The plan of its memory.
     pub(super) findings: &'a Findings,
-    /// How long requests are.
-    pub(super) lengths: LengthLaws,
-    /// What is asked.
+    /// What is asked at the levels given, and how long requests are.
+    pub(super) asked: Asked<'a>,
+    /// Its options.
     pub(super) options: &'a TimeOptions,
     /// What must hold.
     pub(super) slo: &'a [Assertion],
@@ -93,14 +93,15 @@ impl Search<'_> {
 
     fn max_users(&self, trials: &mut Vec<String>) -> Result<Option<String>> {
         let found = last_that_holds(USERS_MAX, |rung| {
-            let plan = self.options.closed(rung + 1, &self.lengths);
+            let plan = self.asked.level(self.options.closed(rung + 1));
             self.holds(&self.server, vec![plan], format!("users: {}", rung + 1), trials)
         })?;
         Ok(found.map(|rung| format!("Up to {} users", rung + 1)))
     }
 
     fn max_rate(&self, trials: &mut Vec<String>) -> Result<Option<String>> {
-        let full = self.options.closed(self.server.engine.max_num_seqs, &self.lengths);
+        let full = self.options.closed(self.server.engine.max_num_seqs);
+        let full = self.asked.level(full);
         let levels = self.run(&self.server, vec![full])?;
         let level = levels.first().expect("one level was asked for");
         let time_s = level.total_time_s.unwrap_or(f64::INFINITY);
@@ -109,7 +110,7 @@ impl Search<'_> {
         let rate = |rung: u32| capacity * f64::from(least + rung) / 100.0;
         let rungs = RATE_HUNDREDTHS.end() - least + 1;
         let found = last_that_holds(rungs, |rung| {
-            let plan = self.options.open(rate(rung), &self.lengths);
+            let plan = self.asked.level(self.options.open(rate(rung)));
             self.holds(&self.server, vec![plan], format!("{:.3} requests/s", rate(rung)), trials)
         })?;
         Ok(found.map(|rung| format!("Up to {:.3} requests/s", rate(rung))))
@@ -117,6 +118,8 @@ impl Search<'_> {
 
     fn min_utilization(&self, trials: &mut Vec<String>) -> Result<Option<String>> {
         let share = |rung: u32| f64::from(SHARES - rung) / f64::from(SHARES);
+        let levels = self.asked.listed(self.options.seed());
+        ensure!(!levels.is_empty(), "--find min-utilization needs --levels as numbers, not auto");
         let found = last_that_holds(SHARES, |rung| {
             let utilization = share(rung);
             let memory =
@@ -130,7 +133,7 @@ impl Search<'_> {
                 Ok(budget) => {
                     let engine = time::engine(self.findings, &budget);
                     let server = ModelledServer { engine, ..self.server };
-                    self.holds(&server, self.options.load(&self.lengths), tried, trials)
+                    self.holds(&server, levels.clone(), tried, trials)
                 }
             }
         })?;
@@ -138,7 +141,9 @@ impl Search<'_> {
     }
 
     fn run(&self, server: &ModelledServer, levels: Vec<LevelPlan>) -> Result<Vec<LevelSummary>> {
-        let runs = server.run(&Sweep { levels, seed: self.options.seed() })?;
+        let seed = self.options.seed();
+        let recording = self.asked.recorded.map(|recorded| recorded.recording(seed));
+        let runs = server.run(&Sweep { levels, seed, recording: recording.as_ref() })?;
         Ok(runs.iter().map(LevelRun::summary).collect())
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ::engine::budget::Budget;
 use ::engine::{EngineConfig, SchedulingPolicy};
 use anyhow::{Context, Result, bail, ensure};
-use bench::{Language, LengthLaws, Preset};
+use bench::{Language, LengthLaws, Loads, Preset, USERS_MAX};
 use clap::Args;
 use plan::cost::StepCost;
 use plan::device_model::DeviceModel;
@@ -16,11 +16,14 @@ use plan::ideal::Ideal;
 use plan::prediction::Prediction;
 use plan::preset::SEED;
 use plan::shape::Shape;
-use plan::simulate::{ModelledServer, Sweep};
+use plan::simulate::{LevelRun, ModelledServer};
 use workload::load::{Arrivals, LevelPlan, Load};
 
 use super::engine::{Origin, SEED_DEVICE};
 use super::findings::Findings;
+use super::model::Model;
+use super::recorded::Recorded;
+use crate::load::LoadArgs;
 use crate::prompts::{LENGTHS, PromptArgs};
 
 /// What is asked of the modelled server, as `bench` asks a real one.
@@ -32,24 +35,9 @@ pub(super) struct TimeOptions {
     #[arg(long, value_name = "FILE")]
     device_model: Option<PathBuf>,
 
-    /// Numbers of users, one level after another [default with --preset: 1,4,8,16,32,64].
-    #[arg(long, value_delimiter = ',', value_name = "N,N,…", conflicts_with = "rate",
-        value_parser = clap::value_parser!(u32).range(1..=16384))]
-    levels: Vec<u32>,
-
-    /// Requests per second that do not wait for answers, at random times, one level after another.
-    #[arg(long, value_delimiter = ',', value_name = "R,R,…", value_parser = rate)]
-    rate: Vec<f64>,
-
-    /// Requests of each level of --rate.
-    #[arg(long, default_value_t = 1000, value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    requests: u32,
-
-    /// Requests that each user sends, one after another.
-    #[arg(long, default_value_t = 5, value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    requests_per_user: u32,
+    /// How the server is loaded.
+    #[command(flatten)]
+    load: LoadArgs,
 
     /// What is asked.
     #[command(flatten)]
@@ -68,22 +56,25 @@ pub(super) struct TimeOptions {
     out: Option<PathBuf>,
 }
 
-/// A rate on the command line.
-fn rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse().ok().filter(|rate| (1e-6..=1e6).contains(rate));
-    rate.ok_or_else(|| format!("{text} is no rate from 0.000001 to 1000000 per second"))
-}
-
-/// Levels if nothing is said, as of `bench`.
-const LEVELS: [u32; 6] = [1, 4, 8, 16, 32, 64];
+/// Requests of an open loop in a search, unless said otherwise.
+const SEARCH_REQUESTS: u32 = 1000;
 /// Most requests that wait in a server without a limit of its own.
 const QUEUE: u32 = 1_000_000;
 
 impl TimeOptions {
     /// Whether anything of it was given.
     pub(super) fn is_given(&self) -> bool {
-        let loads = !self.levels.is_empty() || !self.rate.is_empty();
-        loads || self.prompts.is_given() || self.out.is_some() || self.device_model.is_some()
+        let asked = self.load.is_given() || self.prompts.is_given();
+        asked || self.out.is_some() || self.device_model.is_some()
+    }
+
+    /// The requests, if they were recorded: with times for `--trace`, else without.
+    pub(super) fn recorded(&self, model: &Model) -> Result<Option<Recorded>> {
+        let file = match self.prompts.dataset()? {
+            None => self.load.trace()?,
+            dataset => dataset,
+        };
+        file.map(|file| Recorded::new(file, model)).transpose()
     }
 
     /// The server that is planned for, with the blocks of `budget`.
@@ -96,10 +87,21 @@ impl TimeOptions {
         &self,
         server: ModelledServer,
         basics: &[String],
-        lengths: &LengthLaws,
+        asked: &Asked<'_>,
     ) -> Result<String> {
-        let sweep = Sweep { levels: self.load(lengths), seed: self.seed };
-        let runs = server.run(&sweep)?;
+        self.load.check_requests()?;
+        let recording = asked.recorded.map(|recorded| recorded.recording(self.seed));
+        let next = |runs: &[LevelRun]| {
+            let before: Vec<_> = match asked.loads {
+                Loads::Doubling { .. } => runs.iter().map(LevelRun::summary).collect(),
+                // How they went decides nothing.
+                Loads::Closed { .. } | Loads::Open { .. } => {
+                    return asked.listed(self.seed).into_iter().nth(runs.len());
+                }
+            };
+            asked.loads.next(&before, self.seed).ok().map(|load| asked.level(load))
+        };
+        let runs = server.run_each(self.seed, recording.as_ref(), next)?;
         let prediction = Prediction::of(server, self.seed, &runs);
         let report = prediction.report(basics, self.language);
         if let Some(folder) = &self.out {
@@ -110,29 +112,33 @@ impl TimeOptions {
         Ok(report + "\n")
     }
 
-    /// How long requests are.
-    pub(super) fn lengths(&self, preset: bool) -> LengthLaws {
-        self.prompts.laws(Some(if preset { Preset::SEED.lengths } else { LENGTHS }), true)
-    }
-
-    /// The levels that are asked for.
-    pub(super) fn load(&self, lengths: &LengthLaws) -> Vec<LevelPlan> {
-        if !self.rate.is_empty() {
-            return self.rate.iter().map(|&rate| self.open(rate, lengths)).collect();
-        }
-        let users = if self.levels.is_empty() { &LEVELS[..] } else { &self.levels };
-        users.iter().map(|&users| self.closed(users, lengths)).collect()
+    /// What is asked of the server.
+    pub(super) fn asked<'a>(
+        &self,
+        preset: bool,
+        recorded: Option<&'a Recorded>,
+    ) -> Result<Asked<'a>> {
+        let usual = if preset { Preset::SEED.lengths } else { LENGTHS };
+        let lengths = self.prompts.laws(recorded.is_none().then_some(usual), true);
+        let loads = self.load.loads(recorded.map(|recorded| &recorded.file), USERS_MAX)?;
+        loads.check(self.seed)?;
+        ensure!(
+            lengths.turns == 1 || !matches!(loads, Loads::Open { .. }),
+            "--turns is {}: conversations need users who wait for their answers: give --levels",
+            lengths.turns
+        );
+        Ok(Asked { loads, lengths, recorded })
     }
 
     /// A level of so many users.
-    pub(super) fn closed(&self, users: u32, lengths: &LengthLaws) -> LevelPlan {
-        LevelPlan { load: Load::closed(users, self.requests_per_user), lengths: lengths.clone() }
+    pub(super) fn closed(&self, users: u32) -> Load {
+        self.load.closed(users)
     }
 
-    /// A level of so many requests per second.
-    pub(super) fn open(&self, rate: f64, lengths: &LengthLaws) -> LevelPlan {
-        let load = Load::Open { arrivals: Arrivals::Poisson { rate }, requests: self.requests };
-        LevelPlan { load, lengths: lengths.clone() }
+    /// A level of so many requests per second at random times.
+    pub(super) fn open(&self, rate: f64) -> Load {
+        let requests = self.load.requests().unwrap_or(SEARCH_REQUESTS);
+        Load::Open { arrivals: Arrivals::Poisson { rate }, requests }
     }
 
     /// What decides that which is left to chance.
@@ -164,6 +170,28 @@ impl TimeOptions {
         let shape = Shape::seed();
         let from = Ideal::new(&shape, &Hardware::named(SEED_DEVICE)?, shape.kv_bytes(KvDtype::F16));
         Ok(SEED.cost.carried_over(&from.context("the seed's device has no rates")?, &to))
+    }
+}
+
+/// The load, and what requests are like.
+pub(super) struct Asked<'a> {
+    /// The levels.
+    loads: Loads,
+    /// How long requests are.
+    lengths: LengthLaws,
+    /// The requests, if they were recorded.
+    pub(super) recorded: Option<&'a Recorded>,
+}
+
+impl Asked<'_> {
+    /// The levels that are known beforehand.
+    pub(super) fn listed(&self, seed: u64) -> Vec<LevelPlan> {
+        self.loads.listed(seed).into_iter().map(|load| self.level(load)).collect()
+    }
+
+    /// A level with this `load`.
+    pub(super) fn level(&self, load: Load) -> LevelPlan {
+        LevelPlan { load, lengths: self.lengths.clone() }
     }
 }
 

@@ -239,7 +239,7 @@ fn a_killed_load_test_is_continued() {
     let report = ended.output();
     let note = format!("millrace: the run in {out} goes on; complete levels: 1");
     assert!(ended.stderr.contains(&note), "{}", ended.stderr);
-    assert!(!ended.stderr.contains("1 users: 2 requests"), "it ran again: {}", ended.stderr);
+    assert!(!ended.stderr.contains("1 user: 2 requests"), "it ran again: {}", ended.stderr);
     for users in [1, 2, 3] {
         assert_eq!(form(level(report, users)), form(level(SEED, 1)));
     }
@@ -254,7 +254,7 @@ fn a_killed_load_test_is_continued() {
 fn ctrl_c_prints_what_is_complete() {
     let levels = ["--levels", "1,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2"];
     let process = Process::start(bench(&[TINY, &levels, &["--output-tokens", "300"]]), "");
-    wait_for("the first level", || process.stderr().contains("1 users: ").then_some(()));
+    wait_for("the first level", || process.stderr().contains("1 user: ").then_some(()));
     process.signal("INT");
     let ended = process.end();
     assert_eq!(ended.code(), Some(1), "{ended:#?}");
@@ -304,7 +304,7 @@ fn recorded_requests_and_traces_are_sent() {
     assert!(report.contains("## Trace: 0.02 s at speed 2.00\n"), "{report}");
     fs::write(&path, "{\"prompt\": \"a\"}\n{\"prompt\": 5}\n").expect("it is ours");
     let refused = millrace(bench(&[TINY, &dataset]));
-    assert!(refused.stderr.contains("requests.jsonl` cannot be sent: line 2"), "{refused:#?}");
+    assert!(refused.stderr.contains("requests.jsonl` cannot be used: line 2"), "{refused:#?}");
     assert!(!refused.status.success());
 }
 

@@ -331,9 +331,9 @@ fn a_search_shows_its_trials_and_the_answer() {
 fn what_cannot_be_simulated_is_refused() {
     for (options, part) in [
         (&["--levels", "4", "--model", "dummy:tiny"][..], "calibrate"),
-        (&["--preset", "seed", "--prompt-tokens", "2000"], "max_model_len 1818"),
+        (&["--preset", "seed", "--prompt-tokens", "2000"], "1818 tokens"),
         (&["--preset", "seed", "--find", "most"], "max-users, max-rate or min-utilization"),
-        (&["--preset", "seed", "--rate", "0"], "0 is no rate"),
+        (&["--preset", "seed", "--rate", "0"], "more than 0"),
         (&["calibrate", "/nowhere"], "cannot read /nowhere"),
         (&["calibrate", "Cargo.toml"], "--prompt-tokens"),
         (&["calibrate", "/nowhere", "--preset", "seed"], "cannot read /nowhere"),
@@ -342,4 +342,59 @@ fn what_cannot_be_simulated_is_refused() {
         let ended = millrace(["plan"].iter().chain(options).copied());
         assert!(ended.stderr.contains(part), "no {part:?} for {options:?}: {ended:#?}");
     }
+}
+
+/// A file with this text, and what `plan` says of asking it of the tiny model on a card.
+fn recorded(text: &str, options: &[&str]) -> Ended {
+    let folder = tempfile::tempdir().expect("temporary folders can be made");
+    let path = folder.path().join("recorded.jsonl");
+    fs::write(&path, text).expect("the folder is ours");
+    let path = path.to_str().expect("text").to_owned();
+    let options = options.iter().map(|option| option.replace("FILE", &path));
+    let options: Vec<String> = options.collect();
+    millrace(["plan"].into_iter().chain(options.iter().map(String::as_str)))
+}
+
+#[test]
+fn recorded_requests_are_asked_of_a_modelled_server() {
+    let device = ["--model", "dummy:tiny", "--device", "rtx-4090"];
+    let trace = "{\"timestamp\": 0, \"input_length\": 40, \"output_length\": 7}\n\
+                 {\"timestamp\": 2000, \"input_length\": 20, \"output_length\": 7}\n";
+    let ended =
+        recorded(trace, &[&device[..], &["--trace", "FILE", "--trace-speed", "1,4"]].concat());
+    assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{ended:#?}");
+    // One level at each speed: two requests, the second of them 2 s or half a second later.
+    assert_eq!(ended.stdout.matches("**Total Requests:** 2").count(), 2, "{}", ended.stdout);
+    assert!(ended.stdout.contains("| Num Generated Tokens   | 7        | 7         |"));
+    assert!(ended.stdout.contains("**Total Time:** 2.0"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("**Total Time:** 0.5"), "{}", ended.stdout);
+
+    // The tiny model's own tokenizer says how long a text is.
+    let texts = "{\"prompt\": \"Why is the sky blue?\", \"output_tokens\": 3}\n";
+    let options = ["--dataset", "FILE", "--levels", "2", "--requests-per-user", "1"];
+    let ended = recorded(texts, &[&device[..], &options].concat());
+    assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{ended:#?}");
+    assert!(ended.stdout.contains("**Total Requests:** 2"), "{}", ended.stdout);
+    let ended = recorded(texts, &[&["--preset", "seed"], &options[..]].concat());
+    assert_eq!(ended.code(), Some(1));
+    assert!(ended.stderr.contains("request 1 is a text"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--model"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_plan_takes_the_loads_of_a_load_test() {
+    let device = ["--preset", "seed", "--output-tokens", "4", "--prompt-tokens", "8"];
+    for load in [
+        &["--levels", "2", "--think-time", "uniform:1..2"][..],
+        &["--rate", "1..9", "--arrivals", "ramp", "--requests", "10"],
+        &["--rate", "5", "--arrivals", "constant", "--duration", "2"],
+    ] {
+        let ended = millrace(["plan"].iter().chain(&device).chain(load).copied());
+        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{ended:#?}");
+        assert!(ended.stdout.contains("**Total Requests:** 10"), "{}", ended.stdout);
+    }
+    let auto = millrace(["plan"].iter().chain(&device).chain(&["--levels", "auto"]).copied());
+    assert!(auto.stdout.contains("## Concurrency Level: 64\n"), "{}", auto.stdout);
+    let json = millrace(["plan", "--preset", "seed", "--levels", "2", "--json"]);
+    assert_eq!(json.code(), Some(2), "the memory's plan has no load");
 }

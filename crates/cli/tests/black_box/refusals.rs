@@ -93,7 +93,8 @@ fn load_tests_that_cannot_begin_are_refused() {
     drop(free);
     let cases: &[(&[&str], &[&str])] = &[
         (&["--url", &nobody], &[&nobody, "no server answers"]),
-        (&["--url", "https://127.0.0.1"], &["https://127.0.0.1", "http://"]),
+        (&["--url", "https://127.0.0.1:1"], &["https://127.0.0.1:1", "no server answers"]),
+        (&["--url", "127.0.0.1:1"], &["127.0.0.1:1", "http://"]),
         (&["--model", "dummy:tiny", "--levels", "0"], &["--levels", "[0]", "1"]),
         (&["--model", "dummy:tiny", "--preset", "nonsense"], &["--preset", "nonsense", "seed"]),
         (&["--slo", "ttft=500"], &["--slo", "500", "ms or s"]),
@@ -117,6 +118,13 @@ fn load_tests_that_cannot_begin_are_refused() {
         (&["--rate", "5", "--levels", "2"], &["--rate", "--levels"]),
         (&["--rate", "5", "--requests", "2", "--duration", "3"], &["--requests", "--duration"]),
         (&["--duration", "3"], &["--rate"]),
+        (
+            &["--model", "dummy:tiny", "--requests", "3"],
+            &["--requests is 3", "--requests-per-user"],
+        ),
+        (&["--compat", "vllm"], &["--out"]),
+        (&["--compat", "k6", "--out", "x"], &["k6", "guidellm"]),
+        (&["compat", "nowhere"], &["nowhere", "bench --out"]),
         (&["--rate", "5", "--arrivals", "ramp"], &["--arrivals ramp", "FROM..TO"]),
         (&["--rate", "5..6"], &["--rate 5..6", "--arrivals ramp"]),
         (&["--rate", "0"], &["--rate", "more than 0"]),

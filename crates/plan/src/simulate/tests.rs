@@ -25,7 +25,7 @@ pub(crate) const ENGINE: EngineConfig = EngineConfig {
     scheduling_policy: SchedulingPolicy::Fcfs,
 };
 
-const SERVER: ModelledServer = ModelledServer { engine: ENGINE, cost: COST };
+pub(crate) const SERVER: ModelledServer = ModelledServer { engine: ENGINE, cost: COST };
 
 fn plan(users: u32, requests_per_user: u32, lengths: (u32, u32)) -> LevelPlan {
     let (prompt_tokens, output_tokens) = lengths;
@@ -40,7 +40,7 @@ fn run(server: &ModelledServer, plan: LevelPlan) -> LevelRun {
 }
 
 fn sweep(levels: Vec<LevelPlan>) -> Vec<LevelRun> {
-    SERVER.run(&Sweep { levels, seed: KEY.seed }).expect("the requests fit")
+    SERVER.run(&Sweep { levels, seed: KEY.seed, recording: None }).expect("the requests fit")
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn the_engine_keeps_its_invariants_when_blocks_run_out() {
     let server = ModelledServer { engine, ..SERVER };
     let plan = plan(12, 5, (50, 60));
     let clock = FakeClock::new();
-    let mut simulation = Simulation::new(&server, &plan, KEY, &clock);
+    let mut simulation = Simulation::new(&server, &plan, KEY, Script::default(), &clock);
     simulation.begin();
     while simulation.advance() {
         simulation.engine.check_invariants();
@@ -151,7 +151,7 @@ fn a_full_queue_refuses_and_the_user_goes_on() {
 #[test]
 fn a_request_that_can_never_be_served_is_refused_before_anything_runs() {
     let refusal = check(&ENGINE, &plan(1, 1, (250, 7))).expect_err("257 tokens in 256");
-    assert!(refusal.to_string().contains("max_model_len 256"), "{refusal}");
+    assert!(refusal.to_string().contains("256 tokens"), "{refusal}");
 }
 
 #[test]

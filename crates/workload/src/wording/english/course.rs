@@ -172,7 +172,7 @@ fn from_due(
 
 fn steady(figures: &SteadyFigures) -> String {
     format!(
-        "at {} {:.2} instead of {:.2} tokens/s and a TTFT P95 of {} instead of {}",
+        "at {}: {:.2} instead of {:.2} tokens/s and a TTFT P95 of {} instead of {}",
         of(figures.level),
         figures.tokens_per_second,
         figures.whole_tokens_per_second,
@@ -192,7 +192,7 @@ fn drift(drift: &Drift) -> String {
 
 fn drain(tail: &DrainTail) -> String {
     format!(
-        "at {} {} of the time, with {:.2} tokens/s instead of {:.2}",
+        "at {}: {} of the time, with {:.2} tokens/s instead of {:.2}",
         of(tail.level),
         percent(tail.share),
         tail.tokens_per_second,
@@ -202,7 +202,7 @@ fn drain(tail: &DrainTail) -> String {
 
 fn stages(means: &StageMeans) -> String {
     format!(
-        "at {} {}, {}, {}, {}",
+        "at {}: {}, {}, {}, {}",
         of(means.level),
         time(means.lag_ms),
         time(means.network_ms),
