@@ -1,15 +1,19 @@
 //! `millrace serve`.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use engine::{Worker, WorkerExit};
 use sampling::Pooling;
 use server::config::{CONNECTIONS_MAX, SHUTDOWN_TIMEOUT, STALL_LIMIT};
+use server::guard::Guard;
+use server::keys::Keys;
 use server::shutdown::{self, Shutdown, Trigger};
+use server::tls::Tls;
 use server::{Ending, Parts, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -35,9 +39,38 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     served_model_name: Option<String>,
 
-    /// Key that clients must send as "Authorization: Bearer KEY".
-    #[arg(long, value_name = "KEY")]
-    api_key: Option<String>,
+    /// Key that clients must send as "Authorization: Bearer KEY" or "x-api-key: KEY". May be given several
+    /// times; each key is then a client of its own for --scheduling-policy fair.
+    #[arg(long = "api-key", value_name = "KEY")]
+    api_keys: Vec<String>,
+
+    /// A file of keys, one a line: KEY, KEY OWNER or KEY OWNER WEIGHT, where keys of one owner share and a
+    /// weight of 2 is twice a share. Lines that begin with # are passed over. Unlike a key on the command
+    /// line it does not show in the list of processes.
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+
+    /// A name or address by which clients ask this server, beside localhost and loopback addresses. A
+    /// server on a loopback --host refuses requests for other hosts, as web pages send them that a name
+    /// was bound to this machine for; elsewhere they are refused once a name is given here. `*` allows
+    /// any. May be given several times.
+    #[arg(long = "allowed-host", value_name = "HOST")]
+    allowed_hosts: Vec<String>,
+
+    /// Origins of web pages that may ask this server and read its replies: one like https://chat.example,
+    /// a JSON list of them as vLLM takes it, or `*` for any. May be given several times [default: none
+    /// but the page of this server].
+    #[arg(long, value_name = "ORIGINS", value_parser = origins)]
+    allowed_origins: Vec<Origins>,
+
+    /// A PEM file with the server's certificate, and behind it those that vouch for it: the server then
+    /// speaks HTTPS.
+    #[arg(long, requires = "ssl_keyfile", value_name = "FILE")]
+    ssl_certfile: Option<PathBuf>,
+
+    /// A PEM file with the key of that certificate.
+    #[arg(long, requires = "ssl_certfile", value_name = "FILE")]
+    ssl_keyfile: Option<PathBuf>,
 
     /// Serve a page for people at /: a chat and the server's live figures. A program that embeds the
     /// server may want none.
@@ -73,13 +106,19 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         .with_target(false)
         .with_max_level(args.log_level)
         .init();
-    // Before the model is loaded: a port that is taken is said at once.
+    // Before the model is loaded: what cannot be used is said at once.
+    let (tls, keys) = (tls(&args)?, keys(&args)?);
     let listener = bind(&args.host, args.port)?;
+    let origins: Vec<String> = args.allowed_origins.into_iter().flat_map(|list| list.0).collect();
+    let guard = Guard::new(listener.local_addr()?, &args.allowed_hosts, &origins)
+        .context("--allowed-host and --allowed-origins")?;
     let (sink, reports) = server::dispatch::channel();
     let Launched { handle, worker, tokenizer, template, info } =
         launch(&args.engine, args.served_model_name.as_deref(), sink)?;
     let config = ServerConfig {
-        api_key: args.api_key,
+        keys,
+        guard,
+        tls,
         web_page: args.enable_web_page,
         pooling: args.pooling_type,
         connections_max: CONNECTIONS_MAX,
@@ -96,6 +135,39 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     // Nobody waits for what it may still be reading or tokenising.
     runtime.shutdown_background();
     Ok(if exit == WorkerExit::Drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Several origins in one option.
+#[derive(Clone)]
+struct Origins(Vec<String>);
+
+fn origins(text: &str) -> Result<Origins> {
+    if !text.starts_with('[') {
+        return Ok(Origins(vec![text.to_owned()]));
+    }
+    serde_json::from_str(text).map(Origins).context("give a JSON list of texts")
+}
+
+fn keys(args: &ServeArgs) -> Result<Keys> {
+    let mut keys = Keys::default();
+    for key in &args.api_keys {
+        keys.add(key).context("--api-key")?;
+    }
+    if let Some(path) = &args.api_key_file {
+        let name = format!("--api-key-file {}", path.display());
+        let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+        keys.add_lines(&text).map_err(|(line, error)| anyhow!("{name}: line {line}: {error}"))?;
+    }
+    Ok(keys)
+}
+
+fn tls(args: &ServeArgs) -> Result<Option<Tls>> {
+    match (&args.ssl_certfile, &args.ssl_keyfile) {
+        (Some(certificates), Some(key)) => Tls::load(certificates, key)
+            .context("cannot serve HTTPS with --ssl-certfile and --ssl-keyfile")
+            .map(Some),
+        _ => Ok(None),
+    }
 }
 
 fn bind(host: &str, port: u16) -> Result<std::net::TcpListener> {
@@ -120,7 +192,8 @@ async fn serve(
             tracing::error!(%error, "cannot handle signals: they end the server at once");
         }
     });
-    let url = format!("http://{}", listener.local_addr()?);
+    let scheme = if parts.config.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr()?);
     tracing::info!("serving {} on {url}", parts.info.model);
     // Whoever started us may not listen; that is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "{url}");

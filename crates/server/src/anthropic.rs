@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::generate::{Begun, begin, streamed};
+use crate::keys::Caller;
 use crate::openai::error::ApiError;
 use crate::openai::reply::Endpoint;
 use crate::openai::types::parse;
@@ -69,7 +70,9 @@ pub async fn count_tokens(
     request: Request<Body>,
 ) -> Result<Json<Counted>, ApiError> {
     let body = app.receive(request).await?;
-    app.work_on(body, |app, body| counted(app.door(), parse(body)?)).await.map(Json)
+    app.work_on(body, |app, body| counted(app.door(Caller::default()), parse(body)?))
+        .await
+        .map(Json)
 }
 
 fn counted(door: Door<'_>, body: MessagesBody) -> Result<Counted, ApiError> {

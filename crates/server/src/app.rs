@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::{ServerConfig, ServerInfo};
 use crate::dispatch::Dispatch;
 use crate::grammars::Grammars;
+use crate::keys::Caller;
 use crate::limits::{
     BODIES_BYTES_IN_FLIGHT, BODY_BYTES, BODY_READ_TIMEOUT, INLINE_BODY_BYTES, LARGE_BODIES,
 };
@@ -81,9 +82,10 @@ impl App {
         Ok(())
     }
 
-    /// The door for this server's model.
-    pub fn door(&self) -> Door<'_> {
+    /// The door for this server's model, at which `caller` stands.
+    pub fn door(&self, caller: Caller) -> Door<'_> {
         Door {
+            caller,
             model: &self.info.model,
             tokenizer: &self.tokenizer,
             template: self.template.as_ref(),

@@ -5,6 +5,10 @@ use std::time::Duration;
 use sampling::Pooling;
 use serde::Serialize;
 
+use crate::guard::Guard;
+use crate::keys::Keys;
+use crate::tls::Tls;
+
 /// Default of [`ServerConfig::connections_max`].
 pub const CONNECTIONS_MAX: usize = 2048;
 /// Default of [`ServerConfig::stall_limit`].
@@ -15,9 +19,13 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Settings of the server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// Key that every request but those of `routes::OPEN_PATHS` and the page must carry as `Authorization: Bearer KEY`;
-    /// none: no key is asked for.
-    pub api_key: Option<String>,
+    /// Keys of which every request but those of `routes::OPEN_PATHS` and the page must carry one; without
+    /// any, nobody is asked.
+    pub keys: Keys,
+    /// Which hosts requests may go to and which origins they may come from.
+    pub guard: Guard,
+    /// What shakes hands with clients; none: the server speaks plain HTTP.
+    pub tls: Option<Tls>,
     /// Whether `/` has the page for people.
     pub web_page: bool,
     /// What makes the vectors of `/v1/embeddings`.

@@ -14,6 +14,7 @@ use sampling::Pool;
 use crate::app::{App, unix_time};
 use crate::dispatch::End;
 use crate::generate::refusal;
+use crate::keys::Caller;
 use crate::limits::EMBEDDINGS_AT_ONCE;
 use crate::openai::embeddings::{Embedding, EmbeddingUsage, Embeddings};
 use crate::openai::error::ApiError;
@@ -28,9 +29,11 @@ pub async fn embeddings(
 ) -> Result<Response, ApiError> {
     app.admit()?;
     let tag = request.extensions().get::<RequestId>().expect("every request is tagged").clone();
+    let caller = Caller::of(&request);
     let body = app.receive(request).await?;
     let width = app.info.embedding_len as usize;
-    let inputs = app.work_on(body, move |app, body| app.door().embeddings(&parse(body)?, width));
+    let check = move |app: &App, body: &[u8]| app.door(caller).embeddings(&parse(body)?, width);
+    let inputs = app.work_on(body, check);
     let inputs = inputs.await?;
     let room = app.room(inputs.bytes)?;
     let count = inputs.prompts.len();

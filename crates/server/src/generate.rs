@@ -12,6 +12,7 @@ use http::{HeaderValue, Request, header};
 
 use crate::app::{App, unix_time};
 use crate::chunks::Chunks;
+use crate::keys::Caller;
 use crate::openai::chat::ChatCompletion;
 use crate::openai::completions::Completion;
 use crate::openai::error::{ApiError, ENGINE_STOPPED, SHUTTING_DOWN};
@@ -87,8 +88,9 @@ pub async fn begin<T: Send + 'static>(
     app.admit()?;
     let request_id =
         request.extensions().get::<RequestId>().expect("every request is tagged").clone();
+    let caller = Caller::of(&request);
     let body = app.receive(request).await?;
-    let read = move |app: &App, body: &[u8]| read(app.door(), body);
+    let read = move |app: &App, body: &[u8]| read(app.door(caller), body);
     let (mut valid, about) = app.work_on(body, read).await?;
     if let Some(wanted) = valid.wanted.take() {
         app.grammars.constrain(wanted, &mut valid.requests).await?;

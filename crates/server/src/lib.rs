@@ -6,7 +6,7 @@
 //! # How data passes through
 //!
 //! ```text
-//! connection ─ listen ─ routes (key) ─ app (body) ─ openai/types ─ validate ─▶ engine requests
+//! connection ─ listen (tls) ─ routes (guard, keys) ─ app (body) ─ openai/types ─ validate ─▶ engine requests
 //!   ─ dispatch: submit, all or none; full ⇒ 429                  ─▶ the engine's thread
 //!   ◀─ dispatch: one report per step, handed out to the replies  ◀─ sink
 //!   ─ stream: decoder, stop strings, answer: parts ─ openai/reply: chunks or one reply ─▶ client
@@ -20,7 +20,10 @@
 #![forbid(unsafe_code)]
 
 pub mod limits;
+pub mod tls;
 mod request_id;
+pub mod keys;
+pub mod guard;
 pub mod config;
 pub mod answer;
 pub mod openai;

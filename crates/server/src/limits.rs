@@ -6,6 +6,7 @@
 //! | bodies being read or checked at once, and vectors not yet sent at [`EMBEDDING_NUMBER_BYTES`] a number | [`BODIES_BYTES_IN_FLIGHT`] | 503 with `Retry-After` |
 //! | bodies above [`INLINE_BODY_BYTES`] being parsed and tokenised | [`LARGE_BODIES`] | they wait their turn |
 //! | values in a body (numbers, texts, lists, objects) | [`BODY_VALUES`] | 400 |
+//! | time to shake hands, behind TLS | [`HANDSHAKE_TIMEOUT`] | the connection is closed |
 //! | time to read a request's head | [`HEAD_READ_TIMEOUT`] | the connection is closed |
 //! | time to read a request's body | [`BODY_READ_TIMEOUT`] | 408 |
 //! | size of a request's head | [`HEAD_BYTES`] | 431 |
@@ -50,6 +51,14 @@ pub const BODY_BYTES: usize = 4 << 20;
 pub const BODY_VALUES: usize = 512 << 10;
 /// Bytes of request bodies held at once, over all connections.
 pub const BODIES_BYTES_IN_FLIGHT: usize = 256 << 20;
+/// Keys that clients may show.
+pub const KEYS: usize = 10_000;
+/// Bytes of a key.
+pub const KEY_BYTES: usize = 512;
+/// Bytes of the name of a key's owner.
+pub const KEY_OWNER_BYTES: usize = 64;
+/// Largest weight of an owner.
+pub const KEY_WEIGHT: u32 = 1000;
 /// Bytes of `user`.
 pub const USER_BYTES: usize = 512;
 /// Bytes of the `metadata` of a response: 16 entries of OpenAI's greatest length.
@@ -60,6 +69,8 @@ pub const HEAD_BYTES: usize = 32 << 10;
 pub const REQUEST_ID_BYTES: usize = 128;
 /// Longest time from accepting a connection, or from the last reply, to a complete head.
 pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time from accepting a connection to the end of its TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time from a complete head to a complete body.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time in which a client takes nothing of what was sent to it.

@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -19,6 +20,7 @@ use tower::Service;
 
 use crate::limits::{CONNECTION_BUFFER_BYTES, HEAD_BYTES, HEAD_READ_TIMEOUT, WRITE_TIMEOUT};
 use crate::shutdown::Shutdown;
+use crate::tls::Tls;
 
 /// Pause after a failed accept, when file descriptors may have run out: no spinning until some
 /// connection closes.
@@ -57,12 +59,12 @@ impl Drop for ServedGuard {
     }
 }
 
-/// Accepts connections for ever, at most `connections_max` at once. Dropping the future closes
-/// all of them.
+/// Accepts connections for ever, at most `connections_max` at once, and shakes hands on them if there is
+/// `tls`. Dropping the future closes all of them.
 pub async fn accept(
     listener: TcpListener,
     router: Router,
-    connections_max: usize,
+    (connections_max, tls): (usize, Option<Tls>),
     served: Served,
     shutdown: Shutdown,
 ) {
@@ -75,6 +77,7 @@ pub async fn accept(
         match listener.accept().await {
             Ok((stream, _)) => {
                 let connection = Connection {
+                    tls: tls.clone(),
                     router: router.clone(),
                     served: served.clone(),
                     shutdown: shutdown.clone(),
@@ -91,6 +94,7 @@ pub async fn accept(
 }
 
 struct Connection {
+    tls: Option<Tls>,
     router: Router,
     served: Served,
     shutdown: Shutdown,
@@ -98,7 +102,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(mut self, stream: TcpStream) {
+    async fn serve(self, stream: TcpStream) {
         // Without it the kernel would hold small chunks back.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -107,6 +111,18 @@ impl Connection {
         if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT)) {
             tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
         }
+        match &self.tls {
+            Some(tls) => {
+                if let Some(stream) = tls.accept(stream).await {
+                    self.speak(stream).await;
+                }
+            }
+            None => self.speak(stream).await,
+        }
+    }
+
+    /// Answers requests until either side has had enough.
+    async fn speak(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let mark = Arc::new(Mark { guard: OnceLock::new(), requested: Notify::new() });
         let service = {
             let (router, served, mark) = (self.router, self.served, Arc::clone(&mark));

@@ -8,8 +8,7 @@ use axum::extract::State;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use constant_time_eq::constant_time_eq;
-use http::{HeaderValue, Request, header};
+use http::Request;
 
 use crate::app::App;
 use crate::openai::error::ApiError;
@@ -26,7 +25,7 @@ pub const OPEN_PATHS: [&str; 4] = ["/health", "/ready", "/ping", "/live"];
 /// The whole router.
 pub fn router(app: Arc<App>) -> Router {
     let page = if app.config.web_page { page::routes() } else { Router::new() };
-    Router::new()
+    let router = Router::new()
         .merge(page)
         .route("/v1/completions", post(generate::completions))
         .route("/v1/chat/completions", post(generate::chat))
@@ -54,7 +53,14 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/loads", get(load::loads))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(Arc::clone(&app), check_key))
+        .layer(from_fn_with_state(Arc::clone(&app), check_key));
+    // Before keys: a browser asks without one whether it may ask.
+    let router = match app.config.guard.cors() {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router
+        .layer(from_fn_with_state(Arc::clone(&app), check_guard))
         .layer(from_fn_with_state(app.panics.clone(), panics::catch))
         .layer(from_fn_with_state(Arc::clone(&app), load::report))
         .layer(from_fn_with_state(app.traffic.clone(), traffic::count))
@@ -73,24 +79,31 @@ async fn wrong_method(request: Request<Body>) -> ApiError {
     ApiError::Method { path, method: request.method().to_string() }
 }
 
-async fn check_key(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
-    let path = request.uri().path();
-    let of_page = || app.config.web_page && page::FILES.iter().any(|file| file.path == path);
-    let open = OPEN_PATHS.contains(&path) || of_page();
-    match &app.config.api_key {
-        Some(key) if !open && !carries(&request, key) => ApiError::Unauthorized.into_response(),
-        _ => next.run(request).await,
+async fn check_guard(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
+    match app.config.guard.check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => ApiError::from(refusal).into_response(),
     }
 }
 
-/// Whether the request has `Authorization: Bearer KEY`, or as Anthropic's clients send it `x-api-key: KEY`;
-/// takes as long for any wrong key.
-fn carries(request: &Request<Body>, key: &str) -> bool {
-    let headers = request.headers();
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
-        let (scheme, sent) = value.as_bytes().split_at_checked("Bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(sent)
-    });
-    let plain = headers.get("x-api-key").map(HeaderValue::as_bytes);
-    bearer.into_iter().chain(plain).any(|sent| constant_time_eq(sent, key.as_bytes()))
+/// Lets in whoever shows a key, and says with the request whose it is.
+async fn check_key(
+    State(app): State<Arc<App>>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response {
+    let keys = &app.config.keys;
+    if keys.are_asked_for() {
+        match keys.caller(request.headers()) {
+            Some(caller) => drop(request.extensions_mut().insert(caller)),
+            None if is_open(&app, request.uri().path()) => {}
+            None => return ApiError::Unauthorized.into_response(),
+        }
+    }
+    next.run(request).await
+}
+
+fn is_open(app: &App, path: &str) -> bool {
+    let of_page = || app.config.web_page && page::FILES.iter().any(|file| file.path == path);
+    OPEN_PATHS.contains(&path) || of_page()
 }

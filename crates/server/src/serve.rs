@@ -59,7 +59,7 @@ pub enum Ending {
 /// 503 then, and whoever waits for [`engine::Worker::join`] should trigger the shutdown.
 pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) -> Ending {
     let Parts { config, info, handle, reports, tokenizer, template } = parts;
-    let connections_max = config.connections_max;
+    let doors = (config.connections_max, config.tls.clone());
     let shutdown_timeout = config.shutdown_timeout;
     let limits = handle.limits();
     let panics = Panics::default();
@@ -84,13 +84,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) 
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(&dispatch).run(reports));
     tasks.spawn(log_progress(Arc::clone(&dispatch)));
-    tasks.spawn(listen::accept(
-        listener,
-        router(app),
-        connections_max,
-        served.clone(),
-        shutdown.clone(),
-    ));
+    tasks.spawn(listen::accept(listener, router(app), doors, served.clone(), shutdown.clone()));
     shutdown.draining().await;
     dispatch.drain();
     tokio::select! {

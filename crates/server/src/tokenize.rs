@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use text::decode;
 
 use crate::app::App;
+use crate::keys::Caller;
 use crate::openai::error::ApiError;
 use crate::openai::tools::Tools;
 use crate::openai::types::{Messages, parse};
@@ -71,7 +72,7 @@ pub async fn detokenize(
 }
 
 fn tokenized(app: &App, body: &TokenizeBody) -> Result<Tokenized, ApiError> {
-    let door = app.door();
+    let door = app.door(Caller::default());
     door.model(body.model.as_deref())?;
     let tokens = match (&body.prompt, &body.messages) {
         (Some(prompt), None) => {
@@ -96,7 +97,7 @@ fn tokenized(app: &App, body: &TokenizeBody) -> Result<Tokenized, ApiError> {
 }
 
 fn detokenized(app: &App, body: &DetokenizeBody) -> Result<Detokenized, ApiError> {
-    let door = app.door();
+    let door = app.door(Caller::default());
     door.model(body.model.as_deref())?;
     let check = |(index, id): (usize, &i64)| door.token("tokens", index, *id);
     let ids: Vec<u32> = body.tokens.iter().enumerate().map(check).collect::<Result<_, _>>()?;

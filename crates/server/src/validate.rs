@@ -11,6 +11,7 @@ use text::{
 
 use crate::answer::AnswerForm;
 use crate::grammars::Wanted;
+use crate::keys::Caller;
 use crate::limits::{
     CHOICES, COMPLETION_TOKENS_DEFAULT, PROMPTS, SAMPLES, STOP_STRING_BYTES, STOP_STRINGS,
     STOP_TOKENS, USER_BYTES,
@@ -38,6 +39,8 @@ use tools::{ToolUse, checked_tools};
 /// What a body is checked against.
 #[derive(Debug, Clone, Copy)]
 pub struct Door<'a> {
+    /// Who sends.
+    pub caller: Caller,
     /// Name of the model.
     pub model: &'a str,
     /// Its tokenizer.
@@ -111,7 +114,7 @@ impl Door<'_> {
         let stream = stream_rules(&body)?;
         let samples = samples(body.n)?;
         let rules = self.stop_rules(&body)?;
-        let tenant = tenant(body.user.as_deref())?;
+        let tenant = self.caller.tenant_or(tenant(body.user.as_deref())?);
         let mut wanted = structured::wanted(&body)?;
         let asked = asked(endpoint, &body, rules.min_tokens)?;
         let vocabulary_len = self.tokenizer.vocabulary_len();

@@ -116,7 +116,7 @@ fn the_log_has_the_id_that_the_client_gave_its_request() {
     let server = Server::start(TINY.iter().copied());
     let body = json!({"prompt": "hello", "max_tokens": 1}).to_string();
     let request = format!(
-        "POST /v1/completions HTTP/1.1\r\nhost: test\r\nconnection: close\r\nx-request-id: order-66\r\n\
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-request-id: order-66\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );

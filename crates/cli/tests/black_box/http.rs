@@ -59,7 +59,7 @@ pub fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> Tcp
     connection.set_read_timeout(Some(SILENCE_LIMIT)).expect("not zero");
     let length = body.len();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     connection.write_all(head.as_bytes()).expect("the server reads");

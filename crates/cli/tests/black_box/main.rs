@@ -12,6 +12,7 @@ mod models;
 mod answers;
 mod embeddings;
 mod endings;
+mod doors;
 mod load_test;
 mod roofline;
 mod plan;

@@ -168,7 +168,7 @@ impl Server {
             assert!(ended.is_none(), "the server did not start: {}", process.stderr());
             stdout.ends_with('\n').then_some(stdout)
         });
-        let address = url.trim().strip_prefix("http://").and_then(|at| at.parse().ok());
+        let address = url.trim().split_once("://").and_then(|(_, at)| at.parse().ok());
         let address = address.unwrap_or_else(|| panic!("{url:?} is no address"));
         Server { process, address }
     }

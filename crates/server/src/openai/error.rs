@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use crate::guard::Refusal;
 use crate::limits::RETRY_AFTER_SECONDS;
 
 /// Every way in which a request can be refused or fail.
@@ -67,8 +68,13 @@ pub enum ApiError {
         seconds: u64,
     },
     /// No key, or the wrong one.
-    #[error("this server wants an API key: send the header `Authorization: Bearer KEY`")]
+    #[error(
+        "this server wants an API key: send the header `Authorization: Bearer KEY`, or `x-api-key: KEY`"
+    )]
     Unauthorized,
+    /// It goes to another host or comes from another site.
+    #[error(transparent)]
+    Forbidden(#[from] Refusal),
     /// The engine holds as many requests as it may.
     #[error(
         "{in_flight} requests are running or waiting, which is the limit ({limit}); try again later"
@@ -133,6 +139,7 @@ impl ApiError {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::QueueFull { .. } | Self::ShareFull { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -153,6 +160,10 @@ impl ApiError {
             Self::BodyTooLarge { .. } => ("invalid_request_error", Some("request_too_large")),
             Self::BodyTimeout { .. } => ("invalid_request_error", Some("request_timeout")),
             Self::Unauthorized => ("authentication_error", Some("invalid_api_key")),
+            Self::Forbidden(Refusal::Host { .. }) => ("permission_error", Some("host_not_allowed")),
+            Self::Forbidden(Refusal::Origin { .. }) => {
+                ("permission_error", Some("origin_not_allowed"))
+            }
             Self::QueueFull { .. } => ("rate_limit_error", Some("queue_full")),
             Self::ShareFull { .. } => ("rate_limit_error", Some("share_full")),
             Self::Unavailable { .. } => ("service_unavailable_error", Some("unavailable")),

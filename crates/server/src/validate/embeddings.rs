@@ -64,7 +64,7 @@ impl Door<'_> {
             }
         }
         self.model(body.model.as_deref())?;
-        let tenant = tenant(body.user.as_deref())?;
+        let tenant = self.caller.tenant_or(tenant(body.user.as_deref())?);
         let priority = priority(body.priority)?;
         if priority != 0 && self.limits.scheduling_policy != SchedulingPolicy::Priority {
             let refusal = SubmitError::PriorityUnused { priority };

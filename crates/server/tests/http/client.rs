@@ -8,6 +8,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -126,9 +127,29 @@ pub fn request(method: Method, path: &str, body: &str) -> Request<Full<Bytes>> {
     builder.body(Full::new(Bytes::from(body.to_owned()))).expect("a valid request")
 }
 
+/// The same, with further headers.
+pub fn request_with(
+    (method, path, body): (Method, &str, &str),
+    headers: &[(&str, &str)],
+) -> Request<Full<Bytes>> {
+    let mut request = request(method, path, body);
+    for (name, value) in headers {
+        let name: http::HeaderName = name.parse().expect("a name");
+        request.headers_mut().insert(name, value.parse().expect("a value"));
+    }
+    request
+}
+
 /// Sends `request` over a new connection and waits for the head of its reply.
 pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> hyper::Result<Open> {
-    let stream = TcpStream::connect(address).await.expect("the server listens");
+    send_on(TcpStream::connect(address).await.expect("the server listens"), request).await
+}
+
+/// The same over a connection that is open.
+pub async fn send_on(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> hyper::Result<Open> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(async move {
         // The server may close the connection at any time.

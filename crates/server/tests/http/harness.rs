@@ -8,6 +8,8 @@ use engine::{Engine, EngineConfig, SchedulingPolicy, SystemClock, Worker};
 use http::Method;
 use sampling::Pooling;
 use serde_json::Value;
+use server::guard::Guard;
+use server::keys::Keys;
 use server::shutdown::Trigger;
 use server::{Ending, Parts, ServerConfig, ServerInfo};
 use tokio::net::TcpListener;
@@ -47,7 +49,9 @@ impl Setup {
                 scheduling_policy: SchedulingPolicy::Fcfs,
             },
             server: ServerConfig {
-                api_key: None,
+                keys: Keys::default(),
+                guard: Guard::default(),
+                tls: None,
                 web_page: true,
                 pooling: Pooling::Mean,
                 connections_max: 1000,
@@ -56,6 +60,13 @@ impl Setup {
             },
             template: Some(PLAIN),
         }
+    }
+
+    /// A server that asks for one of the keys on these lines.
+    pub fn with_keys(lines: &str) -> Self {
+        let mut setup = Setup::new();
+        setup.server.keys.add_lines(lines).expect("good keys");
+        setup
     }
 
     /// Starts the server over a device that runs freely.

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
+use server::guard::Guard;
 
 use crate::client::send;
 use crate::harness::{Server, Setup};
@@ -178,6 +179,9 @@ async fn canary(server: &Server) -> String {
 
 async fn server() -> Server {
     let mut setup = Setup::new();
+    // As on a loopback address, asked by another name.
+    let address = "127.0.0.1:8000".parse().expect("an address");
+    setup.server.guard = Guard::new(address, &["test".to_owned()], &[]).expect("good");
     // Nothing here is about a full queue.
     setup.engine.max_num_queued_reqs = 1024;
     setup.start().await

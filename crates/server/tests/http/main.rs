@@ -27,3 +27,5 @@ mod silence;
 mod hostile;
 mod structured;
 mod front_ends;
+mod tls;
+mod doors;

@@ -377,8 +377,7 @@ async fn a_failure_in_a_stream_is_an_error_event() {
 
 #[tokio::test]
 async fn the_key_may_come_as_anthropics_clients_send_it() {
-    let mut setup = Setup::new();
-    setup.server.api_key = Some("secret".to_owned());
+    let setup = Setup::with_keys("secret");
     let server = setup.start().await;
     for (header, value, status) in [
         ("x-api-key", "secret", 200),

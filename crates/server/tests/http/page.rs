@@ -7,9 +7,7 @@ use crate::harness::Setup;
 
 /// A server that asks for a key.
 fn with_key() -> Setup {
-    let mut setup = Setup::new();
-    setup.server.api_key = Some("secret".to_owned());
-    setup
+    Setup::with_keys("secret")
 }
 
 #[tokio::test]

@@ -413,8 +413,7 @@ async fn broken_heads_are_refused_and_the_server_goes_on() {
 
 #[tokio::test]
 async fn without_the_key_every_path_but_the_probes_and_the_page_is_closed() {
-    let mut setup = Setup::new();
-    setup.server.api_key = Some("secret".to_owned());
+    let setup = Setup::with_keys("secret");
     let server = setup.start().await;
     let paths = [
         "/v1/completions",

@@ -26,8 +26,7 @@ fn id_of(headers: &HeaderMap) -> String {
 
 #[tokio::test]
 async fn every_reply_has_the_id_of_its_request() {
-    let mut setup = Setup::new();
-    setup.server.api_key = Some("secret".to_owned());
+    let setup = Setup::with_keys("secret");
     let server = setup.start().await;
     for (path, body, status) in [("/health", "", 200), ("/v1/models", "", 401), ("/x", "{}", 401)] {
         let reply = ask(&server, path, body, Some(b"mine-1")).await;

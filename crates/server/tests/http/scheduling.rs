@@ -1,10 +1,13 @@
 //! Who is served first.
 
 use engine::SchedulingPolicy;
+use http::{Method, Request};
+use http_body_util::Full;
+use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::client::{request, send};
+use crate::client::{request, request_with, send};
 use crate::harness::{Server, Setup};
 
 const COMPLETIONS: &str = "/v1/completions";
@@ -12,10 +15,20 @@ const COMPLETIONS: &str = "/v1/completions";
 /// Sends a request in the background and waits until `waiting` requests wait; `answered` gets its
 /// name when its reply has come.
 async fn queue(server: &Server, body: Value, name: &str, answered: &UnboundedSender<String>) {
+    let request = request(Method::POST, COMPLETIONS, &body.to_string());
+    queue_request(server, request, name, answered).await;
+}
+
+/// The same of any request.
+async fn queue_request(
+    server: &Server,
+    request: Request<Full<Bytes>>,
+    name: &str,
+    answered: &UnboundedSender<String>,
+) {
     let waiting = server.metrics().await.value("vllm:num_requests_waiting", "");
     let (address, name, answered) = (server.address, name.to_owned(), answered.clone());
     tokio::spawn(async move {
-        let request = request(http::Method::POST, COMPLETIONS, &body.to_string());
         assert_eq!(send(address, request).await.unwrap().reply().await.status, 200);
         answered.send(name).unwrap();
     });
@@ -53,6 +66,63 @@ async fn a_client_that_floods_the_server_keeps_nobody_waiting() {
     drop(gate);
     flood.events().await;
     assert_eq!(server.idle().await.ended("length"), 8.0);
+}
+
+/// Asks how many requests the server has until there are `count`.
+async fn load_until(server: &Server, count: u32) {
+    loop {
+        let headers = [("authorization", "Bearer sk-quiet")];
+        let request = request_with((Method::GET, "/load", ""), &headers);
+        let load = send(server.address, request).await.expect("a reply").reply().await;
+        if load.json()["server_load"] == count {
+            return;
+        }
+    }
+}
+
+/// As above, where keys tell clients apart: whatever `user` the flood names, it stays one client.
+#[tokio::test]
+async fn a_key_that_floods_the_server_is_one_client_whatever_users_it_names() {
+    let mut setup = Setup::with_keys("sk-flood flood\nsk-flood-2 flood\nsk-quiet quiet\n");
+    setup.engine.max_num_seqs = 4;
+    setup.engine.max_num_queued_reqs = 8;
+    setup.engine.scheduling_policy = SchedulingPolicy::Fair;
+    let (server, gate) = setup.start_gated().await;
+    let ask = |key: &str, user: usize| {
+        let user = format!("user {user}");
+        let body = json!({"prompt": "ab", "max_tokens": 50, "stream": true, "user": user});
+        let authorization = format!("Bearer {key}");
+        let body = body.to_string();
+        let headers = [("authorization", authorization.as_str())];
+        send(server.address, request_with((Method::POST, COMPLETIONS, &body), &headers))
+    };
+    gate.allow(1);
+    let first = ask("sk-flood", 0).await.expect("a reply");
+    assert_eq!(first.response.status(), 200);
+    // Of twelve places six are its share, by either of its keys.
+    let mut flood = Vec::new();
+    for user in 1..6 {
+        flood.push(tokio::spawn(ask(if user < 3 { "sk-flood" } else { "sk-flood-2" }, user)));
+    }
+    load_until(&server, 6).await;
+    let refused = ask("sk-flood-2", 7).await.expect("a reply").reply().await;
+    assert_eq!((refused.status.as_u16(), refused.error("code")), (429, json!("share_full")));
+    let impostor = json!({"prompt": "ab", "max_tokens": 1, "user": "quiet"}).to_string();
+    let impostor = (Method::POST, COMPLETIONS, impostor.as_str());
+    let request = request_with(impostor, &[("x-api-key", "sk-flood")]);
+    let impostor = send(server.address, request).await.expect("a reply").reply().await;
+    assert_eq!(impostor.error("code"), "share_full");
+    // Its requests have all places to run; the other's gets one at once, long before any of them ends.
+    gate.allow(2);
+    let quiet = tokio::spawn(ask("sk-quiet", 0));
+    load_until(&server, 7).await;
+    gate.allow(3);
+    assert_eq!(quiet.await.expect("no panic").expect("its first token").response.status(), 200);
+    drop(gate);
+    for reply in flood {
+        assert_eq!(reply.await.expect("no panic").expect("a reply").response.status(), 200);
+    }
+    drop(first);
 }
 
 #[tokio::test]

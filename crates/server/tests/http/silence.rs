@@ -19,7 +19,7 @@ const JUST_AFTER: Duration = KEEP_ALIVE.saturating_add(Duration::from_millis(2))
 
 /// Stops the clock of this test's runtime. It would jump to the next timer whenever all tasks wait
 /// for the network or the engine's thread, were there not a job at work until this is dropped.
-fn stop_the_clock() -> Sender<()> {
+pub fn stop_the_clock() -> Sender<()> {
     let (sender, dropped) = channel::<()>();
     // It ends with an error, when the sender is gone.
     tokio::task::spawn_blocking(move || {
