@@ -11,6 +11,7 @@ mod sizes;
 mod machine;
 mod source;
 mod launch;
+mod log;
 mod serve;
 mod server_process;
 mod load;

@@ -1,6 +1,7 @@
 //! `millrace serve`.
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,9 +18,12 @@ use server::tls::Tls;
 use server::{Ending, Parts, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tracing::level_filters::LevelFilter;
 
 use crate::launch::{EngineArgs, Launched, launch};
+use crate::log::{Log, LogArgs};
+
+/// Most of a file of keys that is read: more than the keys that may be in it take.
+const KEY_FILE_BYTES: u64 = 16 << 20;
 
 /// Options of `millrace serve`.
 #[derive(Args)]
@@ -91,21 +95,13 @@ pub struct ServeArgs {
     #[arg(long)]
     stop_with_stdin: bool,
 
-    /// How much to log on stderr: error, warn, info or debug.
-    #[arg(long, default_value = "info", value_name = "LEVEL")]
-    log_level: LevelFilter,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 /// Serves until a signal ends it.
 pub fn run(args: ServeArgs) -> Result<ExitCode> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        // Whoever reads the log may go; that must not stop the service.
-        .log_internal_errors(false)
-        .with_target(false)
-        .with_max_level(args.log_level)
-        .init();
+    let log = Log::begin(&args.log);
     // Before the model is loaded: what cannot be used is said at once.
     let (tls, keys) = (tls(&args)?, keys(&args)?);
     let listener = bind(&args.host, args.port)?;
@@ -125,7 +121,8 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         stall_limit: STALL_LIMIT,
         shutdown_timeout: Duration::from_secs(args.shutdown_timeout),
     };
-    let parts = Parts { config, info, handle, reports, tokenizer, template };
+    let log_dropped = log.dropped();
+    let parts = Parts { config, info, handle, reports, tokenizer, template, log_dropped };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (trigger, shutdown) = shutdown::channel();
     if args.stop_with_stdin {
@@ -134,7 +131,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     let exit = runtime.block_on(serve(listener, parts, worker, (trigger, shutdown)))?;
     // Nobody waits for what it may still be reading or tokenising.
     runtime.shutdown_background();
-    Ok(if exit == WorkerExit::Drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if exit == Some(WorkerExit::Drained) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Several origins in one option.
@@ -155,7 +152,9 @@ fn keys(args: &ServeArgs) -> Result<Keys> {
     }
     if let Some(path) = &args.api_key_file {
         let name = format!("--api-key-file {}", path.display());
-        let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+        let mut text = String::new();
+        let file = File::open(path).with_context(|| name.clone())?;
+        file.take(KEY_FILE_BYTES).read_to_string(&mut text).with_context(|| name.clone())?;
         keys.add_lines(&text).map_err(|(line, error)| anyhow!("{name}: line {line}: {error}"))?;
     }
     Ok(keys)
@@ -175,13 +174,13 @@ fn bind(host: &str, port: u16) -> Result<std::net::TcpListener> {
         .with_context(|| format!("cannot listen on {host}:{port}; choose another --host or --port"))
 }
 
-/// Serves until a signal or the engine's end; how the engine ended.
+/// Serves until a signal or the engine's end; how the engine ended, none if nobody waits for that.
 async fn serve(
     listener: std::net::TcpListener,
     parts: Parts,
     worker: Worker,
     (trigger, shutdown): (Trigger, Shutdown),
-) -> Result<WorkerExit> {
+) -> Result<Option<WorkerExit>> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let mut exit = watch(worker, trigger.clone());
@@ -199,14 +198,14 @@ async fn serve(
     let _ = writeln!(std::io::stdout(), "{url}");
     match server::serve(listener, parts, shutdown).await {
         Ending::Drained => tokio::select! {
-            exit = &mut exit => Ok(exit.unwrap_or(WorkerExit::Panicked)),
+            exit = &mut exit => Ok(Some(exit.unwrap_or(WorkerExit::Panicked))),
             // It may be in the middle of a long step for clients that have left.
-            () = tokio::time::sleep(limit) => Ok(WorkerExit::Drained),
-            () = stopped.stopping() => std::process::exit(1),
+            () = tokio::time::sleep(limit) => Ok(Some(WorkerExit::Drained)),
+            () = stopped.stopping() => Ok(None),
         },
         // As above, and the time is over.
-        Ending::CutOff(_) => Ok(exit.try_recv().unwrap_or(WorkerExit::Drained)),
-        Ending::Stopped => std::process::exit(1),
+        Ending::CutOff(_) => Ok(Some(exit.try_recv().unwrap_or(WorkerExit::Drained))),
+        Ending::Stopped => Ok(None),
     }
 }
 

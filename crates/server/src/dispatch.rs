@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::config::ServerInfo;
 use crate::limits::STREAM_BUFFER_BYTES;
-use crate::metrics::{Outcome, Panics, Progress, Tally};
+use crate::metrics::{LogDropped, Outcome, Panics, Progress, Tally};
 use crate::openai::error::{ApiError, ENGINE_STOPPED, SHUTTING_DOWN};
 
 /// What the device gives with each token: its log-probabilities, if the request asks for them.
@@ -147,11 +147,16 @@ struct Route {
 }
 
 impl Dispatch {
-    /// A dispatch for the engine behind `handle`; it tells of `panics` and counts none itself.
-    pub fn new(handle: Handle<Guided<SamplingParams>>, panics: Panics) -> Self {
+    /// A dispatch for the engine behind `handle`; it tells of `panics` and `log_dropped` and counts none
+    /// itself.
+    pub fn new(
+        handle: Handle<Guided<SamplingParams>>,
+        panics: Panics,
+        log_dropped: LogDropped,
+    ) -> Self {
         let state = State {
             routes: HashMap::new(),
-            tally: Tally::new(handle.limits().max_model_len, panics),
+            tally: Tally::new(handle.limits().max_model_len, panics, log_dropped),
             snapshot: Snapshot::default(),
             last_sign: Instant::now(),
             stopped: false,

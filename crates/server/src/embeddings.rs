@@ -10,6 +10,7 @@ use engine::{FinishReason, TokenId};
 use http::{Request, header};
 use http_body_util::{BodyExt, Full};
 use sampling::Pool;
+use tokio::time::Instant;
 
 use crate::app::{App, unix_time};
 use crate::dispatch::End;
@@ -39,12 +40,25 @@ pub async fn embeddings(
     let count = inputs.prompts.len();
     // Their sum is that of one body's tokens.
     let prompt_tokens = inputs.prompts.iter().map(|prompt| prompt.len() as u32).sum();
+    let (id, began) = (format!("embd-{}", random_hex()), Instant::now());
     let answer = embed(&app, inputs).await;
     let failure = answer.as_ref().err().map(ApiError::to_string);
-    tracing::info!(request_id = tag.as_str(), inputs = count, prompt_tokens, failure, "embeddings");
+    let outcome = if failure.is_some() { "failed" } else { "finished" };
+    let e2e_ms = began.elapsed().as_micros() as f64 / 1e3;
+    tracing::info!(
+        id,
+        request_id = tag.as_str(),
+        endpoint = "/v1/embeddings",
+        outcome,
+        failure,
+        inputs = count,
+        prompt_tokens,
+        e2e_ms,
+        "request"
+    );
     let usage = EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens };
     let reply = Embeddings {
-        id: format!("embd-{}", random_hex()),
+        id,
         object: "list",
         created: unix_time(),
         model: app.info.model.clone(),

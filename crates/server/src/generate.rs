@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{MatchedPath, State};
 use axum::response::{IntoResponse, Response};
 use engine::SubmitError;
 use http::{HeaderValue, Request, header};
@@ -89,6 +89,8 @@ pub async fn begin<T: Send + 'static>(
     let request_id =
         request.extensions().get::<RequestId>().expect("every request is tagged").clone();
     let caller = Caller::of(&request);
+    let endpoint = request.extensions().get::<MatchedPath>().expect("a handler has a route");
+    let endpoint = endpoint.as_str().to_owned();
     let body = app.receive(request).await?;
     let read = move |app: &App, body: &[u8]| read(app.door(caller), body);
     let (mut valid, about) = app.work_on(body, read).await?;
@@ -100,6 +102,7 @@ pub async fn begin<T: Send + 'static>(
         created: unix_time(),
         model: app.info.model.clone(),
         request_id,
+        endpoint,
     };
     let choices = valid.requests.len();
     let submitted = app.dispatch.submit(valid.requests).map_err(|e| refusal(e, choices))?;

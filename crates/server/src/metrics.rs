@@ -87,10 +87,27 @@ impl Panics {
     }
 }
 
+/// Lines of the log that were lost, since nobody took them. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct LogDropped(Arc<AtomicU64>);
+
+impl LogDropped {
+    /// One more.
+    pub fn count(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// All so far.
+    pub fn total(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
 /// What the server counts beside the engine.
 #[derive(Debug)]
 pub struct Tally {
     panics: Panics,
+    log_dropped: LogDropped,
     accepted: u64,
     rejected: u64,
     ended: [u64; Outcome::ALL.len()],
@@ -113,11 +130,12 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Nothing counted yet but `panics`; `max_model_len` bounds the buckets of lengths.
-    pub fn new(max_model_len: u32, panics: Panics) -> Self {
+    /// Nothing counted yet but `panics` and `log_dropped`; `max_model_len` bounds the buckets of lengths.
+    pub fn new(max_model_len: u32, panics: Panics, log_dropped: LogDropped) -> Self {
         let lengths = || Histogram::new(length_buckets(max_model_len));
         Tally {
             panics,
+            log_dropped,
             accepted: 0,
             rejected: 0,
             ended: [0; Outcome::ALL.len()],
@@ -269,6 +287,11 @@ impl Tally {
             ),
             ("millrace:requests_accepted", "Requests that the engine took.", self.accepted),
             ("millrace:panics", "Requests whose code panicked.", self.panics.total()),
+            (
+                "millrace:log_dropped",
+                "Lines of the log that nobody took in time.",
+                self.log_dropped.total(),
+            ),
         ];
         for (name, help, value) in counters {
             page.counter(name, help, value)?;

@@ -16,7 +16,7 @@ use crate::config::{ServerConfig, ServerInfo};
 use crate::dispatch::{Dispatch, Reports};
 use crate::grammars::Grammars;
 use crate::listen::{self, Served};
-use crate::metrics::Panics;
+use crate::metrics::{LogDropped, Panics};
 use crate::routes::router;
 use crate::shutdown::Shutdown;
 use crate::traffic::Traffic;
@@ -40,6 +40,8 @@ pub struct Parts {
     pub tokenizer: Arc<Tokenizer>,
     /// The model's chat template; none: chat requests are refused.
     pub template: Option<ChatTemplate>,
+    /// Counts the lines that its log loses.
+    pub log_dropped: LogDropped,
 }
 
 /// How a server ended.
@@ -58,12 +60,12 @@ pub enum Ending {
 /// It does not end by itself when the engine's thread ends: `/health` and every new request get
 /// 503 then, and whoever waits for [`engine::Worker::join`] should trigger the shutdown.
 pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) -> Ending {
-    let Parts { config, info, handle, reports, tokenizer, template } = parts;
+    let Parts { config, info, handle, reports, tokenizer, template, log_dropped } = parts;
     let doors = (config.connections_max, config.tls.clone());
     let shutdown_timeout = config.shutdown_timeout;
     let limits = handle.limits();
     let panics = Panics::default();
-    let dispatch = Arc::new(Dispatch::new(handle, panics.clone()));
+    let dispatch = Arc::new(Dispatch::new(handle, panics.clone(), log_dropped));
     let app = Arc::new(App {
         config,
         info: Arc::new(info),

@@ -211,6 +211,7 @@ impl Drop for Generation {
         tracing::info!(
             id = %self.head.id,
             request_id = self.head.request_id.as_str(),
+            endpoint = self.head.endpoint,
             outcome,
             finish,
             failure = self.failure,

@@ -93,7 +93,15 @@ impl Process {
         stdin: Stdio,
         stdout: File,
     ) -> Process {
-        let stderr = temporary_file();
+        Process::start_logging_to(temporary_file(), arguments, stdin, stdout)
+    }
+
+    fn start_logging_to<'a>(
+        stderr: File,
+        arguments: impl IntoIterator<Item = &'a str>,
+        stdin: Stdio,
+        stdout: File,
+    ) -> Process {
         let twin = |file: &File| file.try_clone().expect("descriptors are left");
         let child = Command::new(env!("CARGO_BIN_EXE_millrace"))
             .args(arguments)
@@ -160,8 +168,18 @@ impl Server {
     /// Starts it with these options, among them the model, and waits until it is ready.
     #[track_caller]
     pub fn start<'a>(options: impl IntoIterator<Item = &'a str>) -> Server {
+        Server::start_logging_to(temporary_file(), options)
+    }
+
+    /// The same, with its log on `stderr`.
+    #[track_caller]
+    pub fn start_logging_to<'a>(
+        stderr: File,
+        options: impl IntoIterator<Item = &'a str>,
+    ) -> Server {
         let arguments = ["serve", "--port", "0"].into_iter().chain(options);
-        let mut process = Process::start_reading(arguments, Stdio::piped());
+        let stdout = temporary_file();
+        let mut process = Process::start_logging_to(stderr, arguments, Stdio::piped(), stdout);
         let url = wait_for("a server", || {
             let stdout = contents(&process.stdout);
             let ended = process.child.try_wait().expect("it is ours");

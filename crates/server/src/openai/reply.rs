@@ -63,6 +63,8 @@ pub struct ReplyHead {
     pub model: String,
     /// Id of the request, for the log: it stands in a header of the reply, not in its body.
     pub request_id: RequestId,
+    /// The route that was asked, for the log.
+    pub endpoint: String,
 }
 
 /// A whole choice.
@@ -291,6 +293,7 @@ mod tests {
             created: 7,
             model: "m\"".into(),
             request_id: RequestId::of(None),
+            endpoint: "/x".into(),
         }
     }
 

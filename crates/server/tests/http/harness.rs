@@ -10,6 +10,7 @@ use sampling::Pooling;
 use serde_json::Value;
 use server::guard::Guard;
 use server::keys::Keys;
+use server::metrics::LogDropped;
 use server::shutdown::Trigger;
 use server::{Ending, Parts, ServerConfig, ServerInfo};
 use tokio::net::TcpListener;
@@ -92,7 +93,8 @@ impl Setup {
         let (trigger, shutdown) = server::shutdown::channel();
         let info = info(&self.engine);
         let config = self.server;
-        let parts = Parts { config, info, handle, reports, tokenizer, template };
+        let log_dropped = LogDropped::default();
+        let parts = Parts { config, info, handle, reports, tokenizer, template, log_dropped };
         let task = tokio::spawn(server::serve(listener, parts, shutdown));
         Server { address, trigger, task, worker }
     }
