@@ -106,7 +106,7 @@ fn prompts_that_do_not_fit_and_parameters_out_of_range_are_refused() {
         (["generate", "hello", "--temperature", "3"], ["temperature", "0 to 2"]),
         (["generate", "hello", "--top-p", "0"], ["top_p", "above 0"]),
         (["generate", "hello", "--max-tokens", "0"], ["max_tokens", "at least 1"]),
-        (["generate", "hello", "--max-tokens", "512"], ["512", "max_model_len"]),
+        (["generate", "hello", "--max-tokens", "512"], ["512", "maximum context length"]),
     ] {
         let ended = millrace(arguments.iter().chain(TINY).copied());
         assert_eq!((ended.code(), ended.stdout.as_str()), (Some(1), ""), "{ended:#?}");
