@@ -61,7 +61,7 @@ pub struct ServeArgs {
     #[arg(long = "allowed-host", value_name = "HOST")]
     allowed_hosts: Vec<String>,
 
-    /// Origins of web pages that may ask this server and read its replies: one like https://chat.example,
+    /// Origins of web pages that may ask this server and read its replies: one like `https://chat.example`,
     /// a JSON list of them as vLLM takes it, or `*` for any. May be given several times [default: none
     /// but the page of this server].
     #[arg(long, value_name = "ORIGINS", value_parser = origins)]
