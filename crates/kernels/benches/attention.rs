@@ -17,13 +17,13 @@
 
 mod setting;
 
-use kernels::attention::{AttentionScratch, attention};
+use kernels::attention::{AttentionScratch, HeadRules, attention};
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::{KvCache, KvShape, KvType, TILE_TOKENS};
 use kernels::probe::{self, Arithmetic};
 use kernels::quantise::Activations;
-use kernels::rope::RopeTable;
+use kernels::rope::{Pairing, RopeTable, Rotation};
 use kernels::share::{SequenceRows, share_out};
 
 use setting::{Arguments, COLD_BYTES, Peaks, TIME, values};
@@ -167,7 +167,7 @@ impl Layer {
             heads,
             cache: KvCache::new(shape),
             tables: (0..sequences).map(table).collect(),
-            rope: RopeTable::new(tokens, head_dim, 1e5),
+            rope: RopeTable::new(tokens, &Rotation::new(head_dim, 1e5, Pairing::Adjacent)),
             scratch: AttentionScratch::default(),
             qkv: values(rows_max * (query_heads + 2 * kv_heads) * head_dim),
             out: Activations::new(rows_max, query_heads * head_dim),
@@ -198,7 +198,9 @@ impl Layer {
         let mut share = share_out(&mut self.cache, &parts, 1).remove(0);
         let (query_heads, kv_heads, head_dim) = self.heads;
         let width = (query_heads + 2 * kv_heads) * head_dim;
-        let qkv = (&self.qkv[..sequences * rows * width], &self.rope);
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let rules = HeadRules { norms: None, rope: Some(&self.rope), scale, window: None };
+        let qkv = (&self.qkv[..sequences * rows * width], rules);
         attention(&mut self.cpu, &mut share, qkv, &mut self.scratch, &mut self.out);
         self.next = (self.next + sequences) % self.tables.len();
     }

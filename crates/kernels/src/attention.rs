@@ -10,15 +10,20 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+mod scratch;
 
-use crate::activation::exp;
 use crate::cpu::Cpu;
 use crate::isa::Isa;
 use crate::kv::{self, KvShape, KvType, TILE_TOKENS};
+use crate::norm::Norm;
 use crate::pool::{Pool, SendPtr};
 use crate::quantise::{Activations, Parts};
 use crate::rope::RopeTable;
 use crate::share::{SequenceRows, Share};
+
+use scratch::{Head, Scratch};
+
+pub use scratch::AttentionScratch;
 
 /// Tokens of one span of the softmax.
 pub const SPAN: usize = 256;
@@ -30,7 +35,20 @@ const UNIT_QUERIES: usize = 12;
 /// Largest head the scratch has room for.
 pub const HEAD_DIM_MAX: usize = 256;
 
-/// Rotates, stores and attends for the next layer of `share`.
+/// What is done to the heads of a layer before and while they attend.
+#[derive(Clone, Copy)]
+pub struct HeadRules<'a> {
+    /// Of queries and of keys, each `[head_dim]`, before they are rotated.
+    pub norms: Option<[&'a Norm; 2]>,
+    /// Rotates queries and keys; none where positions are told in another way.
+    pub rope: Option<&'a RopeTable>,
+    /// What the products of queries and keys are multiplied with.
+    pub scale: f32,
+    /// Tokens that a query sees, itself included: the last ones. At least 1; none for all.
+    pub window: Option<usize>,
+}
+
+/// Norms, rotates, stores and attends for the next layer of `share`.
 ///
 /// Shapes: `qkv` [rows, (heads + 2 kv_heads) * head_dim], queries, keys, values of a row one after
 /// another, before rotation; `out` takes [rows, heads * head_dim]. Keys and values of all rows of
@@ -38,7 +56,7 @@ pub const HEAD_DIM_MAX: usize = 256;
 pub fn attention(
     cpu: &mut Cpu,
     share: &mut Share<'_>,
-    (qkv, rope): (&[f32], &RopeTable),
+    (qkv, rules): (&[f32], HeadRules<'_>),
     scratch: &mut AttentionScratch,
     out: &mut Activations,
 ) {
@@ -46,14 +64,19 @@ pub fn attention(
     let (shape, rows) = (*share.shape(), share.rows().len());
     let heads = out.cols() / shape.head_dim;
     assert!(shape.head_dim <= HEAD_DIM_MAX, "head_dim {} above {HEAD_DIM_MAX}", shape.head_dim);
-    assert_eq!(rope.head_dim(), shape.head_dim, "the rotation is of whole heads");
-    assert!(share.tokens_max() <= rope.positions(), "the rotation knows every position");
+    if let Some(rope) = rules.rope {
+        assert!(rope.dims() <= shape.head_dim, "the rotation is of heads");
+        assert!(share.tokens_max() <= rope.positions(), "the rotation knows every position");
+    }
+    let norms = rules.norms.iter().flatten();
+    assert!(norms.clone().all(|norm| norm.cols() == shape.head_dim), "norms are of heads");
+    assert!(rules.window != Some(0), "a query sees itself");
     assert_eq!(out.cols(), heads * shape.head_dim, "the output holds whole heads");
     assert!(heads.is_multiple_of(shape.kv_heads), "{heads} heads over {} KV heads", shape.kv_heads);
     assert_eq!(qkv.len(), rows * (heads + 2 * shape.kv_heads) * shape.head_dim, "shape of qkv");
     let parts = out.parts(rows);
     let isa = cpu.isa();
-    let step = Step { shape, layer, heads, qkv, rope, isa, parts: &parts, share };
+    let step = Step { shape, layer, heads, qkv, rules, isa, parts: &parts, share };
     let scratch = scratch.of_threads(cpu.pool.threads());
     step.run(&mut cpu.pool, share.store(), scratch);
 }
@@ -64,7 +87,7 @@ struct Step<'a> {
     layer: usize,
     heads: usize,
     qkv: &'a [f32],
-    rope: &'a RopeTable,
+    rules: HeadRules<'a>,
     isa: Isa,
     parts: &'a Parts,
     share: &'a Share<'a>,
@@ -169,7 +192,7 @@ impl Step<'_> {
             let position = unit.sequence.position + token;
             let row = self.row(unit.sequence.row + token);
             key.copy_from_slice(&row[(self.heads + head) * dim..][..dim]);
-            self.rope.rotate(position, key);
+            self.turn(position, self.rules.norms.map(|[_, key]| key), key);
             let value = &row[(self.heads + self.shape.kv_heads + head) * dim..][..dim];
             let tile = self.shape.tile_of(unit.sequence.blocks, position);
             let slot = position % TILE_TOKENS;
@@ -182,6 +205,23 @@ impl Step<'_> {
                 kv::store(self.shape.kind, store.get().add(start), slot, (key, value));
             }
         }
+    }
+
+    /// Norms and rotates one head.
+    #[inline(always)]
+    fn turn(&self, position: usize, norm: Option<&Norm>, head: &mut [f32]) {
+        if let Some(norm) = norm {
+            norm.apply(self.isa, head);
+        }
+        if let Some(rope) = self.rules.rope {
+            rope.rotate(position, head);
+        }
+    }
+
+    /// First position that a query at `position` sees.
+    #[inline(always)]
+    fn first_visible(&self, position: usize) -> usize {
+        self.rules.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 
     /// Attends for the query heads of one KV head; the first keys of `next` are asked for meanwhile.
@@ -203,6 +243,7 @@ impl Step<'_> {
             scratch.count = end - first;
             for (slot, query) in (first..end).enumerate() {
                 scratch.positions[slot] = position(query);
+                scratch.firsts[slot] = self.first_visible(position(query));
                 self.load_query(unit, (head, query), &mut scratch.queries[slot]);
             }
             let next = if tile + 1 < tiles { Some(visit) } else { next };
@@ -213,7 +254,7 @@ impl Step<'_> {
         }
     }
 
-    /// Copies, rotates and scales one query, and turns it as the stored keys are turned.
+    /// Copies, norms, rotates and scales one query, and turns it as the stored keys are turned.
     #[inline(always)]
     fn load_query(&self, unit: &Unit<'_>, (head, query): (usize, usize), out: &mut Head) {
         let (dim, group) = (self.shape.head_dim, self.heads / self.shape.kv_heads);
@@ -221,9 +262,9 @@ impl Step<'_> {
         let row = self.row(unit.sequence.row + token);
         let out = &mut out.0[..dim];
         out.copy_from_slice(&row[(head * group + query % group) * dim..][..dim]);
-        self.rope.rotate(unit.sequence.position + token, out);
-        let scale = 1.0 / (dim as f32).sqrt();
-        out.iter_mut().for_each(|x| *x *= scale);
+        let norm = self.rules.norms.map(|[query, _]| query);
+        self.turn(unit.sequence.position + token, norm, out);
+        out.iter_mut().for_each(|x| *x *= self.rules.scale);
         kv::turn_query(self.shape.kind, out);
     }
 
@@ -257,22 +298,31 @@ impl Step<'_> {
         store: SendPtr<u8>,
         scratch: &mut Scratch,
     ) {
-        let last = scratch.positions[..scratch.count].iter().max().expect("a tile has a query");
+        let (first, last) = scratch.seen();
         let tokens = last + 1;
         let dim = self.shape.head_dim;
         scratch.begin();
         let spans = tokens.div_ceil(SPAN);
-        for span in 0..spans {
+        for span in first / SPAN..spans {
             let start = span * SPAN;
             let count = SPAN.min(tokens - start);
             let tiles = self.tiles(visit, start, store);
             let ahead = if span + 1 < spans {
                 self.tiles(visit, start + SPAN, store)
             } else {
-                next.map_or([std::ptr::null(); SPAN_TILES], |next| self.tiles(next, 0, store))
+                next.map_or([std::ptr::null(); SPAN_TILES], |next| {
+                    self.tiles(next, self.first_of(next) / SPAN * SPAN, store)
+                })
             };
-            let span =
-                Span { tiles: &tiles, ahead: &ahead, start, count, dim, kind: self.shape.kind };
+            let span = Span {
+                tiles: &tiles,
+                ahead: &ahead,
+                start,
+                first: first.saturating_sub(start) / TILE_TOKENS,
+                count,
+                dim,
+                kind: self.shape.kind,
+            };
             // SAFETY: the tiles hold keys and values of `count` tokens at least, written before.
             unsafe { span_of_tier(self.isa, &span, scratch) };
             if scratch.is_spoiled(dim) {
@@ -283,13 +333,23 @@ impl Step<'_> {
         }
     }
 
+    /// First position that a query of the visit sees.
+    #[inline(always)]
+    fn first_of(&self, visit: Visit<'_>) -> usize {
+        self.first_visible(visit.unit.sequence.position + visit.unit.first)
+    }
+
     /// The tiles of the span that begins at `start`, as far as the unit sees it.
     #[inline(always)]
     fn tiles(&self, visit: Visit<'_>, start: usize, store: SendPtr<u8>) -> SpanTiles {
         let Visit { unit, head } = visit;
         let tokens = unit.sequence.position + unit.first + unit.tokens;
+        let first = self.first_of(visit);
         let mut tiles = [std::ptr::null(); SPAN_TILES];
         for (tile, position) in tiles.iter_mut().zip((start..tokens).step_by(TILE_TOKENS)) {
+            if position + TILE_TOKENS <= first {
+                continue;
+            }
             let number = self.shape.tile_of(unit.sequence.blocks, position);
             let at = self.shape.tile_start(self.layer, number, head);
             // SAFETY: `tile_of` checked the block, so the tile lies in the store.
@@ -305,7 +365,7 @@ impl Step<'_> {
     }
 }
 
-/// Where the tiles of a span begin; null behind its last.
+/// Where the tiles of a span begin; null where nobody sees them.
 type SpanTiles = [*const u8; SPAN_TILES];
 
 /// Up to [`SPAN`] tokens of one sequence and head.
@@ -316,7 +376,9 @@ struct Span<'a> {
     ahead: &'a SpanTiles,
     /// Position of the first token.
     start: usize,
-    /// Tokens that any query of the tile may see.
+    /// The first tile that any query sees.
+    first: usize,
+    /// Tokens from the start on that any query of the tile may see.
     count: usize,
     dim: usize,
     /// What the tiles hold.
@@ -349,126 +411,15 @@ unsafe fn attend_one_by_one(isa: Isa, span: &Span<'_>, scratch: &mut Scratch) {
     let count = scratch.count;
     scratch.count = 1;
     for query in 0..count {
-        if scratch.positions[query] < span.start {
+        let visible = scratch.visible(query, span.start);
+        let (first, count) = (visible.start / TILE_TOKENS, span.count.min(visible.end));
+        if count <= visible.start {
             continue;
         }
-        let visible = span.count.min(scratch.positions[query] + 1 - span.start);
         scratch.swap(0, query);
         // SAFETY: passed on; the query sees no more than before.
-        unsafe { span_of_tier(isa, &Span { count: visible, ..*span }, scratch) };
+        unsafe { span_of_tier(isa, &Span { first, count, ..*span }, scratch) };
         scratch.swap(0, query);
     }
     scratch.count = count;
-}
-
-/// One head's numbers, aligned for vector loads.
-#[repr(align(64))]
-#[derive(Clone, Copy)]
-struct Head([f32; HEAD_DIM_MAX]);
-
-/// One query's scores or weights over a span.
-#[repr(align(64))]
-#[derive(Clone, Copy)]
-struct Scores([f32; SPAN]);
-
-/// Working memory of [`attention`], kept between steps.
-#[derive(Default)]
-pub struct AttentionScratch(Vec<Scratch>);
-
-impl AttentionScratch {
-    /// Bytes for so many threads.
-    pub const fn bytes(threads: usize) -> usize {
-        threads * size_of::<Scratch>()
-    }
-
-    fn of_threads(&mut self, threads: usize) -> SendPtr<Scratch> {
-        self.0.resize_with(threads.max(self.0.len()), Scratch::new);
-        SendPtr(self.0.as_mut_ptr())
-    }
-}
-
-/// State of up to six queries while their spans are visited.
-struct Scratch {
-    count: usize,
-    positions: [usize; TILE_QUERIES],
-    queries: [Head; TILE_QUERIES],
-    scores: [Scores; TILE_QUERIES],
-    /// Of the current span: largest score, sum of weights, weighted values.
-    span_max: [f32; TILE_QUERIES],
-    span_sum: [f32; TILE_QUERIES],
-    span_outputs: [Head; TILE_QUERIES],
-    /// Of all spans so far.
-    maxima: [f32; TILE_QUERIES],
-    sums: [f32; TILE_QUERIES],
-    outputs: [Head; TILE_QUERIES],
-}
-
-impl Scratch {
-    fn new() -> Scratch {
-        let heads = [Head([0.0; HEAD_DIM_MAX]); TILE_QUERIES];
-        Scratch {
-            count: 0,
-            positions: [0; TILE_QUERIES],
-            queries: heads,
-            scores: [Scores([0.0; SPAN]); TILE_QUERIES],
-            span_max: [0.0; TILE_QUERIES],
-            span_sum: [0.0; TILE_QUERIES],
-            span_outputs: heads,
-            maxima: [0.0; TILE_QUERIES],
-            sums: [0.0; TILE_QUERIES],
-            outputs: heads,
-        }
-    }
-
-    #[inline(always)]
-    fn begin(&mut self) {
-        self.maxima = [f32::NEG_INFINITY; TILE_QUERIES];
-        self.sums = [0.0; TILE_QUERIES];
-    }
-
-    /// Whether the span's result is not finite for a query that sees less than another.
-    #[inline(always)]
-    fn is_spoiled(&self, dim: usize) -> bool {
-        let last = self.positions[..self.count].iter().max();
-        // By magnitudes as integers, which wide registers compare in any order.
-        let finite = |query: usize| {
-            let magnitudes = self.span_outputs[query].0[..dim].iter().map(|x| x.abs().to_bits());
-            magnitudes.fold(0, u32::max) < f32::INFINITY.to_bits()
-        };
-        (0..self.count).any(|query| Some(&self.positions[query]) != last && !finite(query))
-    }
-
-    /// Exchanges the places of two queries, as far as a span knows them.
-    fn swap(&mut self, one: usize, other: usize) {
-        self.positions.swap(one, other);
-        self.queries.swap(one, other);
-        self.span_max.swap(one, other);
-        self.span_sum.swap(one, other);
-        self.span_outputs.swap(one, other);
-    }
-
-    /// Joins the current span, which starts at `start`, to what came before it.
-    #[inline(always)]
-    fn merge(&mut self, start: usize, dim: usize) {
-        for query in 0..self.count {
-            if self.positions[query] < start {
-                continue;
-            }
-            let (span_max, span_sum) = (self.span_max[query], self.span_sum[query]);
-            let span_output = &self.span_outputs[query].0[..dim];
-            let output = &mut self.outputs[query].0[..dim];
-            if start == 0 {
-                output.copy_from_slice(span_output);
-                (self.maxima[query], self.sums[query]) = (span_max, span_sum);
-                continue;
-            }
-            let maximum = if span_max > self.maxima[query] { span_max } else { self.maxima[query] };
-            let (old, new) = (exp(self.maxima[query] - maximum), exp(span_max - maximum));
-            self.maxima[query] = maximum;
-            self.sums[query] = self.sums[query] * old + span_sum * new;
-            for (output, value) in output.iter_mut().zip(span_output) {
-                *output = *output * old + value * new;
-            }
-        }
-    }
 }

@@ -29,7 +29,7 @@ pub mod pack;
 mod sums;
 pub mod quantise;
 pub mod norm;
-mod activation;
+pub mod activation;
 mod codes;
 pub mod rope;
 pub mod kv;

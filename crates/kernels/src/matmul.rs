@@ -9,7 +9,8 @@
 //! block; `Σ values` is there without outliers. After the last block the row's outliers are added, column by
 //! column: `acc = fma(f32(level), d·outlier, acc)`, and where sums are without them
 //! `acc = fma(m, outlier, acc)`. Float kinds do
-//! `acc = fma(weight, activation, acc)` column by column. Every tier gives the same bits.
+//! `acc = fma(weight, activation, acc)` column by column. A weight's bias, if it has one, is added last.
+//! Every tier gives the same bits.
 //!
 //! For BF16 the activations are rounded to bfloat16 too, and of two columns the second is added first:
 //! that is what VDPBF16PS computes, which multiplies twice as many as the fused f32 instruction. Bits
@@ -30,7 +31,7 @@ mod tests;
 
 use std::ops::Range;
 
-use crate::activation::swiglu;
+use crate::activation::Activation;
 use crate::blocks::{BLOCK, BlockKind};
 use crate::cpu::Cpu;
 use crate::isa::Isa;
@@ -65,18 +66,30 @@ pub fn matmul_add(cpu: &mut Cpu, x: &Activations, weight: &PackedMatrix, out: &m
     multiply(cpu, x, &[(weight, Finish::Add)], out);
 }
 
-/// Writes `silu(x · gateᵀ) * (x · upᵀ)`: the first half of a gated feed-forward block.
+/// Writes `activation(x · weightᵀ)`: the first half of a feed-forward block without gates.
 ///
-/// Shapes: `x` [rows, cols], `gate` and `up` [n, cols], `out` [rows, n].
-pub fn matmul_swiglu(
+/// Shapes: `x` [rows, cols], `weight` [n, cols], `out` [rows, n].
+pub fn matmul_activated(
     cpu: &mut Cpu,
     x: &Activations,
-    (gate, up): (&PackedMatrix, &PackedMatrix),
+    (weight, activation): (&PackedMatrix, Activation),
+    out: &mut [f32],
+) {
+    multiply(cpu, x, &[(weight, Finish::Activated(activation))], out);
+}
+
+/// Writes `activation(x · gateᵀ) * (x · upᵀ)`: the first half of a gated feed-forward block.
+///
+/// Shapes: `x` [rows, cols], `gate` and `up` [n, cols], `out` [rows, n].
+pub fn matmul_gated(
+    cpu: &mut Cpu,
+    x: &Activations,
+    (gate, up, activation): (&PackedMatrix, &PackedMatrix, Activation),
     out: &mut [f32],
 ) {
     assert_eq!(gate.rows(), up.rows(), "each gate has its up");
     assert_eq!(up.cols(), x.cols(), "weights and activations agree");
-    multiply(cpu, x, &[(gate, Finish::Swiglu { up })], out);
+    multiply(cpu, x, &[(gate, Finish::Gated { up, activation })], out);
 }
 
 /// The `counts[row]` greatest outputs of each row of `x · weightᵀ`, without writing the others: column
@@ -109,9 +122,11 @@ enum Finish<'a> {
     Top(SendPtr<Top>),
     Write,
     Add,
+    Activated(Activation),
     /// The sums are gates; `up` multiplies the same activations.
-    Swiglu {
+    Gated {
         up: &'a PackedMatrix,
+        activation: Activation,
     },
 }
 
@@ -244,14 +259,23 @@ fn finish_tile(
     sums: impl Fn(&PackedMatrix, &Activations, Tile, &mut Sums),
 ) {
     sums(job.weight, job.x, tile, values);
+    add_bias(job.weight, tile, values);
     match job.finish {
         Finish::Write => job.each_row(tile, values, |out, values| out.copy_from_slice(values)),
         Finish::Add => job.each_row(tile, values, |out, values| {
             out.iter_mut().zip(values).for_each(|(out, value)| *out += value);
         }),
-        Finish::Swiglu { up } => {
+        Finish::Activated(activation) => {
+            let columns = tile.panels * PANEL_ROWS;
+            for values in &mut values.0[..tile.rows] {
+                values[..columns].iter_mut().for_each(|value| *value = activation.of(*value));
+            }
+            job.each_row(tile, values, |out, values| out.copy_from_slice(values));
+        }
+        Finish::Gated { up, activation } => {
             sums(up, job.x, tile, ups);
-            gate(tile, values, ups);
+            add_bias(up, tile, ups);
+            gate(tile, values, ups, activation);
             job.each_row(tile, values, |out, values| out.copy_from_slice(values));
         }
         Finish::Top(tops) => {
@@ -266,12 +290,23 @@ fn finish_tile(
     }
 }
 
+/// Adds the weight's bias to the sums of a tile, if it has one.
+#[inline(always)]
+fn add_bias(weight: &PackedMatrix, tile: Tile, sums: &mut Sums) {
+    let Some(bias) = weight.bias() else { return };
+    let bias = &bias[tile.panel * PANEL_ROWS..];
+    for sums in &mut sums.0[..tile.rows] {
+        let sums = &mut sums[..tile.panels * PANEL_ROWS];
+        sums.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
+    }
+}
+
 /// Turns sums of gates into ups times their activated gates.
 #[inline(always)]
-fn gate(tile: Tile, gates: &mut Sums, ups: &Sums) {
+fn gate(tile: Tile, gates: &mut Sums, ups: &Sums, activation: Activation) {
     for (gates, ups) in gates.0[..tile.rows].iter_mut().zip(&ups.0) {
         for (gate, up) in gates[..tile.panels * PANEL_ROWS].iter_mut().zip(ups) {
-            *gate = swiglu(*gate, *up);
+            *gate = activation.of(*gate) * up;
         }
     }
 }

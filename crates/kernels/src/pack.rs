@@ -49,6 +49,8 @@ pub struct PackedMatrix {
     scales: Buffer<u16>,
     /// `[panel][block of 32][part][16]`, and behind a block's those of its minimums.
     factors: Buffer<i8>,
+    /// `[rows]`; added to every product.
+    bias: Option<Vec<f32>>,
 }
 
 /// How much of each buffer a panel has.
@@ -155,7 +157,18 @@ impl PackedMatrix {
                 pack(row, lane, &mut parts);
             }
         });
-        PackedMatrix { kind, rows, cols, codes, scales, factors }
+        PackedMatrix { kind, rows, cols, codes, scales, factors, bias: None }
+    }
+
+    /// The matrix with a number for each row that is added to its products.
+    pub fn with_bias(self, bias: Vec<f32>) -> Self {
+        assert_eq!(bias.len(), self.rows, "a bias for each row");
+        PackedMatrix { bias: Some(bias), ..self }
+    }
+
+    /// What is added to the products, `[rows]`.
+    pub fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
     }
 
     /// Bytes in memory of a matrix of `rows` rows, whose `cols` columns are whole blocks.
@@ -185,7 +198,8 @@ impl PackedMatrix {
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        self.codes.bytes() + self.scales.bytes() + self.factors.bytes()
+        let bias = self.bias.as_ref().map_or(0, |bias| bias.len() * size_of::<f32>());
+        self.codes.bytes() + self.scales.bytes() + self.factors.bytes() + bias
     }
 
     /// Writes row `row` to `out` (length `cols`) as f32: the lookup of an embedding.

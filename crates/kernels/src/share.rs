@@ -96,6 +96,11 @@ impl<'a> Share<'a> {
         self.rows.clone()
     }
 
+    /// The position of each row's token in its sequence.
+    pub fn positions(&self) -> impl Iterator<Item = usize> {
+        self.sequences.iter().flat_map(|part| part.position..part.position + part.rows)
+    }
+
     pub(crate) fn shape(&self) -> &KvShape {
         &self.shape
     }

@@ -1,5 +1,17 @@
 //! Sums of floats in an order that no tier changes.
 
+/// Σ x in 16 lanes that are added pairwise at the end.
+#[inline(always)]
+pub(crate) fn sum(x: &[f32]) -> f32 {
+    let mut lanes = [0.0_f32; 16];
+    for chunk in x.chunks(16) {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += value;
+        }
+    }
+    add_lanes(lanes)
+}
+
 /// Σ x² in 16 lanes that are added pairwise at the end.
 #[inline(always)]
 pub(crate) fn sum_of_squares(x: &[f32]) -> f32 {

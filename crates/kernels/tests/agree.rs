@@ -1,16 +1,17 @@
 //! Every tier against the scalar one, and every batch against a row alone.
 
 use half::f16;
-use kernels::attention::{AttentionScratch, attention};
+use kernels::activation::Activation;
+use kernels::attention::{AttentionScratch, HeadRules, attention};
 use kernels::blocks::{BlockKind, dequantise};
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::{KvCache, KvShape, KvType};
-use kernels::matmul::{matmul, matmul_add, matmul_swiglu, matmul_top};
-use kernels::norm::rms_norm;
+use kernels::matmul::{matmul, matmul_activated, matmul_add, matmul_gated, matmul_top};
+use kernels::norm::{Norm, normalise};
 use kernels::pack::PackedMatrix;
 use kernels::quantise::Activations;
-use kernels::rope::RopeTable;
+use kernels::rope::{Pairing, RopeTable, Rotation};
 use kernels::share::{SequenceRows, share_out};
 use proptest::prelude::*;
 
@@ -184,14 +185,17 @@ fn the_largest_codes_do_not_overflow() {
 #[test]
 fn norms_have_the_bits_of_the_scalar_tier() {
     let mut random = Random(9);
-    let (x, weight) = (random.floats(5 * 96), random.floats(96));
-    let run = |isa| {
-        let mut out = Activations::new(5, 96).with_floats(true);
-        rms_norm(&mut Cpu::new(2, isa), &x, (&weight, 1e-5), &mut out);
-        bits(out.floats().unwrap())
-    };
-    for isa in Isa::all_available() {
-        assert_eq!(run(Isa::Scalar), run(isa), "{isa}");
+    // A row that is no whole number of lanes, as heads may be.
+    let (x, weight, bias) = (random.floats(5 * 96), random.floats(96), random.floats(96));
+    for norm in [Norm::rms(weight.clone(), 1e-5), Norm::layer(weight, bias, 1e-5)] {
+        let run = |isa| {
+            let mut out = Activations::new(5, 96).with_floats(true);
+            normalise(&mut Cpu::new(2, isa), &x, &norm, &mut out);
+            bits(out.floats().unwrap())
+        };
+        for isa in Isa::all_available() {
+            assert_eq!(run(Isa::Scalar), run(isa), "{isa}");
+        }
     }
 }
 
@@ -207,7 +211,7 @@ fn gated_products_have_the_bits_of_the_scalar_tier() {
         let mut x = Activations::new(9, 96);
         x.quantise(&mut cpu, &case.x);
         let mut out = vec![f32::NAN; 9 * 72];
-        matmul_swiglu(&mut cpu, &x, (&gate, &up), &mut out);
+        matmul_gated(&mut cpu, &x, (&gate, &up, Activation::Silu), &mut out);
         bits(&out)
     };
     for isa in Isa::all_available() {
@@ -309,6 +313,45 @@ fn matmul_add_adds_to_what_is_there() {
     }
 }
 
+#[test]
+fn biases_are_added_before_what_becomes_of_a_product_in_every_tier() {
+    let case = ProductCase::new(17, &[(BlockKind::Q4_0, 40), (BlockKind::Bf16, 24)], 7, 96);
+    let mut random = Random(18);
+    let biases = [random.floats(40), random.floats(24)];
+    let run = |isa, threads| {
+        let mut cpu = Cpu::new(threads, isa);
+        let packed: Vec<PackedMatrix> = (case.packed(&mut cpu).into_iter().zip(&biases))
+            .map(|(matrix, bias)| matrix.with_bias(bias.clone()))
+            .collect();
+        let mut x = Activations::new(7, 96).with_floats(true);
+        x.quantise(&mut cpu, &case.x);
+        let mut out = vec![f32::NAN; 7 * 64];
+        matmul(&mut cpu, &x, &[&packed[0], &packed[1]], &mut out);
+        let mut activated = vec![f32::NAN; 7 * 40];
+        let first = (&packed[0], Activation::GeluTanh);
+        matmul_activated(&mut cpu, &x, first, &mut activated);
+        (out, activated)
+    };
+    let plain = case.run(1, Isa::Scalar, &case.x);
+    let (out, activated) = run(Isa::Scalar, 1);
+    for (row, (plain, out)) in plain.chunks(64).zip(out.chunks(64)).enumerate() {
+        for (i, bias) in biases.iter().flatten().enumerate() {
+            assert_eq!(out[i], plain[i] + bias, "row {row} column {i}");
+        }
+        for (i, got) in activated[row * 40..(row + 1) * 40].iter().enumerate() {
+            let x = f64::from(out[i]);
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+            let expected = 0.5 * x * (1.0 + inner.tanh());
+            assert!((f64::from(*got) - expected).abs() < 1e-5, "row {row} column {i}");
+        }
+    }
+    for isa in Isa::all_available() {
+        let (again, activated_again) = run(isa, 2);
+        assert_eq!(bits(&out), bits(&again), "{isa}");
+        assert_eq!(bits(&activated), bits(&activated_again), "{isa}");
+    }
+}
+
 /// A gate and an up of 40 rows, and seven rows of activations: more than one register tile.
 fn gated(isa: Isa, threads: usize) -> Vec<f32> {
     let case = ProductCase::new(11, &[(BlockKind::Q4_1, 40), (BlockKind::Q8_0, 40)], 7, 96);
@@ -317,7 +360,7 @@ fn gated(isa: Isa, threads: usize) -> Vec<f32> {
     let mut x = Activations::new(7, 96);
     x.quantise(&mut cpu, &case.x);
     let mut out = vec![f32::NAN; 7 * 40];
-    matmul_swiglu(&mut cpu, &x, (&gate, &up), &mut out);
+    matmul_gated(&mut cpu, &x, (&gate, &up, Activation::Silu), &mut out);
     out
 }
 
@@ -349,6 +392,9 @@ struct AttentionCase {
     heads: usize,
     /// Per sequence [tokens, (heads + 2 kv_heads) * head_dim].
     qkv: Vec<Vec<f32>>,
+    pairing: Pairing,
+    norms: Option<[Norm; 2]>,
+    window: Option<usize>,
 }
 
 impl AttentionCase {
@@ -364,13 +410,33 @@ impl AttentionCase {
             block_count: 64,
             kind: KvType::Bf16,
         };
-        AttentionCase { shape, heads, qkv }
+        AttentionCase { shape, heads, qkv, pairing: Pairing::Adjacent, norms: None, window: None }
+    }
+
+    /// The same with all that a layer may do to its heads, seeing so many tokens.
+    fn with_rules(self, seed: u64, window: usize) -> Self {
+        let (dim, mut random) = (self.shape.head_dim, Random(seed));
+        let norms = [0, 1].map(|_| Norm::rms(random.floats(dim), 1e-5));
+        AttentionCase { pairing: Pairing::Halves, norms: Some(norms), window: Some(window), ..self }
+    }
+
+    /// Of half the head, where pairs are of halves.
+    fn rope(&self) -> RopeTable {
+        let dim = self.shape.head_dim;
+        let dims = if self.pairing == Pairing::Halves { dim / 2 } else { dim };
+        RopeTable::new(2048, &Rotation::new(dims, 10_000.0, self.pairing))
     }
 
     /// Attends in steps, each with rows of some sequences; gives every token's output.
     fn run(&self, cpu: &mut Cpu, kind: KvType, steps: &[Vec<(usize, Rows)>]) -> Vec<Vec<f32>> {
         let mut cache = KvCache::new(KvShape { kind, ..self.shape });
-        let rope = RopeTable::new(2048, self.shape.head_dim, 10_000.0);
+        let rope = self.rope();
+        let rules = HeadRules {
+            norms: self.norms.as_ref().map(|[query, key]| [query, key]),
+            rope: Some(&rope),
+            scale: 1.0 / (self.shape.head_dim as f32).sqrt(),
+            window: self.window,
+        };
         let mut scratch = AttentionScratch::default();
         let width = self.heads * self.shape.head_dim;
         let qkv_width = width + 2 * self.shape.kv_heads * self.shape.head_dim;
@@ -397,7 +463,7 @@ impl AttentionCase {
                 let qkv = &qkv[rows.start * qkv_width..rows.end * qkv_width];
                 let mut outputs = Activations::new(rows.len(), width).with_floats(true);
                 for _ in 0..self.shape.layers {
-                    attention(cpu, &mut share, (qkv, &rope), &mut scratch, &mut outputs);
+                    attention(cpu, &mut share, (qkv, rules), &mut scratch, &mut outputs);
                 }
                 attended.extend_from_slice(outputs.floats().unwrap());
             }
@@ -413,12 +479,17 @@ impl AttentionCase {
     /// Attention in f64, token by token.
     fn exact(&self, sequence: usize) -> Vec<f64> {
         let (dim, kv_heads) = (self.shape.head_dim, self.shape.kv_heads);
-        let rope = RopeTable::new(2048, dim, 10_000.0);
+        let rope = self.rope();
         let width = (self.heads + 2 * kv_heads) * dim;
         let mut rows: Vec<Vec<f32>> =
             self.qkv[sequence].chunks(width).map(<[f32]>::to_vec).collect();
         for (position, row) in rows.iter_mut().enumerate() {
-            rope.rotate(position, &mut row[..(self.heads + kv_heads) * dim]);
+            for (head, values) in row.chunks_mut(dim).take(self.heads + kv_heads).enumerate() {
+                if let Some(norms) = &self.norms {
+                    norms[usize::from(self.heads <= head)].apply(Isa::Scalar, values);
+                }
+                rope.rotate(position, values);
+            }
         }
         let mut out = Vec::new();
         for (position, row) in rows.iter().enumerate() {
@@ -429,7 +500,9 @@ impl AttentionCase {
                     let dot = |i| at(row, head, i) * at(key, self.heads + kv_head, i);
                     (0..dim).map(dot).sum::<f64>() / (dim as f64).sqrt()
                 };
-                let scores: Vec<f64> = rows[..=position].iter().map(|key| score(key)).collect();
+                let first = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
+                let seen = &rows[first..=position];
+                let scores: Vec<f64> = seen.iter().map(|key| score(key)).collect();
                 let most = scores.iter().copied().fold(f64::MIN, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
                 let sum: f64 = weights.iter().sum();
@@ -437,7 +510,7 @@ impl AttentionCase {
                     let value = |(w, row): (&f64, &Vec<f32>)| {
                         w * at(row, self.heads + kv_heads + kv_head, i)
                     };
-                    out.push(weights.iter().zip(&rows).map(value).sum::<f64>() / sum);
+                    out.push(weights.iter().zip(seen).map(value).sum::<f64>() / sum);
                 }
             }
         }
@@ -466,14 +539,18 @@ fn crooked() -> Vec<Vec<(usize, Rows)>> {
 
 #[test]
 fn attention_does_not_depend_on_chunks_batch_or_threads() {
-    for heads in [(9, 3, 64), (4, 4, 32), (8, 1, 96)] {
-        let case = AttentionCase::new(11, heads, &LENS);
+    let cases =
+        [(9, 3, 64), (4, 4, 32), (8, 1, 96)].map(|heads| AttentionCase::new(11, heads, &LENS));
+    let windows = [1, 5, 40, 260];
+    let with_rules =
+        windows.map(|window| AttentionCase::new(12, (4, 2, 64), &LENS).with_rules(3, window));
+    for case in cases.into_iter().chain(with_rules) {
         for isa in Isa::all_available() {
             for kind in KV_TYPES {
                 let first = case.run(&mut Cpu::new(1, isa), kind, &whole());
                 let second = case.run(&mut Cpu::new(3, isa), kind, &crooked());
                 for (first, second) in first.iter().zip(&second) {
-                    assert_eq!(bits(first), bits(second), "{heads:?} {isa} {kind}");
+                    assert_eq!(bits(first), bits(second), "{:?} {isa} {kind}", case.window);
                 }
             }
         }
@@ -483,15 +560,16 @@ fn attention_does_not_depend_on_chunks_batch_or_threads() {
 #[test]
 fn attention_over_codes_and_with_avx2_has_the_bits_of_the_scalar_tier() {
     // Seven queries a KV head, so that tiles of 1 to 6 occur with heads of all sorts of lengths.
-    for heads in [(7, 1, 64), (6, 2, 96), (2, 2, 256), (5, 1, 32)] {
-        let case = AttentionCase::new(13, heads, &LENS);
+    let of = |heads| AttentionCase::new(13, heads, &LENS);
+    let cases = [(7, 1, 64), (6, 2, 96), (2, 2, 256), (5, 1, 32)].map(of);
+    for case in cases.into_iter().chain([of((7, 1, 64)).with_rules(4, 37)]) {
         for kind in KV_TYPES {
             let scalar = case.run(&mut Cpu::new(2, Isa::Scalar), kind, &crooked());
             let is_same = |isa: &Isa| kind == KvType::Int8 || *isa != Isa::Avx512;
             for isa in Isa::all_available().filter(is_same) {
                 let out = case.run(&mut Cpu::new(2, isa), kind, &crooked());
                 for (scalar, out) in scalar.iter().zip(&out) {
-                    assert_eq!(bits(scalar), bits(out), "{heads:?} {isa} {kind}");
+                    assert_eq!(bits(scalar), bits(out), "{:?} {isa} {kind}", case.shape);
                 }
             }
         }
@@ -500,7 +578,15 @@ fn attention_over_codes_and_with_avx2_has_the_bits_of_the_scalar_tier() {
 
 #[test]
 fn attention_comes_near_the_exact_result_in_every_tier() {
-    let case = AttentionCase::new(5, (6, 2, 64), &LENS);
+    let of = || AttentionCase::new(5, (6, 2, 64), &LENS);
+    let with_rules = [1, 33, 100, 280].map(|window| of().with_rules(6, window));
+    for case in [of()].into_iter().chain(with_rules) {
+        comes_near_the_exact_result(&case);
+    }
+}
+
+#[track_caller]
+fn comes_near_the_exact_result(case: &AttentionCase) {
     let exact: Vec<Vec<f64>> = (0..LENS.len()).map(|sequence| case.exact(sequence)).collect();
     // Of values up to 1. bf16 keys, values, queries and weights have 8 bits each, f16 keys and
     // values 11; codes are off by 1/254 of the largest value at most.
@@ -512,8 +598,8 @@ fn attention_comes_near_the_exact_result_in_every_tier() {
             let worst = (out.iter().flatten().zip(exact.iter().flatten()))
                 .map(|(got, exact)| (f64::from(*got) - exact).abs())
                 .fold(0.0, f64::max);
-            println!("{isa} {kind}: off by {worst:.6}");
-            assert!(worst < limit, "{isa} {kind}: off by {worst}");
+            println!("{:?} {isa} {kind}: off by {worst:.6}", case.window);
+            assert!(worst < limit, "{:?} {isa} {kind}: off by {worst}", case.window);
         }
     }
 }
@@ -532,6 +618,24 @@ fn memory_past_the_last_token_is_never_used() {
             let clean = case.run(&mut cpu, kind, &[vec![(0, (0, 33))]]);
             let reused = dirty.run(&mut cpu, kind, &steps);
             assert_eq!(bits(&clean[0]), bits(&reused[0][..clean[0].len()]), "{isa} {kind}");
+        }
+    }
+}
+
+#[test]
+fn what_lies_before_the_window_is_never_read() {
+    let window = 40;
+    let case = AttentionCase::new(9, (6, 2, 64), &[300]).with_rules(10, window);
+    let width = case.qkv[0].len() / 300;
+    let mut dirty = AttentionCase::new(9, (6, 2, 64), &[300]).with_rules(10, window);
+    // In whole tiles before what the last 40 tokens see, the keys and values are no numbers.
+    dirty.qkv[0][..192 * width].fill(f32::NAN);
+    for isa in Isa::all_available() {
+        for kind in KV_TYPES {
+            let clean = case.run(&mut Cpu::new(1, isa), kind, &[vec![(0, (0, 300))]]);
+            let spoiled = dirty.run(&mut Cpu::new(1, isa), kind, &[vec![(0, (0, 300))]]);
+            let last = (300 - window) * 6 * 64;
+            assert_eq!(bits(&clean[0][last..]), bits(&spoiled[0][last..]), "{isa} {kind}");
         }
     }
 }

@@ -4,12 +4,12 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use kernels::attention::{AttentionScratch, attention};
+use kernels::attention::{AttentionScratch, HeadRules, attention};
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::{KvCache, KvShape, KvType};
 use kernels::quantise::Activations;
-use kernels::rope::RopeTable;
+use kernels::rope::{Pairing, RopeTable, Rotation};
 use kernels::share::{SequenceRows, Share, share_out};
 
 const TOKENS: usize = 256;
@@ -40,13 +40,15 @@ fn qkv() -> Vec<f32> {
 /// Attends for a share, layer by layer; gives its rows after each.
 fn attend(mut share: Share<'_>, qkv: &[f32]) -> [Vec<f32>; LAYERS] {
     let mut cpu = Cpu::new(1, Isa::detect());
-    let rope = RopeTable::new(TOKENS, HEAD_DIM, 10_000.0);
+    let rope = RopeTable::new(TOKENS, &Rotation::new(HEAD_DIM, 10_000.0, Pairing::Adjacent));
+    let scale = 1.0 / (HEAD_DIM as f32).sqrt();
+    let rules = HeadRules { norms: None, rope: Some(&rope), scale, window: None };
     let mut scratch = AttentionScratch::default();
     let rows = share.rows();
     let mut out = Activations::new(rows.len(), HEAD_DIM).with_floats(true);
     std::array::from_fn(|_| {
         let qkv = &qkv[rows.start * QKV..rows.end * QKV];
-        attention(&mut cpu, &mut share, (qkv, &rope), &mut scratch, &mut out);
+        attention(&mut cpu, &mut share, (qkv, rules), &mut scratch, &mut out);
         out.floats().unwrap().to_vec()
     })
 }

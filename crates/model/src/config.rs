@@ -1,18 +1,25 @@
 //! The hyper-parameters of a model, checked before anything is computed with them.
 
+mod keys;
+mod tensors;
+
 use std::{
-    collections::BTreeSet,
     io::{Read, Seek},
     ops::RangeInclusive,
 };
 
+use kernels::rope::Pairing;
+
 use crate::{
-    error::{LoadError, Shape},
-    gguf::{Gguf, Metadata, Value},
+    architecture::{Architecture, Positions, Presence},
+    error::LoadError,
+    gguf::{Gguf, Metadata},
+    rope::{RopeScaling, YARN_FACTOR},
 };
 
-/// The one architecture that is implemented, by the name files give it.
-pub const ARCHITECTURE: &str = "llama";
+use keys::{Keys, in_words};
+
+pub use tensors::ExpectedTensor;
 
 /// Bounds on hyper-parameters: generous for every model in use, small enough that no product of
 /// two of them overflows.
@@ -21,24 +28,27 @@ const WIDTH: RangeInclusive<u32> = 1..=1 << 20;
 const HEADS: RangeInclusive<u32> = 1..=4096;
 const HEAD_DIM: RangeInclusive<u32> = 2..=1024;
 const CONTEXT: RangeInclusive<u32> = 1..=1 << 24;
+const EXPERTS: RangeInclusive<u32> = 1..=1024;
 /// A vocabulary's token ids must also fit the `i32` of most tools.
 const VOCABULARY: RangeInclusive<u32> = 1..=1 << 24;
 
-/// Base of the rotary frequencies in a file that does not say. Source: llama.cpp's default for
-/// the architecture, with which such files were made.
+/// Base of the rotary frequencies in a file that does not say. Source: llama.cpp's default, with
+/// which such files were made.
 const ROPE_THETA_DEFAULT: f32 = 10_000.0;
 
-/// What the hyper-parameters of a `llama` model are. Made by [`ModelConfig::from_gguf`] alone, so
-/// all numbers are positive and finite, `head_count` is a multiple of `kv_head_count`, and
-/// `head_dim` is even.
+/// What the hyper-parameters of a model are. Made by [`ModelConfig::from_gguf`] alone, so all
+/// numbers are positive and finite, `head_count` is a multiple of `kv_head_count`, and `head_dim`
+/// is even.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ModelConfig {
+    /// The family.
+    pub architecture: &'static Architecture,
     /// Number of token ids; rows of the embedding and of the output head.
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Width inside the feed-forward part.
+    /// Width inside the feed-forward part; inside each where there are several.
     pub intermediate_size: usize,
     /// Number of transformer blocks.
     pub layer_count: usize,
@@ -46,25 +56,59 @@ pub struct ModelConfig {
     pub head_count: usize,
     /// Key and value heads in a layer; each serves `head_count / kv_head_count` query heads.
     pub kv_head_count: usize,
-    /// Elements of a head; all of them are rotated, as adjacent pairs.
+    /// Elements of a head.
     pub head_dim: usize,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f32,
-    /// What is added to the mean square before the root.
-    pub rms_norm_eps: f32,
+    /// How heads are rotated; none where positions are learned.
+    pub rope: Option<RopeConfig>,
+    /// What is added before the root of a norm.
+    pub norm_eps: f32,
+    /// What the products of queries and keys are multiplied with.
+    pub attention_scale: f32,
+    /// Tokens that a layer with a window sees, the present one included.
+    pub window: Option<usize>,
+    /// The feed-forward parts of which each token takes some.
+    pub experts: Option<Experts>,
     /// Longest sequence the model was trained for, in tokens.
     pub context_length: usize,
-    /// True if the embedding serves as the output head too (the file has no `output.weight`).
-    pub tied_head: bool,
+    /// What the file has beside what every file of the family has.
+    pub optional: OptionalTensors,
 }
 
-/// A tensor that the architecture needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExpectedTensor {
-    /// Its name in the file.
-    pub name: String,
-    /// Its shape, outermost dimension first.
-    pub shape: Shape,
+/// How heads are rotated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RopeConfig {
+    /// Numbers of a head that are rotated; even.
+    pub dims: usize,
+    /// Which of them are pairs.
+    pub pairing: Pairing,
+    /// Base of the frequencies.
+    pub theta: f32,
+    /// Base of the frequencies in layers with a window; those are not scaled.
+    pub window_theta: Option<f32>,
+    /// How a longer context than that of the training is reached.
+    pub scaling: RopeScaling,
+}
+
+/// Feed-forward parts of which each token takes some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Experts {
+    /// How many there are.
+    pub count: usize,
+    /// How many a token takes; at most `count`.
+    pub used: usize,
+}
+
+/// Tensors that a file may have or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OptionalTensors {
+    /// `output.weight`; without it the embedding serves as the output head too.
+    pub head: bool,
+    /// Biases of queries, keys and values.
+    pub qkv_bias: bool,
+    /// A bias of attention's output.
+    pub output_bias: bool,
+    /// `rope_freqs.weight`: divisors of the rotary frequencies, as Llama 3.1 has them.
+    pub rope_divisors: bool,
 }
 
 impl ModelConfig {
@@ -74,44 +118,55 @@ impl ModelConfig {
         gguf: &Gguf<R>,
         token_count: usize,
     ) -> Result<Self, LoadError> {
-        let tied_head = gguf.tensor("output.weight").is_none();
-        let config = Self::from_metadata(gguf.metadata(), token_count, tied_head)?;
-        config.check_tensors(gguf)?;
+        let architecture = architecture(gguf.metadata())?;
+        let optional = OptionalTensors::of(architecture, |name| gguf.tensor(name).is_some());
+        let config = Self::from_metadata(gguf.metadata(), (architecture, optional), token_count)?;
+        tensors::check(&config, gguf)?;
         Ok(config)
     }
 
-    fn from_metadata(
+    pub(crate) fn from_metadata(
         metadata: &Metadata,
+        (architecture, optional): (&'static Architecture, OptionalTensors),
         token_count: usize,
-        tied_head: bool,
     ) -> Result<Self, LoadError> {
-        let architecture = require(metadata.text("general.architecture")?, "general.architecture")?;
-        if architecture != ARCHITECTURE {
-            let limit = format!("`{ARCHITECTURE}`");
-            return Err(bad("general.architecture", format!("`{architecture}`"), limit));
-        }
-        check_keys(metadata)?;
-        let number = |key, range| require(optional(metadata, key, range)?, key);
-        let hidden_size = number("llama.embedding_length", WIDTH)?;
-        let head_count = number("llama.attention.head_count", HEADS)?;
-        let kv_key = "llama.attention.head_count_kv";
-        let kv_head_count = optional(metadata, kv_key, HEADS)?.unwrap_or(head_count);
+        let keys = Keys { metadata, architecture };
+        keys.check()?;
+        let hidden_size = keys.need("embedding_length", WIDTH)?;
+        let head_count = keys.need("attention.head_count", HEADS)?;
+        let kv_key = "attention.head_count_kv";
+        let kv_head_count = keys.number(kv_key, HEADS)?.unwrap_or(head_count);
         if !head_count.is_multiple_of(kv_head_count) {
-            let limit = format!("a divisor of llama.attention.head_count, {head_count}");
-            return Err(bad(kv_key, kv_head_count, limit));
+            let limit = format!("a divisor of {}, {head_count}", keys.full("attention.head_count"));
+            return Err(bad(&keys.full(kv_key), kv_head_count, limit));
         }
+        let head_dim = head_dim(&keys, hidden_size, head_count)?;
+        let layer_count = keys.need("block_count", LAYERS)? as usize;
+        let experts = experts(&keys)?;
+        let inner = match (experts, keys.number("expert_feed_forward_length", WIDTH)?) {
+            (Some(_), Some(inner)) => inner,
+            _ => keys.need("feed_forward_length", WIDTH)?,
+        };
+        let scaled_width = match architecture.layers_scaled_by_width == Some(layer_count) {
+            true => hidden_size / head_count,
+            false => head_dim,
+        };
         Ok(Self {
-            vocab_size: vocab_size(metadata, token_count)?,
+            architecture,
+            vocab_size: vocab_size(&keys, token_count)?,
             hidden_size: hidden_size as usize,
-            intermediate_size: number("llama.feed_forward_length", WIDTH)? as usize,
-            layer_count: number("llama.block_count", LAYERS)? as usize,
+            intermediate_size: inner as usize,
+            layer_count,
             head_count: head_count as usize,
             kv_head_count: kv_head_count as usize,
-            head_dim: head_dim(metadata, hidden_size, head_count)? as usize,
-            rope_theta: rope_theta(metadata)?,
-            rms_norm_eps: rms_norm_eps(metadata)?,
-            context_length: number("llama.context_length", CONTEXT)? as usize,
-            tied_head,
+            head_dim: head_dim as usize,
+            rope: rope(&keys, head_dim)?,
+            norm_eps: norm_eps(&keys)?,
+            attention_scale: 1.0 / (scaled_width as f32).sqrt(),
+            window: window(&keys)?,
+            experts,
+            context_length: keys.need("context_length", CONTEXT)? as usize,
+            optional,
         })
     }
 
@@ -125,107 +180,50 @@ impl ModelConfig {
         self.kv_head_count * self.head_dim
     }
 
-    /// Every tensor a file of this model has, in the order of computation.
-    pub fn expected_tensors(&self) -> Vec<ExpectedTensor> {
-        let (hidden, inner) = (self.hidden_size as u64, self.intermediate_size as u64);
-        let (query, kv) = (self.query_size() as u64, self.kv_size() as u64);
-        let vocab = self.vocab_size as u64;
-        let mut tensors = Vec::new();
-        let mut expect = |name: String, shape: &[u64]| {
-            tensors.push(ExpectedTensor { name, shape: Shape(shape.to_vec()) });
-        };
-        expect("token_embd.weight".to_string(), &[vocab, hidden]);
-        for layer in 0..self.layer_count {
-            let name = |part: &str| format!("blk.{layer}.{part}.weight");
-            expect(name("attn_norm"), &[hidden]);
-            expect(name("attn_q"), &[query, hidden]);
-            expect(name("attn_k"), &[kv, hidden]);
-            expect(name("attn_v"), &[kv, hidden]);
-            expect(name("attn_output"), &[hidden, query]);
-            expect(name("ffn_norm"), &[hidden]);
-            expect(name("ffn_gate"), &[inner, hidden]);
-            expect(name("ffn_up"), &[inner, hidden]);
-            expect(name("ffn_down"), &[hidden, inner]);
-        }
-        expect("output_norm.weight".to_string(), &[hidden]);
-        if !self.tied_head {
-            expect("output.weight".to_string(), &[vocab, hidden]);
-        }
-        tensors
+    /// True if the embedding serves as the output head too.
+    pub fn tied_head(&self) -> bool {
+        !self.optional.head
     }
 
-    fn check_tensors<R: Read + Seek>(&self, gguf: &Gguf<R>) -> Result<(), LoadError> {
-        let expected = self.expected_tensors();
-        for ExpectedTensor { name, shape } in &expected {
-            let Some(found) = gguf.tensor(name) else {
-                return Err(LoadError::MissingTensor {
-                    name: name.clone(),
-                    expected: shape.clone(),
-                });
-            };
-            if found.shape != *shape {
-                return Err(LoadError::TensorMismatch {
-                    name: name.clone(),
-                    shape: found.shape.clone(),
-                    expected: shape.clone(),
-                });
-            }
-        }
-        let known: BTreeSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
-        match gguf.tensors().iter().find(|tensor| !known.contains(tensor.name.as_str())) {
-            None => Ok(()),
-            Some(extra) => Err(LoadError::UnknownTensor {
-                name: extra.name.clone(),
-                shape: extra.shape.clone(),
-                architecture: ARCHITECTURE,
-            }),
+    /// Tokens that `layer` sees, if it does not see all.
+    pub fn window_of(&self, layer: usize) -> Option<usize> {
+        self.window.filter(|_| self.architecture.has_window(layer))
+    }
+}
+
+impl OptionalTensors {
+    /// Of a file of which `has` tells whether it has a tensor.
+    pub(crate) fn of(architecture: &Architecture, has: impl Fn(&str) -> bool) -> Self {
+        let decide = |presence, name| match presence {
+            Presence::Never => false,
+            Presence::Always => true,
+            Presence::Optional => has(name),
+        };
+        let rotary = matches!(architecture.positions, Positions::Rotary(_));
+        OptionalTensors {
+            head: has("output.weight"),
+            qkv_bias: decide(architecture.qkv_bias, "blk.0.attn_q.bias"),
+            output_bias: decide(architecture.output_bias, "blk.0.attn_output.bias"),
+            rope_divisors: rotary && has("rope_freqs.weight"),
         }
     }
 }
 
-/// The `llama.` keys that are read, or that change nothing.
-const KNOWN_KEYS: &[&str] = &[
-    "llama.vocab_size",
-    "llama.context_length",
-    "llama.embedding_length",
-    "llama.block_count",
-    "llama.feed_forward_length",
-    "llama.attention.head_count",
-    "llama.attention.head_count_kv",
-    "llama.attention.key_length",
-    "llama.attention.value_length",
-    "llama.attention.layer_norm_rms_epsilon",
-    "llama.rope.dimension_count",
-    "llama.rope.freq_base",
-    // Says who wrote the original weights; llama.cpp reads it for display only.
-    "llama.tensor_data_layout",
-];
-
-/// Refuses every `llama.` key that is not understood: it may change what has to be computed.
-fn check_keys(metadata: &Metadata) -> Result<(), LoadError> {
-    for (key, value) in metadata.iter() {
-        let neutral = match (key, value) {
-            ("llama.rope.scaling.type", Value::Text(kind)) => kind == "none",
-            ("llama.expert_count" | "llama.expert_used_count", Value::Integer(_, 0)) => true,
-            ("llama.attention.causal", Value::Bool(true)) => true,
-            _ => KNOWN_KEYS.contains(&key),
-        };
-        if key.starts_with("llama.") && !neutral {
-            let (key, value) = (key.to_string(), value.to_string());
-            return Err(LoadError::UnsupportedKey { key, value });
-        }
-    }
-    Ok(())
+fn architecture(metadata: &Metadata) -> Result<&'static Architecture, LoadError> {
+    let key = "general.architecture";
+    let name = require(metadata.text(key)?, key)?;
+    Architecture::named(name)
+        .ok_or_else(|| bad(key, format!("`{name}`"), format!("one of {}", Architecture::names())))
 }
 
-fn vocab_size(metadata: &Metadata, token_count: usize) -> Result<usize, LoadError> {
+fn vocab_size(keys: &Keys<'_>, token_count: usize) -> Result<usize, LoadError> {
     let count = u32::try_from(token_count).ok().filter(|count| VOCABULARY.contains(count));
     let Some(count) = count else {
         return Err(bad("tokenizer.ggml.tokens", token_count, in_words(&VOCABULARY)));
     };
-    match metadata.u32("llama.vocab_size")? {
+    match keys.u32("vocab_size")? {
         Some(found) if found != count => Err(bad(
-            "llama.vocab_size",
+            &keys.full("vocab_size"),
             found,
             format!("{count}, the number of tokens in tokenizer.ggml.tokens"),
         )),
@@ -234,55 +232,87 @@ fn vocab_size(metadata: &Metadata, token_count: usize) -> Result<usize, LoadErro
 }
 
 /// Elements of a head: given, or the width shared out evenly.
-fn head_dim(metadata: &Metadata, hidden_size: u32, head_count: u32) -> Result<u32, LoadError> {
-    let key = "llama.attention.key_length";
-    let head_dim = match optional(metadata, key, HEAD_DIM)? {
+fn head_dim(keys: &Keys<'_>, hidden_size: u32, head_count: u32) -> Result<u32, LoadError> {
+    let head_dim = match keys.number("attention.key_length", HEAD_DIM)? {
         Some(given) => given,
         None if hidden_size.is_multiple_of(head_count) => hidden_size / head_count,
         None => {
-            let limit = format!("a divisor of llama.embedding_length, {hidden_size}");
-            return Err(bad("llama.attention.head_count", head_count, limit));
+            let limit = format!("a divisor of {}, {hidden_size}", keys.full("embedding_length"));
+            return Err(bad(&keys.full("attention.head_count"), head_count, limit));
         }
     };
     if !head_dim.is_multiple_of(2) || !HEAD_DIM.contains(&head_dim) {
         let limit = format!("an even number, {}", in_words(&HEAD_DIM));
         return Err(bad("the size of a head", head_dim, limit));
     }
-    for same in ["llama.attention.value_length", "llama.rope.dimension_count"] {
-        if let Some(found) = metadata.u32(same)?.filter(|&found| found != head_dim) {
-            return Err(bad(same, found, format!("{head_dim}, the size of a head")));
-        }
+    let value_key = "attention.value_length";
+    if let Some(found) = keys.u32(value_key)?.filter(|&found| found != head_dim) {
+        return Err(bad(&keys.full(value_key), found, format!("{head_dim}, the size of a head")));
     }
     Ok(head_dim)
 }
 
-fn rope_theta(metadata: &Metadata) -> Result<f32, LoadError> {
-    let key = "llama.rope.freq_base";
-    let theta = metadata.f32(key)?.unwrap_or(ROPE_THETA_DEFAULT);
-    if (1.0..=1e12).contains(&theta) {
-        return Ok(theta);
+fn rope(keys: &Keys<'_>, head_dim: u32) -> Result<Option<RopeConfig>, LoadError> {
+    let Positions::Rotary(pairing) = keys.architecture.positions else { return Ok(None) };
+    let dims_key = "rope.dimension_count";
+    let dims = keys.number(dims_key, 2..=head_dim)?.unwrap_or(head_dim);
+    if !dims.is_multiple_of(2) {
+        return Err(bad(&keys.full(dims_key), dims, "an even number".to_string()));
     }
-    Err(bad(key, theta, "1 to 1e12".to_string()))
+    let theta_key = "rope.freq_base";
+    let theta = keys.float(theta_key, 1.0..=1e12)?.unwrap_or(ROPE_THETA_DEFAULT);
+    Ok(Some(RopeConfig {
+        dims: dims as usize,
+        pairing,
+        theta,
+        window_theta: keys.architecture.window_rope_theta,
+        scaling: rope_scaling(keys)?,
+    }))
 }
 
-fn rms_norm_eps(metadata: &Metadata) -> Result<f32, LoadError> {
-    let key = "llama.attention.layer_norm_rms_epsilon";
-    let eps = require(metadata.f32(key)?, key)?;
-    if 0.0 < eps && eps <= 0.1 {
-        return Ok(eps);
+/// A file that gives a factor and no type means the linear one, as llama.cpp has it.
+fn rope_scaling(keys: &Keys<'_>) -> Result<RopeScaling, LoadError> {
+    let (type_key, factor_key) = ("rope.scaling.type", "rope.scaling.factor");
+    let factor = keys.float(factor_key, 1.0..=1e4)?;
+    let need_factor = || factor.ok_or_else(|| LoadError::MissingKey { key: keys.full(factor_key) });
+    match keys.metadata.text(&keys.full(type_key))? {
+        None => Ok(factor.map_or(RopeScaling::None, |factor| RopeScaling::Linear { factor })),
+        Some("none") => Ok(RopeScaling::None),
+        Some("linear") => Ok(RopeScaling::Linear { factor: need_factor()? }),
+        Some("yarn") => Ok(RopeScaling::Yarn {
+            factor: need_factor()?,
+            context: keys.need("rope.scaling.original_context_length", CONTEXT)? as usize,
+            magnitude: keys.float("rope.scaling.attn_factor", YARN_FACTOR)?.unwrap_or(1.0),
+        }),
+        Some(other) => {
+            let limit = "`none`, `linear` or `yarn`".to_string();
+            Err(bad(&keys.full(type_key), format!("`{other}`"), limit))
+        }
     }
-    Err(bad(key, eps, "above 0, at most 0.1".to_string()))
 }
 
-fn optional(
-    metadata: &Metadata,
-    key: &str,
-    range: RangeInclusive<u32>,
-) -> Result<Option<u32>, LoadError> {
-    match metadata.u32(key)? {
-        Some(value) if !range.contains(&value) => Err(bad(key, value, in_words(&range))),
-        value => Ok(value),
-    }
+/// A window of 0 tokens means none.
+fn window(keys: &Keys<'_>) -> Result<Option<usize>, LoadError> {
+    let window = keys.number("attention.sliding_window", 0..=*CONTEXT.end())?;
+    Ok(window.filter(|&window| 0 < window).map(|window| window as usize))
+}
+
+fn experts(keys: &Keys<'_>) -> Result<Option<Experts>, LoadError> {
+    let (count_key, used_key) = ("expert_count", "expert_used_count");
+    let count = match keys.architecture.experts {
+        Presence::Never => return Ok(None),
+        Presence::Optional if keys.u32(count_key)?.unwrap_or(0) == 0 => return Ok(None),
+        _ => keys.need(count_key, EXPERTS)?,
+    };
+    let used = keys.need(used_key, 1..=count)?;
+    Ok(Some(Experts { count: count as usize, used: used as usize }))
+}
+
+fn norm_eps(keys: &Keys<'_>) -> Result<f32, LoadError> {
+    let (key, limit) =
+        (keys.full(keys.architecture.norm_eps_key()), "above 0, at most 0.1".to_string());
+    let eps = require(keys.metadata.f32(&key)?, &key)?;
+    if 0.0 < eps && eps <= 0.1 { Ok(eps) } else { Err(bad(&key, eps, limit)) }
 }
 
 pub(crate) fn require<T>(value: Option<T>, key: &str) -> Result<T, LoadError> {
@@ -291,8 +321,4 @@ pub(crate) fn require<T>(value: Option<T>, key: &str) -> Result<T, LoadError> {
 
 pub(crate) fn bad(key: &str, value: impl ToString, limit: String) -> LoadError {
     LoadError::BadValue { key: key.to_string(), value: value.to_string(), limit }
-}
-
-fn in_words(range: &RangeInclusive<u32>) -> String {
-    format!("{} to {}", range.start(), range.end())
 }

@@ -3,15 +3,19 @@
 
 mod vocabulary;
 
+use std::io::Cursor;
+
 use half::{bf16, f16};
 use kernels::blocks::{BLOCK, BlockKind, dequantise};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::{
+    architecture::{Architecture, Positions},
+    config::{ExpectedTensor, ModelConfig, OptionalTensors},
     error::LoadError,
     file::ModelFile,
-    gguf::{Entry, GgufWriter},
+    gguf::{Entry, Gguf, GgufWriter},
 };
 
 pub use vocabulary::VOCABULARY_MIN;
@@ -30,6 +34,10 @@ const CHAT_TEMPLATE: &str = "\
 pub struct DummyShape {
     /// What the file calls itself.
     pub name: String,
+    /// The family, by its name in files.
+    pub architecture: &'static str,
+    /// Further keys of the family with their values.
+    pub keys: Vec<(&'static str, u32)>,
     /// Number of tokens, at least [`VOCABULARY_MIN`].
     pub vocab_size: u32,
     /// Width of the residual stream.
@@ -50,7 +58,7 @@ pub struct DummyShape {
     pub rope_theta: f32,
     /// How the embedding, and the head if it is not tied, are stored.
     pub embedding_kind: BlockKind,
-    /// How all other matrices are stored. Norms are always F32.
+    /// How all other matrices are stored. Norms and biases are always F32.
     pub linear_kind: BlockKind,
     /// True if the embedding serves as the head.
     pub tied_head: bool,
@@ -63,13 +71,15 @@ pub fn open(name: &str, seed: u64) -> Result<ModelFile, LoadError> {
 
 impl DummyShape {
     /// The names that [`DummyShape::named`] knows.
-    pub const NAMES: [&'static str; 2] = ["smollm2-135m", "tiny"];
+    pub const NAMES: [&'static str; 4] = ["smollm2-135m", "tiny", "seed", "seed-bf16"];
 
     /// The shape of that name.
     pub fn named(name: &str) -> Result<Self, LoadError> {
         match name {
             "smollm2-135m" => Ok(Self::smollm2_135m()),
             "tiny" => Ok(Self::tiny()),
+            "seed" => Ok(Self::seed("dummy:seed", BlockKind::Q8_0)),
+            "seed-bf16" => Ok(Self::seed("dummy:seed-bf16", BlockKind::Bf16)),
             _ => Err(LoadError::UnknownDummy {
                 name: name.to_string(),
                 known: Self::NAMES.join(", "),
@@ -82,6 +92,8 @@ impl DummyShape {
     pub fn smollm2_135m() -> Self {
         Self {
             name: "dummy:smollm2-135m".to_string(),
+            architecture: "llama",
+            keys: Vec::new(),
             vocab_size: 49_152,
             hidden_size: 576,
             intermediate_size: 1536,
@@ -101,6 +113,8 @@ impl DummyShape {
     pub fn tiny() -> Self {
         Self {
             name: "dummy:tiny".to_string(),
+            architecture: "llama",
+            keys: Vec::new(),
             vocab_size: 320,
             hidden_size: 64,
             intermediate_size: 160,
@@ -112,6 +126,28 @@ impl DummyShape {
             rope_theta: 10_000.0,
             embedding_kind: BlockKind::Q8_0,
             linear_kind: BlockKind::Q4_1,
+            tied_head: true,
+        }
+    }
+
+    /// The model of the seed report (`bench --preset seed`): GPT-2's layers. Its report says
+    /// neither vocabulary nor positions; these go with its length limit and its size.
+    pub fn seed(name: &str, kind: BlockKind) -> Self {
+        Self {
+            name: name.to_string(),
+            architecture: "gpt2",
+            keys: Vec::new(),
+            vocab_size: 8194,
+            hidden_size: 1280,
+            intermediate_size: 5120,
+            layer_count: 24,
+            head_count: 20,
+            kv_head_count: 20,
+            head_dim: 64,
+            context_length: 1818,
+            rope_theta: 10_000.0,
+            embedding_kind: kind,
+            linear_kind: kind,
             tied_head: true,
         }
     }
@@ -137,67 +173,81 @@ impl DummyShape {
     }
 
     fn write_metadata(&self, writer: &mut GgufWriter) {
+        let architecture = self.family();
+        let mut number = |part: &str, value: u32| {
+            writer.entry(&architecture.key(part), &Entry::U32(value));
+        };
+        number("vocab_size", self.vocab_size);
+        number("context_length", self.context_length);
+        number("embedding_length", self.hidden_size);
+        number("feed_forward_length", self.intermediate_size);
+        number("block_count", self.layer_count);
+        number("attention.head_count", self.head_count);
+        number("attention.head_count_kv", self.kv_head_count);
+        number("attention.key_length", self.head_dim);
+        number("attention.value_length", self.head_dim);
+        self.keys.iter().for_each(|&(part, value)| number(part, value));
+        if architecture.positions != Positions::Learned {
+            number("rope.dimension_count", self.head_dim);
+            writer.entry(&architecture.key("rope.freq_base"), &Entry::F32(self.rope_theta));
+        }
         writer
-            .entry("general.architecture", &Entry::Text("llama"))
-            .entry("general.name", &Entry::Text(&self.name))
-            .entry("llama.vocab_size", &Entry::U32(self.vocab_size))
-            .entry("llama.context_length", &Entry::U32(self.context_length))
-            .entry("llama.embedding_length", &Entry::U32(self.hidden_size))
-            .entry("llama.feed_forward_length", &Entry::U32(self.intermediate_size))
-            .entry("llama.block_count", &Entry::U32(self.layer_count))
-            .entry("llama.attention.head_count", &Entry::U32(self.head_count))
-            .entry("llama.attention.head_count_kv", &Entry::U32(self.kv_head_count))
-            .entry("llama.attention.key_length", &Entry::U32(self.head_dim))
-            .entry("llama.attention.value_length", &Entry::U32(self.head_dim))
-            .entry("llama.attention.layer_norm_rms_epsilon", &Entry::F32(1e-5))
-            .entry("llama.rope.dimension_count", &Entry::U32(self.head_dim))
-            .entry("llama.rope.freq_base", &Entry::F32(self.rope_theta));
+            .entry(&architecture.key(architecture.norm_eps_key()), &Entry::F32(1e-5))
+            .entry("general.architecture", &Entry::Text(architecture.name))
+            .entry("general.name", &Entry::Text(&self.name));
+    }
+
+    fn family(&self) -> &'static Architecture {
+        Architecture::named(self.architecture).expect("shapes are of families that are known")
+    }
+
+    /// The hyper-parameters of the file, if its numbers fit together.
+    fn config(&self) -> Result<ModelConfig, LoadError> {
+        let mut writer = GgufWriter::new();
+        self.write_metadata(&mut writer);
+        let gguf = Gguf::parse(Cursor::new(writer.finish()))?;
+        let optional = OptionalTensors {
+            head: !self.tied_head,
+            ..OptionalTensors::of(self.family(), |_| false)
+        };
+        ModelConfig::from_metadata(
+            gguf.metadata(),
+            (self.family(), optional),
+            self.vocab_size as usize,
+        )
     }
 
     fn write_tensors(&self, writer: &mut GgufWriter, random: &mut ChaCha8Rng) {
-        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
-        let query = self.head_count * self.head_dim;
-        let kv = self.kv_head_count * self.head_dim;
-        // An input row has a mean square of 1, so each product's deviation is that of the weights
-        // times the root of the columns.
-        let keeping = |cols: u32| (cols as f32).sqrt().recip();
-        let head_deviation = LOGIT_DEVIATION * keeping(hidden);
-        let embedding_deviation = if self.tied_head { head_deviation } else { 1.0 };
+        // Of numbers that do not fit together no tensors follow, and the file is refused for them.
+        let tensors = self.config().map_or(Vec::new(), |config| config.expected_tensors());
         let mut bytes = Vec::new();
-        let mut matrix = |name: &str, kind: BlockKind, [rows, cols]: [u32; 2], deviation| {
-            let blocks = rows as usize * (cols as usize / kind.block_len());
-            random_blocks(kind, blocks, deviation, random, &mut bytes);
-            writer.tensor(name, kind, &[rows.into(), cols.into()], &bytes);
-        };
-        let (embedding, linear) = (self.embedding_kind, self.linear_kind);
-        matrix("token_embd.weight", embedding, [self.vocab_size, hidden], embedding_deviation);
-        for layer in 0..self.layer_count {
-            for (part, rows, cols) in [
-                ("attn_q", query, hidden),
-                ("attn_k", kv, hidden),
-                ("attn_v", kv, hidden),
-                ("attn_output", hidden, query),
-                ("ffn_gate", inner, hidden),
-                ("ffn_up", inner, hidden),
-                ("ffn_down", hidden, inner),
-            ] {
-                let name = format!("blk.{layer}.{part}.weight");
-                matrix(&name, linear, [rows, cols], keeping(cols));
+        for ExpectedTensor { name, shape } in tensors {
+            let is_norm = name.contains("norm");
+            if shape.0.len() == 1 {
+                let middle = if is_norm && name.ends_with("weight") { 1.0 } else { 0.0 };
+                let mut number = || (middle + 0.1 * signed(random)).to_le_bytes();
+                let bytes: Vec<u8> = (0..shape.0[0]).flat_map(|_| number()).collect();
+                writer.tensor(&name, BlockKind::F32, &shape.0, &bytes);
+                continue;
             }
+            let (kind, deviation) = self.matrix(&name, *shape.0.last().expect("a matrix") as f32);
+            let values: u64 = shape.0.iter().product();
+            let blocks = values as usize / kind.block_len();
+            random_blocks(kind, blocks, deviation, random, &mut bytes);
+            writer.tensor(&name, kind, &shape.0, &bytes);
         }
-        if !self.tied_head {
-            matrix("output.weight", embedding, [self.vocab_size, hidden], head_deviation);
+    }
+
+    /// Kind and deviation of a matrix. An input row has a mean square of 1, so each product's
+    /// deviation is that of the weights times the root of the columns.
+    fn matrix(&self, name: &str, cols: f32) -> (BlockKind, f32) {
+        let head_deviation = LOGIT_DEVIATION / cols.sqrt();
+        match name {
+            "token_embd.weight" if !self.tied_head => (self.embedding_kind, 1.0),
+            "token_embd.weight" | "output.weight" => (self.embedding_kind, head_deviation),
+            "position_embd.weight" => (self.linear_kind, head_deviation),
+            _ => (self.linear_kind, cols.sqrt().recip()),
         }
-        let mut norm = |name: &str| {
-            let mut gain = || (0.9 + 0.2 * unit(random)).to_le_bytes();
-            let bytes: Vec<u8> = (0..hidden).flat_map(|_| gain()).collect();
-            writer.tensor(name, BlockKind::F32, &[hidden.into()], &bytes);
-        };
-        for layer in 0..self.layer_count {
-            norm(&format!("blk.{layer}.attn_norm.weight"));
-            norm(&format!("blk.{layer}.ffn_norm.weight"));
-        }
-        norm("output_norm.weight");
     }
 }
 

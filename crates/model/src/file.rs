@@ -11,7 +11,7 @@ use kernels::blocks::BlockKind;
 use text::{TokenKind, TokenizerSpec};
 
 use crate::{
-    config::{ARCHITECTURE, ModelConfig, bad, require},
+    config::{ModelConfig, bad, require},
     error::LoadError,
     gguf::{Gguf, Metadata, TensorInfo, tensor_kind_name},
     quantization::Quantization,
@@ -103,7 +103,7 @@ impl ModelFile {
         };
         line("format", format!("GGUF {}", self.gguf.version()));
         line("name", self.name.clone().unwrap_or_else(|| "(none given)".to_string()));
-        line("architecture", ARCHITECTURE.to_string());
+        line("architecture", config.architecture.name.to_string());
         line("parameters", self.parameter_count().to_string());
         line("layers", config.layer_count.to_string());
         line("hidden size", format!("{}, {} inside", config.hidden_size, config.intermediate_size));
@@ -114,9 +114,18 @@ impl ModelFile {
                 config.head_count, config.head_dim, config.kv_head_count
             ),
         );
-        line("rope base", config.rope_theta.to_string());
+        if let Some(experts) = config.experts {
+            line("experts", format!("{} of {} for each token", experts.used, experts.count));
+        }
+        if let Some(rope) = &config.rope {
+            line("rope base", rope.theta.to_string());
+        }
+        if let Some(window) = config.window {
+            let layers = (0..config.layer_count).filter(|&layer| config.window_of(layer).is_some());
+            line("window", format!("{window} tokens in {} layers", layers.count()));
+        }
         line("context", format!("{} tokens", config.context_length));
-        let head = if config.tied_head { "tied to the embedding" } else { "of its own" };
+        let head = if config.tied_head() { "tied to the embedding" } else { "of its own" };
         line("output head", head.to_string());
         line("tensors", self.tensor_summary());
         let spec = &self.tokenizer;

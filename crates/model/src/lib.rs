@@ -4,7 +4,7 @@
 //! plain data for the `text` crate.
 //!
 //! How data passes through: a file's bytes ([`gguf`]) become checked hyper-parameters
-//! ([`config`]) and, with tokenizer, chat template and tensor bytes, a [`file::ModelFile`].
+//! ([`config`]) of one of the families that are known ([`architecture`]) and, with tokenizer, chat template and tensor bytes, a [`file::ModelFile`].
 //! [`dummy`] makes the bytes of such a file from a seed, so there is one way to load. Tensors are
 //! packed once ([`weights`]); a step's tokens become logits ([`transformer`]), and tokens again
 //! ([`cpu::CpuDevice`], which is what the engine drives).
@@ -13,10 +13,13 @@
 
 pub mod error;
 pub mod gguf;
+pub mod architecture;
+pub mod rope;
 pub mod config;
 pub mod quantization;
 pub mod file;
 pub mod dummy;
 pub mod weights;
+pub mod mixture;
 pub mod transformer;
 pub mod cpu;

@@ -1,18 +1,21 @@
 //! The forward pass: tokens in, logits of the rows asked for out.
 
-use kernels::attention::{AttentionScratch, attention};
+use kernels::attention::{AttentionScratch, HeadRules, attention};
 use kernels::buffer::Buffer;
 use kernels::cpu::Cpu;
 use kernels::kv::{KvCache, KvShape, KvType};
-use kernels::matmul::{Top, matmul, matmul_add, matmul_swiglu, matmul_top};
-use kernels::norm::{rms_norm, rms_norm_row};
+use kernels::matmul::{Top, matmul, matmul_activated, matmul_add, matmul_gated, matmul_top};
+use kernels::norm::{Norm, normalise, normalise_add};
+use kernels::pack::PackedMatrix;
 use kernels::quantise::Activations;
 use kernels::rope::RopeTable;
 use kernels::share::{SequenceRows, Share, share_out};
 use sampling::TOP_MAX;
 
-use crate::config::ModelConfig;
-use crate::weights::{LayerWeights, Weights};
+use crate::config::{ModelConfig, RopeConfig};
+use crate::mixture::{self, Mixture};
+use crate::rope::{RopeScaling, rotation};
+use crate::weights::{FeedForward, Gated, LayerWeights, Weights};
 
 /// How much one step may hold, and where keys and values go.
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +95,10 @@ pub struct Transformer {
 struct Model {
     config: ModelConfig,
     weights: Weights,
-    rope: RopeTable,
+    /// Of layers that see everything, or of all.
+    rope: Option<RopeTable>,
+    /// Of layers with a window, if those are rotated in another way.
+    window_rope: Option<RopeTable>,
 }
 
 /// What computes one share of a step.
@@ -130,11 +136,18 @@ struct Work {
     /// Ups times their activated gates `[tokens, intermediate_size]`.
     gated: Buffer<f32>,
     inner: Activations,
+    /// What goes through a norm before it is added `[tokens, hidden_size]`; empty in models
+    /// without such norms.
+    branch: Buffer<f32>,
+    mixture: Option<Mixture>,
     /// Rows of `hidden` that go on to the head.
     last: Buffer<f32>,
     last_normed: Activations,
     tops: Vec<Top>,
 }
+
+/// Base, scaling and divisors of rotary frequencies.
+type Frequencies<'a> = (f32, RopeScaling, Option<&'a [f32]>);
 
 impl Transformer {
     /// Reserves the working memory and the KV cache for the threads of `cpu`.
@@ -145,13 +158,23 @@ impl Transformer {
         cpu: &Cpu,
     ) -> Transformer {
         let cache = KvCache::new(kv_shape(&config, &sizes));
-        let rope = RopeTable::new(sizes.positions_max, config.head_dim, config.rope_theta);
+        let table = |rope: &RopeConfig, (theta, scaling, divisors): Frequencies<'_>| {
+            let rotation = rotation((rope.dims, rope.pairing), theta, scaling, divisors);
+            RopeTable::new(sizes.positions_max, &rotation)
+        };
+        let rope = config
+            .rope
+            .as_ref()
+            .map(|rope| table(rope, (rope.theta, rope.scaling, weights.rope_divisors.as_deref())));
+        let window_rope = config.rope.as_ref().and_then(|rope| {
+            rope.window_theta.map(|theta| table(rope, (theta, RopeScaling::None, None)))
+        });
         let floats = weights.any_float();
         let lane =
             |_| Lane { work: Work::new(&config, &sizes, floats), cpu: Cpu::new(1, cpu.isa()) };
         let lanes = (0..cpu.pool.threads()).map(lane).collect();
         let logits = Buffer::zeroed(sizes.logits_rows_max * config.vocab_size);
-        let model = Model { config, weights, rope };
+        let model = Model { config, weights, rope, window_rope };
         Transformer { model, cache, lanes, logits, share_starts: Vec::new() }
     }
 
@@ -160,17 +183,22 @@ impl Transformer {
     pub fn activation_bytes(config: &ModelConfig, sizes: &TransformerSizes, threads: usize) -> u64 {
         let (tokens, rows) = (sizes.step_tokens_max, sizes.logits_rows_max);
         let qkv = config.query_size() + 2 * config.kv_size();
-        let floats = tokens * (config.hidden_size + qkv + config.intermediate_size)
+        let branch = branch_size(config);
+        let floats = tokens * (config.hidden_size + qkv + config.intermediate_size + branch)
             + rows * config.hidden_size;
         let activations = Activations::bytes(tokens, config.hidden_size)
             + Activations::bytes(tokens, config.query_size())
             + Activations::bytes(tokens, config.intermediate_size)
             + Activations::bytes(rows, config.hidden_size);
-        let lane = floats * size_of::<f32>() + activations;
+        let lane = floats * size_of::<f32>() + activations + Mixture::bytes(config, tokens);
         // The first lane's are of all threads, the others' of one.
         let scratches = 2 * threads - 1;
         let scratch = AttentionScratch::bytes(scratches) + scratches * rows * Top::bytes(TOP_MAX);
-        let rope = RopeTable::bytes(sizes.positions_max, config.head_dim);
+        let tables = |rope: &RopeConfig| 1 + usize::from(rope.window_theta.is_some());
+        let rope = config
+            .rope
+            .as_ref()
+            .map_or(0, |rope| tables(rope) * RopeTable::bytes(sizes.positions_max, rope.dims));
         let logits = rows * config.vocab_size * size_of::<f32>();
         (threads * lane + scratch + rope + logits) as u64
     }
@@ -216,8 +244,8 @@ impl Transformer {
         let lane = lane.checked_sub(1).expect("a step was computed");
         let width = self.model.config.hidden_size;
         let at = (row - self.share_starts[lane]) * width;
-        let norm = (&self.model.weights.output_norm[..], self.model.config.rms_norm_eps);
-        rms_norm_row(cpu.isa(), &self.lanes[lane].work.hidden[at..at + width], norm, out);
+        out.copy_from_slice(&self.lanes[lane].work.hidden[at..at + width]);
+        self.model.weights.output_norm.apply(cpu.isa(), out);
     }
 }
 
@@ -271,43 +299,84 @@ impl Model {
         let width = self.config.hidden_size;
         let tokens = &tokens[share.rows()];
         let hidden = &mut work.hidden[..tokens.len() * width];
-        let mut threads = vec![(); cpu.pool.threads()];
-        cpu.pool.for_each_row(&mut threads, hidden, width, |(), row, values| {
+        let positions: Vec<usize> = share.positions().collect();
+        let mut threads = vec![Vec::new(); cpu.pool.threads()];
+        cpu.pool.for_each_row(&mut threads, hidden, width, |position, row, values| {
             self.weights.embedding.read_row(tokens[row] as usize, values);
+            if self.config.architecture.scaled_embedding {
+                let scale = (width as f32).sqrt();
+                values.iter_mut().for_each(|value| *value *= scale);
+            }
+            if let Some(learned) = &self.weights.positions {
+                position.resize(width, 0.0);
+                learned.read_row(positions[row], position);
+                values.iter_mut().zip(position).for_each(|(value, position)| *value += *position);
+            }
         });
-        for weights in &self.weights.layers {
-            self.layer(cpu, weights, share, work);
+        for (layer, weights) in self.weights.layers.iter().enumerate() {
+            self.attend(cpu, (layer, weights), share, work);
+            self.feed_forward(cpu, weights, share.rows().len(), work);
         }
     }
 
-    fn layer(&self, cpu: &mut Cpu, weights: &LayerWeights, share: &mut Share<'_>, work: &mut Work) {
-        let LayerWeights {
-            attention_norm,
-            query,
-            key,
-            value,
-            attention_output,
-            feed_forward_norm,
-            gate,
-            up,
-            down,
-        } = weights;
+    /// The first half of a layer: attention, added to the residual stream.
+    fn attend(
+        &self,
+        cpu: &mut Cpu,
+        (layer, weights): (usize, &LayerWeights),
+        share: &mut Share<'_>,
+        work: &mut Work,
+    ) {
         let tokens = share.rows().len();
-        let eps = self.config.rms_norm_eps;
         let hidden = &mut work.hidden[..tokens * self.config.hidden_size];
-        let qkv_width = query.rows() + key.rows() + value.rows();
+        let qkv_width = self.config.query_size() + 2 * self.config.kv_size();
         let qkv = &mut work.qkv[..tokens * qkv_width];
-        let gated = &mut work.gated[..tokens * self.config.intermediate_size];
+        normalise(cpu, hidden, &weights.attention_norm, &mut work.normed);
+        matmul(cpu, &work.normed, &weights.qkv.iter().collect::<Vec<_>>(), qkv);
+        let rules = self.head_rules(layer, weights);
+        attention(cpu, share, (qkv, rules), &mut work.attention_scratch, &mut work.attended);
+        let (output, norm) = (&weights.attention_output, &weights.attention_post_norm);
+        add_branch(cpu, (&work.attended, output), norm.as_ref(), (&mut work.branch, hidden));
+    }
 
-        rms_norm(cpu, hidden, (attention_norm, eps), &mut work.normed);
-        matmul(cpu, &work.normed, &[query, key, value], qkv);
-        let scratch = &mut work.attention_scratch;
-        attention(cpu, share, (qkv, &self.rope), scratch, &mut work.attended);
-        matmul_add(cpu, &work.attended, attention_output, hidden);
-        rms_norm(cpu, hidden, (feed_forward_norm, eps), &mut work.normed);
-        matmul_swiglu(cpu, &work.normed, (gate, up), gated);
+    fn head_rules<'a>(&'a self, layer: usize, weights: &'a LayerWeights) -> HeadRules<'a> {
+        let window = self.config.window_of(layer);
+        let window_rope = self.window_rope.as_ref().filter(|_| window.is_some());
+        HeadRules {
+            norms: weights.head_norms.as_ref().map(|[query, key]| [query, key]),
+            rope: window_rope.or(self.rope.as_ref()),
+            scale: self.config.attention_scale,
+            window,
+        }
+    }
+
+    /// The second half of a layer, of so many rows.
+    fn feed_forward(&self, cpu: &mut Cpu, weights: &LayerWeights, tokens: usize, work: &mut Work) {
+        let activation = self.config.architecture.activation;
+        let hidden = &mut work.hidden[..tokens * self.config.hidden_size];
+        let gated = &mut work.gated[..tokens * self.config.intermediate_size];
+        normalise(cpu, hidden, &weights.feed_forward_norm, &mut work.normed);
+        let down = match &weights.feed_forward {
+            FeedForward::Gated(Gated { gate, up, down }) => {
+                matmul_gated(cpu, &work.normed, (gate, up, activation), gated);
+                down
+            }
+            FeedForward::Plain { up, down } => {
+                matmul_activated(cpu, &work.normed, (up, activation), gated);
+                down
+            }
+            FeedForward::Mixture { router, experts } => {
+                let used = self.config.experts.map_or(1, |experts| experts.used);
+                let norm = &weights.feed_forward_norm;
+                let layer = mixture::Layer { norm, router, experts, used, activation };
+                let mixture =
+                    work.mixture.as_mut().expect("a model with experts has room for them");
+                return mixture.add(cpu, layer, &work.normed, (gated, &mut work.inner), hidden);
+            }
+        };
         work.inner.quantise(cpu, gated);
-        matmul_add(cpu, &work.inner, down, hidden);
+        let norm = weights.feed_forward_post_norm.as_ref();
+        add_branch(cpu, (&work.inner, down), norm, (&mut work.branch, hidden));
     }
 
     /// What is asked of the rows of a share that begins at row `first` of the step.
@@ -339,8 +408,7 @@ impl Model {
             let at = (row - first) * width;
             out.copy_from_slice(&work.hidden[at..at + width]);
         }
-        let norm = (&self.weights.output_norm[..], self.config.rms_norm_eps);
-        rms_norm(cpu, last, norm, &mut work.last_normed);
+        normalise(cpu, last, &self.weights.output_norm, &mut work.last_normed);
     }
 }
 
@@ -356,11 +424,31 @@ impl Work {
             attention_scratch: AttentionScratch::default(),
             gated: Buffer::zeroed(tokens * config.intermediate_size),
             inner: Activations::new(tokens, config.intermediate_size).with_floats(floats),
+            branch: Buffer::zeroed(tokens * branch_size(config)),
+            mixture: Mixture::new(config, tokens, floats),
             last: Buffer::zeroed(rows * config.hidden_size),
             last_normed: Activations::new(rows, config.hidden_size).with_floats(floats),
             tops: Vec::new(),
         }
     }
+}
+
+/// Adds the product of `x` and `weight` to `hidden`, behind `norm` if there is one.
+fn add_branch(
+    cpu: &mut Cpu,
+    (x, weight): (&Activations, &PackedMatrix),
+    norm: Option<&Norm>,
+    (branch, hidden): (&mut Buffer<f32>, &mut [f32]),
+) {
+    let Some(norm) = norm else { return matmul_add(cpu, x, weight, hidden) };
+    let branch = &mut branch[..hidden.len()];
+    matmul(cpu, x, &[weight], branch);
+    normalise_add(cpu, branch, norm, hidden);
+}
+
+/// Numbers of a token that go through a norm before they are added.
+fn branch_size(config: &ModelConfig) -> usize {
+    if config.architecture.post_norms { config.hidden_size } else { 0 }
 }
 
 fn kv_shape(config: &ModelConfig, sizes: &TransformerSizes) -> KvShape {

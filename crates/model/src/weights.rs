@@ -3,8 +3,10 @@
 use kernels::attention::HEAD_DIM_MAX;
 use kernels::blocks::{BLOCK, BlockKind, dequantise};
 use kernels::cpu::Cpu;
+use kernels::norm::Norm;
 use kernels::pack::PackedMatrix;
 
+use crate::architecture::{Architecture, FeedForwardKind, NormKind, Positions};
 use crate::config::{ModelConfig, bad};
 use crate::error::LoadError;
 use crate::file::ModelFile;
@@ -13,28 +15,61 @@ use crate::file::ModelFile;
 pub struct Weights {
     /// Token embeddings `[vocab_size, hidden_size]`; the output head too where it is tied.
     pub embedding: PackedMatrix,
+    /// A vector for each position `[context_length, hidden_size]`, where positions are learned.
+    pub positions: Option<PackedMatrix>,
+    /// Divisors of the rotary frequencies, if the file has them.
+    pub rope_divisors: Option<Vec<f32>>,
     /// Transformer blocks in order.
     pub layers: Vec<LayerWeights>,
-    /// Norm before the head, `[hidden_size]`.
-    pub output_norm: Vec<f32>,
+    /// Norm before the head.
+    pub output_norm: Norm,
     /// Output head `[vocab_size, hidden_size]` if it is not the embedding.
     pub output: Option<PackedMatrix>,
 }
 
 /// One transformer block.
 pub struct LayerWeights {
-    /// Norm before attention, `[hidden_size]`.
-    pub attention_norm: Vec<f32>,
-    /// `[query_size, hidden_size]`, rows of a head in adjacent pairs for the rotation.
-    pub query: PackedMatrix,
-    /// `[kv_size, hidden_size]`, as `query`.
-    pub key: PackedMatrix,
-    /// `[kv_size, hidden_size]`.
-    pub value: PackedMatrix,
+    /// Norm before attention.
+    pub attention_norm: Norm,
+    /// Queries, keys and values: `[query_size, hidden_size]` and twice `[kv_size, hidden_size]`, or
+    /// all rows in one.
+    pub qkv: Vec<PackedMatrix>,
+    /// Norms of queries and of keys, each of a head.
+    pub head_norms: Option<[Norm; 2]>,
     /// `[hidden_size, query_size]`.
     pub attention_output: PackedMatrix,
-    /// Norm before the feed-forward part, `[hidden_size]`.
-    pub feed_forward_norm: Vec<f32>,
+    /// Norm behind attention.
+    pub attention_post_norm: Option<Norm>,
+    /// Norm before the feed-forward part.
+    pub feed_forward_norm: Norm,
+    /// What follows it.
+    pub feed_forward: FeedForward,
+    /// Norm behind the feed-forward part.
+    pub feed_forward_post_norm: Option<Norm>,
+}
+
+/// A feed-forward part.
+pub enum FeedForward {
+    /// With a gate.
+    Gated(Gated),
+    /// Without one.
+    Plain {
+        /// `[intermediate_size, hidden_size]`.
+        up: PackedMatrix,
+        /// `[hidden_size, intermediate_size]`.
+        down: PackedMatrix,
+    },
+    /// Several, of which each token takes some.
+    Mixture {
+        /// Says which: `[experts, hidden_size]`.
+        router: PackedMatrix,
+        /// All of them.
+        experts: Vec<Gated>,
+    },
+}
+
+/// A feed-forward part with a gate.
+pub struct Gated {
     /// `[intermediate_size, hidden_size]`.
     pub gate: PackedMatrix,
     /// `[intermediate_size, hidden_size]`.
@@ -45,8 +80,13 @@ pub struct LayerWeights {
 
 impl LayerWeights {
     fn matrices(&self) -> impl Iterator<Item = &PackedMatrix> {
-        let LayerWeights { query, key, value, attention_output, gate, up, down, .. } = self;
-        [query, key, value, attention_output, gate, up, down].into_iter()
+        let (single, experts) = match &self.feed_forward {
+            FeedForward::Gated(gated) => (vec![], std::slice::from_ref(gated)),
+            FeedForward::Plain { up, down } => (vec![up, down], &[][..]),
+            FeedForward::Mixture { router, experts } => (vec![router], &experts[..]),
+        };
+        let experts = experts.iter().flat_map(|Gated { gate, up, down }| [gate, up, down]);
+        self.qkv.iter().chain([&self.attention_output]).chain(single).chain(experts)
     }
 }
 
@@ -65,13 +105,13 @@ impl Weights {
     /// Refuses sizes that the kernels do not compute: they work in blocks of 32 columns.
     pub fn check(config: &ModelConfig) -> Result<(), LoadError> {
         let blocks = [
-            ("llama.embedding_length", config.hidden_size),
-            ("llama.feed_forward_length", config.intermediate_size),
-            ("the size of a head", config.head_dim),
+            (config.architecture.key("embedding_length"), config.hidden_size),
+            ("the width of the feed-forward part".to_string(), config.intermediate_size),
+            ("the size of a head".to_string(), config.head_dim),
         ];
         for (key, value) in blocks {
             if !value.is_multiple_of(BLOCK) {
-                return Err(bad(key, value, format!("a multiple of {BLOCK}")));
+                return Err(bad(&key, value, format!("a multiple of {BLOCK}")));
             }
         }
         if config.head_dim > HEAD_DIM_MAX {
@@ -92,7 +132,10 @@ impl Weights {
                 return tensor.cols() * size_of::<f32>() as u64;
             }
             let (rows, cols) = (tensor.rows() as usize, tensor.cols() as usize);
-            PackedMatrix::bytes_of(file.packed_kind(tensor), rows, cols) as u64
+            // Of experts each is packed by itself.
+            let parts = if tensor.shape.0.len() == 3 { tensor.shape.0[0] as usize } else { 1 };
+            let part = PackedMatrix::bytes_of(file.packed_kind(tensor), rows / parts, cols);
+            (parts * part) as u64
         };
         file.tensors().iter().map(bytes).sum()
     }
@@ -127,58 +170,134 @@ impl Loader<'_> {
     fn weights(&mut self) -> Result<Weights, LoadError> {
         let config = self.file.config.clone();
         Weights::check(&config)?;
+        let learned = config.architecture.positions == Positions::Learned;
         Ok(Weights {
-            embedding: self.matrix("token_embd.weight")?,
+            embedding: self.matrix("token_embd", false)?,
+            positions: learned.then(|| self.matrix("position_embd", false)).transpose()?,
+            rope_divisors: (config.optional.rope_divisors)
+                .then(|| self.rope_divisors())
+                .transpose()?,
             layers: (0..config.layer_count)
-                .map(|layer| self.layer(layer))
+                .map(|layer| self.layer(&config, layer))
                 .collect::<Result<_, _>>()?,
-            output_norm: self.vector("output_norm.weight")?,
-            output: self.output(&config)?,
+            output_norm: self.norm(&config, "output_norm")?,
+            output: config.optional.head.then(|| self.matrix("output", false)).transpose()?,
         })
     }
 
-    fn output(&mut self, config: &ModelConfig) -> Result<Option<PackedMatrix>, LoadError> {
-        if config.tied_head {
-            return Ok(None);
+    /// They divide, so zero and numbers that are none are refused.
+    fn rope_divisors(&mut self) -> Result<Vec<f32>, LoadError> {
+        let divisors = self.vector("rope_freqs.weight")?;
+        match divisors.iter().find(|&divisor| !(1e-3..=1e6).contains(divisor)) {
+            Some(divisor) => Err(bad("rope_freqs.weight", divisor, "0.001 to 1e6".to_string())),
+            None => Ok(divisors),
         }
-        self.matrix("output.weight").map(Some)
     }
 
-    fn layer(&mut self, layer: usize) -> Result<LayerWeights, LoadError> {
-        let name = |part: &str| format!("blk.{layer}.{part}.weight");
+    fn layer(&mut self, config: &ModelConfig, layer: usize) -> Result<LayerWeights, LoadError> {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let Architecture { fused_qkv, head_norms, post_norms, .. } = *config.architecture;
+        let qkv: &[&str] = if fused_qkv { &["attn_qkv"] } else { &["attn_q", "attn_k", "attn_v"] };
+        let qkv_bias = config.optional.qkv_bias;
         Ok(LayerWeights {
-            attention_norm: self.vector(&name("attn_norm"))?,
-            query: self.matrix(&name("attn_q"))?,
-            key: self.matrix(&name("attn_k"))?,
-            value: self.matrix(&name("attn_v"))?,
-            attention_output: self.matrix(&name("attn_output"))?,
-            feed_forward_norm: self.vector(&name("ffn_norm"))?,
-            gate: self.matrix(&name("ffn_gate"))?,
-            up: self.matrix(&name("ffn_up"))?,
-            down: self.matrix(&name("ffn_down"))?,
+            attention_norm: self.norm(config, &name("attn_norm"))?,
+            qkv: (qkv.iter())
+                .map(|part| self.matrix(&name(part), qkv_bias))
+                .collect::<Result<_, _>>()?,
+            head_norms: match head_norms {
+                true => Some([
+                    self.norm(config, &name("attn_q_norm"))?,
+                    self.norm(config, &name("attn_k_norm"))?,
+                ]),
+                false => None,
+            },
+            attention_output: self.matrix(&name("attn_output"), config.optional.output_bias)?,
+            attention_post_norm: post_norms
+                .then(|| self.norm(config, &name("post_attention_norm")))
+                .transpose()?,
+            feed_forward_norm: self.norm(config, &name("ffn_norm"))?,
+            feed_forward: self.feed_forward(config, &name("ffn"))?,
+            feed_forward_post_norm: post_norms
+                .then(|| self.norm(config, &name("post_ffw_norm")))
+                .transpose()?,
         })
     }
 
-    fn matrix(&mut self, name: &str) -> Result<PackedMatrix, LoadError> {
-        let (kind, rows, cols) = self.read(name)?;
-        let packed = self.file.packed_kind(self.file.tensor(name).expect("it was read"));
-        let pool = &mut self.cpu.pool;
-        Ok(match self.form {
-            Form::AsStored if packed != kind => {
-                let bytes = &self.bytes;
-                PackedMatrix::pack_floats(pool, packed, (rows, cols), |row, values| {
-                    let row_bytes = kind.bytes_of(cols);
-                    dequantise(kind, &bytes[row * row_bytes..(row + 1) * row_bytes], values);
-                })
+    fn feed_forward(
+        &mut self,
+        config: &ModelConfig,
+        prefix: &str,
+    ) -> Result<FeedForward, LoadError> {
+        let bias = config.architecture.feed_forward_bias;
+        let name = |part: &str| format!("{prefix}_{part}");
+        if let Some(experts) = config.experts {
+            let router = self.matrix(&name("gate_inp"), false)?;
+            let mut parts = |part| self.parts(&name(part), experts.count);
+            let (gates, ups, downs) = (parts("gate_exps")?, parts("up_exps")?, parts("down_exps")?);
+            let experts = gates.into_iter().zip(ups).zip(downs);
+            let experts = experts.map(|((gate, up), down)| Gated { gate, up, down }).collect();
+            return Ok(FeedForward::Mixture { router, experts });
+        }
+        Ok(match config.architecture.feed_forward {
+            FeedForwardKind::Gated => FeedForward::Gated(Gated {
+                gate: self.matrix(&name("gate"), bias)?,
+                up: self.matrix(&name("up"), bias)?,
+                down: self.matrix(&name("down"), bias)?,
+            }),
+            FeedForwardKind::FusedGated => {
+                let [gate, up] = self.parts(&name("up"), 2)?.try_into().ok().expect("two parts");
+                FeedForward::Gated(Gated { gate, up, down: self.matrix(&name("down"), bias)? })
             }
-            Form::AsStored => PackedMatrix::pack(pool, kind, (rows, cols), &self.bytes),
-            Form::Float32 => {
-                let mut values = vec![0.0; rows * cols];
-                dequantise(kind, &self.bytes, &mut values);
-                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                PackedMatrix::pack(pool, BlockKind::F32, (rows, cols), &bytes)
+            FeedForwardKind::Plain => FeedForward::Plain {
+                up: self.matrix(&name("up"), bias)?,
+                down: self.matrix(&name("down"), bias)?,
+            },
+        })
+    }
+
+    fn norm(&mut self, config: &ModelConfig, name: &str) -> Result<Norm, LoadError> {
+        let weight = self.vector(&format!("{name}.weight"))?;
+        Ok(match config.architecture.norm {
+            NormKind::Rms => Norm::rms(weight, config.norm_eps),
+            NormKind::Layer => {
+                Norm::layer(weight, self.vector(&format!("{name}.bias"))?, config.norm_eps)
             }
         })
+    }
+
+    fn matrix(&mut self, name: &str, bias: bool) -> Result<PackedMatrix, LoadError> {
+        let matrix = self.parts(name, 1)?.pop().expect("one part");
+        if !bias {
+            return Ok(matrix);
+        }
+        Ok(matrix.with_bias(self.vector(&format!("{name}.bias"))?))
+    }
+
+    /// The weight of that name, cut into so many parts of equally many rows.
+    fn parts(&mut self, name: &str, count: usize) -> Result<Vec<PackedMatrix>, LoadError> {
+        let name = format!("{name}.weight");
+        let (kind, rows, cols) = self.read(&name)?;
+        let packed = self.file.packed_kind(self.file.tensor(&name).expect("it was read"));
+        let (rows, pool) = (rows / count, &mut self.cpu.pool);
+        let parts = self.bytes.chunks_exact(self.bytes.len() / count);
+        Ok(parts
+            .map(|bytes| match self.form {
+                Form::AsStored if packed != kind => {
+                    PackedMatrix::pack_floats(pool, packed, (rows, cols), |row, values| {
+                        let row_bytes = kind.bytes_of(cols);
+                        dequantise(kind, &bytes[row * row_bytes..(row + 1) * row_bytes], values);
+                    })
+                }
+                Form::AsStored => PackedMatrix::pack(pool, kind, (rows, cols), bytes),
+                Form::Float32 => {
+                    let mut values = vec![0.0; rows * cols];
+                    dequantise(kind, bytes, &mut values);
+                    let bytes: Vec<u8> =
+                        values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                    PackedMatrix::pack(pool, BlockKind::F32, (rows, cols), &bytes)
+                }
+            })
+            .collect())
     }
 
     fn vector(&mut self, name: &str) -> Result<Vec<f32>, LoadError> {

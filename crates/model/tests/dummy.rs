@@ -39,7 +39,7 @@ fn every_tensor_kind_with_a_tied_and_a_separate_head_loads() {
                 ..DummyShape::tiny()
             };
             let mut file = shape.open(3).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
-            assert_eq!(file.config.tied_head, tied_head);
+            assert_eq!(file.config.tied_head(), tied_head);
             for (name, columns) in
                 [("blk.0.attn_q.weight", 256.0_f32), ("blk.1.ffn_down.weight", 512.0)]
             {
@@ -76,7 +76,7 @@ fn the_dummy_of_the_default_model_has_its_shape() {
     assert_eq!((config.layer_count, config.hidden_size, config.intermediate_size), (30, 576, 1536));
     assert_eq!((config.head_count, config.kv_head_count, config.head_dim), (9, 3, 64));
     assert_eq!((config.vocab_size, config.context_length), (49_152, 8192));
-    assert!(config.tied_head);
+    assert!(config.tied_head());
     assert_eq!(file.parameter_count(), 134_515_008);
     let kind = |name| file.tensor(name).expect("a tensor of the architecture").kind;
     assert_eq!(kind("token_embd.weight"), BlockKind::Q8_0);
@@ -89,9 +89,21 @@ fn the_dummy_of_the_default_model_has_its_shape() {
 }
 
 #[test]
+fn the_dummy_of_the_seed_report_has_its_shape() {
+    let shape = DummyShape::named("seed").expect("known");
+    let sizes = (shape.layer_count, shape.hidden_size, shape.head_count);
+    assert_eq!(sizes, (24, 1280, 20));
+    assert_eq!((shape.vocab_size, shape.context_length), (8194, 1818));
+    // All but the number of layers: two of 24, of 19,677,440 parameters each.
+    let file = DummyShape { layer_count: 2, ..shape }.open(0).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(file.parameter_count(), 485_076_480 - 22 * 19_677_440);
+    assert_eq!(file.config.architecture.name, "gpt2");
+}
+
+#[test]
 fn an_unknown_dummy_is_refused_with_the_known_ones() {
     let error = dummy::open("smollm9", 0).err().expect("no such dummy");
-    let expected = "there is no dummy model `smollm9`; known: smollm2-135m, tiny";
+    let expected = "there is no dummy model `smollm9`; known: smollm2-135m, tiny, seed, seed-bf16";
     assert_eq!(error.to_string(), expected);
 }
 

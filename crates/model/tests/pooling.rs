@@ -172,7 +172,7 @@ fn the_state_is_what_the_head_reads() {
     let mut transformer =
         Transformer::new(file.config.clone(), weights, sizes(&roomy(), KvType::F32), &cpu);
     let (vocabulary, width) = (file.config.vocab_size, file.config.hidden_size);
-    let name = if file.config.tied_head { "token_embd.weight" } else { "output.weight" };
+    let name = if file.config.tied_head() { "token_embd.weight" } else { "output.weight" };
     let kind = file.tensor(name).unwrap().kind;
     let (mut bytes, mut head) = (Vec::new(), vec![0.0; vocabulary * width]);
     file.read_tensor(name, &mut bytes).unwrap();

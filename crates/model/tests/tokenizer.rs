@@ -44,7 +44,8 @@ fn the_default_models_file_says_what_its_makers_published() {
     assert_eq!((config.layer_count, config.hidden_size, config.intermediate_size), (30, 576, 1536));
     assert_eq!((config.head_count, config.kv_head_count, config.head_dim), (9, 3, 64));
     assert_eq!((config.vocab_size, config.context_length), (49_152, 8192));
-    assert_eq!((config.rope_theta, config.rms_norm_eps, config.tied_head), (1e5, 1e-5, true));
+    assert_eq!(config.rope.as_ref().map(|rope| rope.theta), Some(1e5));
+    assert_eq!((config.norm_eps, config.tied_head()), (1e-5, true));
     assert_eq!((file.tokenizer.bos, file.tokenizer.add_bos), (Some(1), false));
     assert_eq!(file.tokenizer.end_tokens, [2]);
     assert_eq!(file.parameter_count(), 134_515_008);

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use model::architecture::{FeedForwardKind, NormKind, Positions};
 use model::config::ModelConfig;
 use model::file::ModelFile;
 
@@ -123,6 +124,23 @@ impl Style {
     };
 }
 
+impl Style {
+    /// What a file that this engine loads says of itself.
+    fn of_config(config: &ModelConfig) -> Style {
+        let family = config.architecture;
+        Style {
+            gated: family.feed_forward != FeedForwardKind::Plain,
+            qkv_bias: config.optional.qkv_bias,
+            output_bias: config.optional.output_bias,
+            ffn_bias: family.feed_forward_bias,
+            norm_bias: family.norm == NormKind::Layer,
+            layer_norms: if family.post_norms { 4 } else { 2 },
+            head_norms: family.head_norms,
+            learned_positions: family.positions == Positions::Learned,
+        }
+    }
+}
+
 /// The feed-forward parts of a layer: one, or several of which a token takes some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Experts {
@@ -241,7 +259,7 @@ impl Shape {
             kv_head_count,
             head_dim,
             context_length,
-            tied_head,
+            ref experts,
             ..
         } = file.config;
         let embedding = file.tensor("token_embd.weight").map_or(0, |tensor| tensor.size);
@@ -257,9 +275,13 @@ impl Shape {
                 vocabulary: vocab_size as u64,
                 positions: context_length as u64,
             },
-            style: Style::LLAMA,
-            experts: Experts::DENSE,
-            tied_head,
+            style: Style::of_config(&file.config),
+            experts: experts.map_or(Experts::DENSE, |experts| Experts {
+                count: experts.count as u64,
+                used: experts.used as u64,
+                shared_ffn: 0,
+            }),
+            tied_head: file.config.tied_head(),
             weights: Weights::Exact {
                 bytes: model::weights::Weights::bytes_of(file),
                 embedding_bytes: embedding,

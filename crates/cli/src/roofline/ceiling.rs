@@ -64,7 +64,7 @@ impl Demand {
     /// What steps of the model in `file` cost, from its header.
     pub(super) fn of(file: &ModelFile) -> Demand {
         let config = &file.config;
-        let head_name = if config.tied_head { "token_embd.weight" } else { "output.weight" };
+        let head_name = if config.tied_head() { "token_embd.weight" } else { "output.weight" };
         let mut demand = Demand {
             weight_bytes: 0.0,
             token: Products::default(),
@@ -78,8 +78,9 @@ impl Demand {
         };
         for tensor in file.tensors() {
             let is_head = tensor.name == head_name;
-            // Of an embedding that is not the head a step reads one row per token.
-            if tensor.name == "token_embd.weight" && !is_head {
+            // Of positions, and of an embedding that is not the head, a step reads one row per token.
+            let of_rows = ["token_embd.weight", "position_embd.weight"];
+            if of_rows.contains(&tensor.name.as_str()) && !is_head {
                 continue;
             }
             demand.weight_bytes += tensor.size as f64;
@@ -87,7 +88,10 @@ impl Demand {
                 continue;
             }
             let products = if is_head { &mut demand.head } else { &mut demand.token };
-            products.add(tensor.kind, (tensor.rows() * tensor.cols()) as f64);
+            // A token takes some of the experts; all are read, as in steps of many sequences.
+            let of_experts = config.experts.filter(|_| tensor.shape.0.len() == 3);
+            let taken = of_experts.map_or(1.0, |all| all.used as f64 / all.count as f64);
+            products.add(tensor.kind, taken * (tensor.rows() * tensor.cols()) as f64);
         }
         demand
     }

@@ -172,7 +172,7 @@ fn numbers() -> Vec<Case> {
         ("llama.embedding_length", 96),
         ("llama.feed_forward_length", 161),
         ("llama.vocab_size", 321),
-        ("llama.rope.dimension_count", 16),
+        ("llama.rope.dimension_count", 15),
     ] {
         let set = |p: &mut Parts| p.set(key, number(other));
         cases.push(Case::new(format!("{key} {other}"), "", set));
@@ -191,8 +191,8 @@ fn unsupported() -> Vec<Case> {
     }
     for (key, value) in [
         ("llama.rope.scaling.type", word("made-up")),
-        ("llama.expert_count", number(8)),
-        ("llama.attention.sliding_window", number(4096)),
+        ("llama.expert_count", number(4096)),
+        ("llama.attention.sliding_window", number(1 << 30)),
         ("llama.made_up_key", words(&["x"])),
     ] {
         cases.push(Case::new(key, format!("`{key}`"), |p| p.set(key, value)));

@@ -6,7 +6,7 @@
 
 #![expect(clippy::needless_range_loop, reason = "indices name lanes")]
 
-use std::ops::{AddAssign, Mul};
+use std::ops::{AddAssign, Mul, Range};
 
 use half::{bf16, f16};
 
@@ -28,20 +28,21 @@ const LANES: usize = 16;
 #[inline(always)]
 pub(super) unsafe fn span_portable(span: &Span<'_>, scratch: &mut Scratch) {
     for query in 0..scratch.count {
-        if scratch.positions[query] < span.start {
+        let Range { start, end } = scratch.visible(query, span.start);
+        let end = end.min(span.count);
+        if end <= start {
             continue;
         }
-        let visible = span.count.min(scratch.positions[query] + 1 - span.start);
         // SAFETY: passed on; each type reads the tiles as they were written.
         unsafe {
             match span.kind {
                 KvType::Bf16 => {
                     let round = |x| round_bf16(x).number();
-                    of_floats::<bf16>(span, (query, visible), round, scratch);
+                    of_floats::<bf16>(span, (query, start..end), round, scratch);
                 }
-                KvType::F16 => of_floats::<f16>(span, (query, visible), |x| x, scratch),
-                KvType::F32 => of_floats::<f32>(span, (query, visible), |x| x, scratch),
-                KvType::Int8 => of_codes(span, (query, visible), scratch),
+                KvType::F16 => of_floats::<f16>(span, (query, start..end), |x| x, scratch),
+                KvType::F32 => of_floats::<f32>(span, (query, start..end), |x| x, scratch),
+                KvType::Int8 => of_codes(span, (query, start..end), scratch),
             }
         }
     }
@@ -54,24 +55,26 @@ pub(super) unsafe fn span_portable(span: &Span<'_>, scratch: &mut Scratch) {
 #[inline(always)]
 unsafe fn of_floats<T: Stored<Number = f32>>(
     span: &Span<'_>,
-    (query, visible): (usize, usize),
+    (query, visible): (usize, Range<usize>),
     round: impl Fn(f32) -> f32 + Copy,
     scratch: &mut Scratch,
 ) {
     let mut rounded = scratch.queries[query];
     rounded.0.iter_mut().for_each(|x| *x = round(*x));
-    let scores = &mut scratch.scores[query].0[..visible.next_multiple_of(TILE_TOKENS)];
-    for (line, out) in scores.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+    let scores = &mut scratch.scores[query].0[..visible.end.next_multiple_of(TILE_TOKENS)];
+    let first = visible.start / TILE_TOKENS;
+    let lines = scores.as_chunks_mut::<LANES>().0.iter_mut().enumerate();
+    for (line, out) in lines.skip(first * TILE_TOKENS / LANES) {
         // SAFETY: by the contract.
         *out = unsafe { dots::<T>(span, line, &rounded.0[..span.dim]) };
     }
-    let (maximum, sum) = softmax(scores, visible, round);
+    let (maximum, sum) = softmax(scores, visible.clone(), round);
     scratch.span_max[query] = maximum;
     scratch.span_sum[query] = sum;
     let output = &mut scratch.span_outputs[query].0[..span.dim];
     for (line, out) in output.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
         // SAFETY: by the contract.
-        *out = unsafe { weighted::<T>(span, line, &scores[..visible]) };
+        *out = unsafe { weighted::<T>(span, line, (first, &scores[..visible.end])) };
     }
 }
 
@@ -80,11 +83,17 @@ unsafe fn of_floats<T: Stored<Number = f32>>(
 /// # Safety
 /// As for [`span_portable`]; the tiles hold codes.
 #[inline(always)]
-unsafe fn of_codes(span: &Span<'_>, (query, visible): (usize, usize), scratch: &mut Scratch) {
+unsafe fn of_codes(
+    span: &Span<'_>,
+    (query, visible): (usize, Range<usize>),
+    scratch: &mut Scratch,
+) {
     let mut codes = [0; SPAN];
     let step = to_codes(&scratch.queries[query].0[..span.dim], &mut codes);
-    let scores = &mut scratch.scores[query].0[..visible.next_multiple_of(TILE_TOKENS)];
-    for (line, out) in scores.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+    let scores = &mut scratch.scores[query].0[..visible.end.next_multiple_of(TILE_TOKENS)];
+    let first = visible.start / TILE_TOKENS;
+    let lines = scores.as_chunks_mut::<LANES>().0.iter_mut().enumerate();
+    for (line, out) in lines.skip(first * TILE_TOKENS / LANES) {
         let first = line * LANES;
         let [key_scales, _] = scales(span.tiles[first / TILE_TOKENS]);
         // SAFETY: by the contract; the scales are those of the tile.
@@ -94,16 +103,16 @@ unsafe fn of_codes(span: &Span<'_>, (query, visible): (usize, usize), scratch: &
             out[lane] = dots[lane] as f32 * scales[first % TILE_TOKENS + lane] * step;
         }
     }
-    let (maximum, sum) = softmax(scores, visible, |x| x);
+    let (maximum, sum) = softmax(scores, visible.clone(), |x| x);
     scratch.span_max[query] = maximum;
     scratch.span_sum[query] = sum;
     // SAFETY: by the contract.
-    unsafe { scale_weights(span, scores, visible) };
+    unsafe { scale_weights(span, scores, visible.clone()) };
     let step = to_codes(scores, &mut codes);
     let output = &mut scratch.span_outputs[query].0[..span.dim];
     for (line, out) in output.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
         // SAFETY: by the contract.
-        let sums = unsafe { weighted::<Code>(span, line, &codes[..visible]) };
+        let sums = unsafe { weighted::<Code>(span, line, (first, &codes[..visible.end])) };
         for lane in 0..LANES {
             out[lane] = sums[lane] as f32 * step;
         }
@@ -127,17 +136,21 @@ where
 }
 
 /// The weighted sums of 16 dimensions of the values from dimension `16 * line` on, over as many
-/// tokens as there are weights.
+/// tokens as there are weights, from tile `first` on.
 ///
 /// # Safety
 /// As for [`span_portable`]; the tiles hold numbers of type `T` for each weight.
 #[inline(always)]
-unsafe fn weighted<T>(span: &Span<'_>, line: usize, weights: &[T::Number]) -> [T::Number; LANES]
+unsafe fn weighted<T>(
+    span: &Span<'_>,
+    line: usize,
+    (first, weights): (usize, &[T::Number]),
+) -> [T::Number; LANES]
 where
     T: Stored<Number: Copy + Default + AddAssign + Mul<Output = T::Number>>,
 {
     let mut sums = [T::Number::default(); LANES];
-    for (tile, weights) in weights.chunks(TILE_TOKENS).enumerate() {
+    for (tile, weights) in weights.chunks(TILE_TOKENS).enumerate().skip(first) {
         let values = T::values(span.tiles[tile], span.dim);
         let start = values.wrapping_add(line * LANES * T::GROUP);
         // SAFETY: by the contract each group of tokens holds `span.dim` dimensions.
@@ -197,9 +210,14 @@ pub(super) fn to_codes(values: &[f32], codes: &mut [i32; SPAN]) -> f32 {
 /// # Safety
 /// The tiles of `span` hold codes, and nobody writes the visible tokens now.
 #[inline(always)]
-pub(super) unsafe fn scale_weights(span: &Span<'_>, weights: &mut [f32], visible: usize) {
-    for (tile, weights) in weights.as_chunks_mut::<TILE_TOKENS>().0.iter_mut().enumerate() {
-        let visible = visible.saturating_sub(tile * TILE_TOKENS).min(TILE_TOKENS);
+pub(super) unsafe fn scale_weights(
+    span: &Span<'_>,
+    weights: &mut [f32],
+    Range { start, end }: Range<usize>,
+) {
+    let tiles = weights.as_chunks_mut::<TILE_TOKENS>().0.iter_mut().enumerate();
+    for (tile, weights) in tiles.skip(start / TILE_TOKENS) {
+        let visible = end.saturating_sub(tile * TILE_TOKENS).min(TILE_TOKENS);
         let [_, value_scales] = scales(span.tiles[tile]);
         for slot in 0..visible {
             // SAFETY: by the contract.
@@ -208,19 +226,18 @@ pub(super) unsafe fn scale_weights(span: &Span<'_>, weights: &mut [f32], visible
     }
 }
 
-/// Turns one query's scores into weights: `exp(score - max)`, zero past `visible` tokens.
+/// Turns one query's scores into weights: `exp(score - max)`, zero but for the visible tokens.
 ///
 /// Gives the maximum and the sum of the weights, which `round` has rounded as they are used.
-/// `scores` is a whole number of tiles long; sums run in 16 lanes, so trailing zeros do not count.
+/// `scores` is a whole number of tiles long; sums run in 16 lanes, so zeros do not count.
 /// A NaN among the visible scores makes the sum NaN.
 #[inline(always)]
 pub(super) fn softmax(
     scores: &mut [f32],
-    visible: usize,
+    visible: Range<usize>,
     round: impl Fn(f32) -> f32,
 ) -> (f32, f32) {
-    let visible = visible.min(scores.len());
-    scores[visible..].fill(f32::NEG_INFINITY);
+    hide(scores, visible.clone(), f32::NEG_INFINITY);
     let (lines, _) = scores.as_chunks_mut::<LANES>();
     let mut maxima = [f32::NEG_INFINITY; LANES];
     for line in &*lines {
@@ -236,6 +253,14 @@ pub(super) fn softmax(
             sums[lane] += line[lane];
         }
     }
-    scores[visible..].fill(0.0);
+    hide(scores, visible, 0.0);
     (maximum, add_lanes(sums))
+}
+
+/// Fills all but the visible numbers with `value`.
+#[inline(always)]
+pub(super) fn hide(numbers: &mut [f32], Range { start, end }: Range<usize>, value: f32) {
+    let (start, end) = (start.min(numbers.len()), end.min(numbers.len()));
+    numbers[..start].fill(value);
+    numbers[end..].fill(value);
 }

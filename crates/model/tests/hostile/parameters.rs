@@ -7,7 +7,7 @@ use crate::pieces::{Pieces, accepted, array, float, number, refusal, refused, va
 
 #[test]
 fn tensors_other_than_the_architectures_are_refused_by_name() {
-    for name in ["rope_freqs.weight", "blk.0.attn_q.bias", "blk.1.attn_norm.weight"] {
+    for name in ["position_embd.weight", "blk.0.attn_k.bias", "blk.1.attn_norm.weight"] {
         let message = format!(
             "tensor `{name}` of shape [32] is not part of a `llama` model as supported here: the \
              model would give wrong text without it"
@@ -29,8 +29,21 @@ fn tensors_other_than_the_architectures_are_refused_by_name() {
         |p| p.add("output.weight", vec![16, 4]),
     );
     let untied = accepted("a head of its own", |p| p.add("output.weight", vec![32, 4]));
-    assert!(!untied.config.tied_head);
-    assert!(accepted("as it is", |_| ()).config.tied_head);
+    assert!(!untied.config.tied_head());
+    assert!(accepted("as it is", |_| ()).config.tied_head());
+    refused(
+        "a bias of queries alone",
+        "tensor `blk.0.attn_k.bias` of shape [16] is missing",
+        |p| p.add("blk.0.attn_q.bias", vec![32]),
+    );
+    refused(
+        "divisors of as many frequencies as there are none",
+        "tensor `rope_freqs.weight`: shape [32], expected [4]",
+        |p| p.add("rope_freqs.weight", vec![32]),
+    );
+    assert!(
+        accepted("divisors", |p| p.add("rope_freqs.weight", vec![4])).config.optional.rope_divisors
+    );
 }
 
 #[test]
@@ -94,15 +107,14 @@ fn hyper_parameters_that_cannot_be_computed_with_are_refused() {
 fn what_would_change_the_computation_is_refused_by_name() {
     refused(
         "another architecture",
-        "metadata key `general.architecture`: `gemma3` is refused, expected `llama`",
-        |p| p.set("general.architecture", word("gemma3")),
+        "metadata key `general.architecture`: `mamba` is refused, expected one of `llama`, \
+         `qwen2`, `qwen3`, `qwen3moe`, `gemma3`, `phi3`, `gpt2`",
+        |p| p.set("general.architecture", word("mamba")),
     );
     for (key, value, shown) in [
-        ("llama.rope.scaling.type", word("yarn"), "`yarn`"),
-        ("llama.rope.scaling.factor", float(8.0), "8"),
         ("llama.rope.scale_linear", float(2.0), "2"),
-        ("llama.expert_count", number(8), "8"),
-        ("llama.attention.sliding_window", number(4096), "4096"),
+        ("llama.attn_logit_softcapping", float(50.0), "50"),
+        ("llama.expert_shared_count", number(1), "1"),
         ("llama.made_up_key", words(&["x"]), "an array of 1 texts"),
     ] {
         let message = format!(
@@ -111,8 +123,22 @@ fn what_would_change_the_computation_is_refused_by_name() {
         );
         refused("a key that is not understood", &message, |p| p.set(key, value));
     }
+    for (key, value, message) in [
+        ("llama.rope.scaling.type", word("longrope"), "`longrope` is refused, expected `none`"),
+        ("llama.rope.scaling.type", word("yarn"), "`llama.rope.scaling.factor` is missing"),
+        ("llama.rope.scaling.factor", float(0.5), "0.5 is refused, expected 1 to 1e4"),
+        ("llama.rope.scaling.factor", float(f32::NAN), "NaN is refused, expected 1 to 1e4"),
+        ("llama.expert_count", number(8), "`llama.expert_used_count` is missing"),
+        ("llama.expert_count", number(4096), "4096 is refused, expected 1 to 1024"),
+        ("llama.attention.sliding_window", number(1 << 30), "is refused, expected 0 to 16777216"),
+    ] {
+        let found = refusal(|p| p.set(key, value));
+        assert!(found.contains(message), "{key}: {found}");
+    }
     for (key, value) in [
         ("llama.rope.scaling.type", word("none")),
+        ("llama.attention.sliding_window", number(0)),
+        ("llama.attn_logit_softcapping", float(0.0)),
         ("llama.expert_count", number(0)),
         ("general.made_up_key", number(1)),
         ("gemma3.block_count", number(1)),
@@ -146,8 +172,8 @@ fn absent_keys_have_the_values_the_format_gives_them() {
         }
     });
     assert_eq!(file.config.kv_head_count, 4);
-    assert_eq!(file.config.rope_theta, 10_000.0);
-    assert_eq!(file.config.head_dim, 8);
+    assert_eq!(file.config.rope.as_ref().map(|rope| rope.theta), Some(10_000.0));
+    assert_eq!((file.config.head_dim, file.config.window), (8, None));
     assert_eq!((file.tokenizer.bos, file.tokenizer.end_tokens), (None, vec![]));
     for key in [
         "general.architecture",

@@ -4,10 +4,12 @@
 
 use std::arch::x86_64::*;
 use std::f32::consts::{LN_2, LOG2_E};
+use std::ops::Range;
 
 use half::bf16;
 
 use super::prefetch;
+use crate::attention::portable::hide;
 use crate::attention::{SPAN, Scratch, Span};
 use crate::kv::{Stored, TILE_TOKENS};
 use crate::sums::add_lanes;
@@ -28,13 +30,13 @@ pub(super) unsafe fn queries<const N: usize>(span: &Span<'_>, scratch: &mut Scra
         to_pairs(&scratch.queries[n].0[..span.dim], &mut pairs[n].0);
     }
     let tiles = span.count.div_ceil(TILE_TOKENS);
-    for tile in 0..tiles {
+    for tile in span.first..tiles {
         // SAFETY: by the contract the tile holds `TILE_TOKENS * dim` keys.
         unsafe { tile_scores::<N>(span, tile, &pairs, scratch) };
     }
     for n in 0..N {
-        // A query before this span sees none of it; its results are not read by the merge.
-        let visible = (scratch.positions[n] + 1).saturating_sub(span.start);
+        // Of a query that sees none of this span the results are not read by the merge.
+        let visible = scratch.visible(n, span.start);
         let scores = &mut scratch.scores[n].0[..tiles * TILE_TOKENS];
         let (maximum, sum) = softmax(scores, visible, &mut pairs[n].0);
         scratch.span_max[n] = maximum;
@@ -54,16 +56,15 @@ pub(super) unsafe fn queries<const N: usize>(span: &Span<'_>, scratch: &mut Scra
     }
 }
 
-/// Turns one query's scores into weights `exp(score - max)` as bf16, zero past `visible` tokens.
+/// Turns one query's scores into weights `exp(score - max)` as bf16, zero but for the visible tokens.
 ///
 /// Gives the maximum and the sum of the weights as they are used, rounded. `scores` is a whole
-/// number of tiles long; sums run in 16 lanes, so trailing zeros do not count. A NaN among the
+/// number of tiles long; sums run in 16 lanes, so zeros do not count. A NaN among the
 /// scores makes the sum NaN.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-fn softmax(scores: &mut [f32], visible: usize, pairs: &mut [u32]) -> (f32, f32) {
-    let visible = visible.min(scores.len());
-    scores[visible..].fill(f32::NEG_INFINITY);
+fn softmax(scores: &mut [f32], visible: Range<usize>, pairs: &mut [u32]) -> (f32, f32) {
+    hide(scores, visible, f32::NEG_INFINITY);
     let lines = scores.as_chunks::<16>().0;
     let mut maxima = _mm512_set1_ps(f32::NEG_INFINITY);
     for line in lines {
@@ -180,7 +181,7 @@ unsafe fn weighted_values<const N: usize, const V: usize>(
     scratch: &mut Scratch,
 ) {
     let mut sums = [[_mm512_setzero_ps(); V]; N];
-    for pair in 0..span.count.div_ceil(2) {
+    for pair in span.first * TILE_TOKENS / 2..span.count.div_ceil(2) {
         let (tile, pair_of_tile) = (pair / (TILE_TOKENS / 2), pair % (TILE_TOKENS / 2));
         // The second token of an odd last pair was never written: zero times it may be NaN.
         let written = if 2 * pair + 1 == span.count { 0x5555_5555 } else { u32::MAX };

@@ -50,13 +50,13 @@ impl Lanes for f32 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
 pub(super) unsafe fn queries<T: Lanes, const N: usize>(span: &Span<'_>, scratch: &mut Scratch) {
     let tiles = span.count.div_ceil(TILE_TOKENS);
-    for tile in 0..tiles {
+    for tile in span.first..tiles {
         // SAFETY: passed on from the contract.
         unsafe { tile_scores::<T, N>(span, tile, scratch) };
     }
     for n in 0..N {
-        // A query before this span sees none of it; its results are not read by the merge.
-        let visible = (scratch.positions[n] + 1).saturating_sub(span.start);
+        // Of a query that sees none of this span the results are not read by the merge.
+        let visible = scratch.visible(n, span.start);
         let scores = &mut scratch.scores[n].0[..tiles * TILE_TOKENS];
         (scratch.span_max[n], scratch.span_sum[n]) = softmax(scores, visible, |x| x);
     }
@@ -124,7 +124,7 @@ unsafe fn weighted_values<T: Lanes, const N: usize, const V: usize>(
     scratch: &mut Scratch,
 ) {
     let mut sums = [[_mm512_setzero_ps(); V]; N];
-    for token in 0..span.count {
+    for token in span.first * TILE_TOKENS..span.count {
         let (tile, token_of_tile) = (token / TILE_TOKENS, token % TILE_TOKENS);
         let number = token_of_tile * span.dim + dim;
         let line = T::values(span.tiles[tile], span.dim).wrapping_add(number);

@@ -51,15 +51,15 @@ pub(super) unsafe fn queries<const N: usize>(span: &Span<'_>, scratch: &mut Scra
         factors[n].set(&scratch.queries[n].0[..span.dim]);
     }
     let tiles = span.count.div_ceil(TILE_TOKENS);
-    for tile in 0..tiles {
+    for tile in span.first..tiles {
         // SAFETY: passed on from the contract.
         unsafe { tile_scores::<N>(span, tile, &factors, scratch) };
     }
     for n in 0..N {
-        // A query before this span sees none of it; its results are not read by the merge.
-        let visible = (scratch.positions[n] + 1).saturating_sub(span.start);
+        // Of a query that sees none of this span the results are not read by the merge.
+        let visible = scratch.visible(n, span.start);
         let scores = &mut scratch.scores[n].0[..tiles * TILE_TOKENS];
-        (scratch.span_max[n], scratch.span_sum[n]) = softmax(scores, visible, |x| x);
+        (scratch.span_max[n], scratch.span_sum[n]) = softmax(scores, visible.clone(), |x| x);
         // SAFETY: passed on from the contract.
         unsafe { scale_weights(span, scores, visible) };
         factors[n].set(scores);
@@ -146,7 +146,7 @@ unsafe fn weighted_values<const N: usize, const V: usize>(
     for n in 0..N {
         low[n] = [_mm512_set1_epi32(weights[n].zero); V];
     }
-    for quad in 0..span.count.div_ceil(4) {
+    for quad in span.first * TILE_TOKENS / 4..span.count.div_ceil(4) {
         // Codes past the last token are finite, and their weights zero.
         let (tile, quad_of_tile) = (quad / (TILE_TOKENS / 4), quad % (TILE_TOKENS / 4));
         let number = (quad_of_tile * span.dim + dim) * 4;
