@@ -8,7 +8,7 @@ use std::{
 };
 
 use kernels::blocks::BlockKind;
-use text::{TokenKind, TokenizerSpec};
+use text::{Merging, TokenKind, TokenizerSpec};
 
 use crate::{
     config::{ModelConfig, bad, require},
@@ -17,8 +17,13 @@ use crate::{
     quantization::Quantization,
 };
 
-/// The one kind of tokenizer that is implemented, byte-level BPE, by the name files give it.
-const TOKENIZER_MODEL: &str = "gpt2";
+/// The kinds of tokenizers that are implemented, by the names files give them: byte-level BPE, and
+/// SentencePiece's BPE.
+const BYTE_LEVEL: &str = "gpt2";
+const SENTENCE_PIECE: &str = "llama";
+/// Control tokens that end a turn in some family, for files that name none. Source: llama-vocab.cpp,
+/// where `special_eot_id` is looked for.
+const TURN_ENDS: [&str; 4] = ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>"];
 /// Pre-tokenizers after which llama.cpp puts the begin token before a prompt unless the file says
 /// otherwise. Source: llama-vocab.cpp, where `add_bos` is set.
 const PRE_TOKENIZERS_WITH_BOS: [&str; 1] = ["llama-bpe"];
@@ -129,8 +134,13 @@ impl ModelFile {
         line("output head", head.to_string());
         line("tensors", self.tensor_summary());
         let spec = &self.tokenizer;
-        let merges = format!("{} tokens, {} merges", spec.tokens.len(), spec.merges.len());
-        line("tokenizer", format!("{TOKENIZER_MODEL} / {}, {merges}", spec.pre_tokenizer));
+        let kind = match &spec.merging {
+            Merging::ByteLevel { merges, pre_tokenizer } => {
+                format!("{BYTE_LEVEL} / {pre_tokenizer}, {} merges", merges.len())
+            }
+            Merging::SentencePiece { .. } => format!("{SENTENCE_PIECE} (SentencePiece)"),
+        };
+        line("tokenizer", format!("{kind}, {} tokens", spec.tokens.len()));
         let ends = spec.end_tokens.iter().map(|&id| format!("{id} `{}`", spec.tokens[id as usize]));
         line("end tokens", ends.collect::<Vec<_>>().join(", "));
         let template = self.chat_template.as_ref();
@@ -162,14 +172,18 @@ impl ModelFile {
 fn tokenizer_spec(metadata: &mut Metadata) -> Result<TokenizerSpec, LoadError> {
     let model_key = "tokenizer.ggml.model";
     let model = require(metadata.text(model_key)?, model_key)?;
-    if model != TOKENIZER_MODEL {
-        let limit = format!("`{TOKENIZER_MODEL}` (byte-level BPE)");
-        return Err(bad(model_key, format!("`{model}`"), limit));
-    }
-    let pre_key = "tokenizer.ggml.pre";
-    let pre_tokenizer = require(metadata.text(pre_key)?, pre_key)?.to_string();
+    let is_sentence_piece = match model {
+        SENTENCE_PIECE => true,
+        BYTE_LEVEL => false,
+        _ => {
+            let limit = format!(
+                "`{BYTE_LEVEL}` (byte-level BPE) or `{SENTENCE_PIECE}` (SentencePiece's BPE)"
+            );
+            return Err(bad(model_key, format!("`{model}`"), limit));
+        }
+    };
+    let merging = if is_sentence_piece { sentence_piece(metadata)? } else { byte_level(metadata)? };
     let tokens = take(metadata, "tokenizer.ggml.tokens")?;
-    let merges = take(metadata, "tokenizer.ggml.merges")?;
     let kinds = token_kinds(metadata, tokens.len())?;
     let token_id = |key: &str| token_id(metadata, key, tokens.len());
     let bos = token_id("tokenizer.ggml.bos_token_id")?;
@@ -178,8 +192,14 @@ fn tokenizer_spec(metadata: &mut Metadata) -> Result<TokenizerSpec, LoadError> {
         let id = token_id(&format!("tokenizer.ggml.{name}_token_id"))?;
         end_tokens.extend(id.filter(|id| !end_tokens.contains(id)));
     }
+    end_tokens.extend(turn_end(metadata, (&tokens, &kinds)).filter(|id| !end_tokens.contains(id)));
     let bos_key = "tokenizer.ggml.add_bos_token";
-    let bos_usual = PRE_TOKENIZERS_WITH_BOS.contains(&pre_tokenizer.as_str());
+    let bos_usual = match &merging {
+        Merging::SentencePiece { .. } => bos.is_some(),
+        Merging::ByteLevel { pre_tokenizer, .. } => {
+            PRE_TOKENIZERS_WITH_BOS.contains(&pre_tokenizer.as_str())
+        }
+    };
     let add_bos = metadata.bool(bos_key)?.unwrap_or(bos_usual);
     if add_bos && bos.is_none() {
         return Err(bad(bos_key, "true", "tokenizer.ggml.bos_token_id beside it".to_string()));
@@ -189,7 +209,35 @@ fn tokenizer_spec(metadata: &mut Metadata) -> Result<TokenizerSpec, LoadError> {
     if add_eos && end_tokens.is_empty() {
         return Err(bad(eos_key, "true", "tokenizer.ggml.eos_token_id beside it".to_string()));
     }
-    Ok(TokenizerSpec { tokens, kinds, merges, pre_tokenizer, bos, add_bos, add_eos, end_tokens })
+    Ok(TokenizerSpec { tokens, kinds, merging, bos, add_bos, add_eos, end_tokens })
+}
+
+fn byte_level(metadata: &mut Metadata) -> Result<Merging, LoadError> {
+    let key = "tokenizer.ggml.pre";
+    let pre_tokenizer = require(metadata.text(key)?, key)?.to_string();
+    Ok(Merging::ByteLevel { merges: take(metadata, "tokenizer.ggml.merges")?, pre_tokenizer })
+}
+
+fn sentence_piece(metadata: &Metadata) -> Result<Merging, LoadError> {
+    let key = "tokenizer.ggml.remove_extra_whitespaces";
+    if metadata.bool(key)? == Some(true) {
+        return Err(bad(key, true, "false".to_string()));
+    }
+    let key = "tokenizer.ggml.scores";
+    let scores = require(metadata.f32s(key)?, key)?;
+    let space_prefix = metadata.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    Ok(Merging::SentencePiece { scores, space_prefix })
+}
+
+/// The control token that ends a turn, of a file that does not name one.
+fn turn_end(metadata: &Metadata, (tokens, kinds): (&[String], &[TokenKind])) -> Option<u32> {
+    if metadata.get("tokenizer.ggml.eot_token_id").is_some() {
+        return None;
+    }
+    let is_end = |&id: &u32| {
+        kinds[id as usize] == TokenKind::Control && TURN_ENDS.contains(&&*tokens[id as usize])
+    };
+    (0..tokens.len() as u32).find(is_end)
 }
 
 fn take(metadata: &mut Metadata, key: &str) -> Result<Vec<String>, LoadError> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::tokenizer::Tokenizer;
-use crate::vocabulary::{TokenKind, TokenizerSpec, byte_alphabet};
+use crate::vocabulary::{Merging, TokenKind, TokenizerSpec, byte_alphabet};
 
 /// Control tokens, from id 0.
 pub(crate) const CONTROL: [&str; 10] = [
@@ -47,10 +47,20 @@ pub(crate) fn spec(pre_tokenizer: &str, bos: &str, end: &str) -> TokenizerSpec {
         end_tokens: vec![id_of(end)],
         tokens,
         kinds,
-        merges: MERGES.map(String::from).to_vec(),
-        pre_tokenizer: pre_tokenizer.to_owned(),
+        merging: Merging::ByteLevel {
+            merges: MERGES.map(String::from).to_vec(),
+            pre_tokenizer: pre_tokenizer.to_owned(),
+        },
         add_bos: false,
         add_eos: false,
+    }
+}
+
+/// The merges of [`spec`].
+pub(crate) fn merges(spec: &mut TokenizerSpec) -> &mut Vec<String> {
+    match &mut spec.merging {
+        Merging::ByteLevel { merges, .. } => merges,
+        Merging::SentencePiece { .. } => unreachable!("the fixture is byte-level"),
     }
 }
 

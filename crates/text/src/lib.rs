@@ -16,6 +16,7 @@
 
 mod vocabulary;
 mod pre_tokenizer;
+mod sentence_piece;
 mod tokenizer;
 #[cfg(test)]
 mod fixture;
@@ -31,4 +32,4 @@ pub use chat::{ChatTemplate, JsonObject, Message, TemplateError, Tool, ToolCall}
 pub use decoder::{Decoder, decode};
 pub use stop::{StopMatcher, StopOutput, StopStrings};
 pub use tokenizer::{ControlTokens, Segment, Tokenizer};
-pub use vocabulary::{TokenKind, TokenizerError, TokenizerSpec};
+pub use vocabulary::{Merging, TokenKind, TokenizerError, TokenizerSpec};

@@ -19,7 +19,7 @@ pub(crate) struct SentencePiece {
     /// Id and score by spelling.
     tokens: HashMap<String, (u32, f32)>,
     /// The token that stands for each byte.
-    bytes: [Option<u32>; 256],
+    bytes: Box<[Option<u32>; 256]>,
     /// Whether a space is put before a text.
     space_prefix: bool,
 }
@@ -77,7 +77,7 @@ impl SentencePiece {
                 scores: scores.len(),
             });
         }
-        let mut bytes = [None; 256];
+        let mut bytes = Box::new([None; 256]);
         let mut tokens = HashMap::new();
         for (id, &score) in (0_u32..).zip(scores) {
             if score.is_nan() {
@@ -186,3 +186,14 @@ pub(crate) fn spelt_byte(spelling: &str) -> Option<u8> {
     let is_hex = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     is_hex.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
+
+/// The bytes of a token: of a byte token that byte, else its spelling with spaces as spaces.
+pub(crate) fn token_bytes(spelling: &str, kind: TokenKind) -> Box<[u8]> {
+    match spelt_byte(spelling).filter(|_| kind == TokenKind::Byte) {
+        Some(byte) => [byte].into(),
+        None => spelling.replace(SPACE, " ").into_bytes().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,10 @@ use tokenizers::Model;
 use tokenizers::models::bpe::BPE;
 
 use crate::pre_tokenizer::PreTokenizer;
-use crate::vocabulary::{TokenizerError, TokenizerSpec, Vocabulary, byte_alphabet, parse_merges};
+use crate::sentence_piece::{self, SentencePiece};
+use crate::vocabulary::{
+    Merging, TokenizerError, TokenizerSpec, Vocabulary, byte_alphabet, byte_level, parse_merges,
+};
 
 /// Whether spellings of control tokens in a text become control tokens.
 ///
@@ -30,15 +33,13 @@ pub enum Segment {
     Text(String),
 }
 
-/// A model's tokenizer: byte-level BPE. Share it by `Arc`.
+/// A model's tokenizer: byte-level BPE or SentencePiece's. Share it by `Arc`.
 ///
-/// Each thread that encodes keeps the merges of the first 2,048 different pieces it met.
+/// Each thread that encodes keeps the byte-level merges of the first 2,048 different pieces it met.
 #[derive(Debug)]
 pub struct Tokenizer {
     vocabulary: Vocabulary,
-    pre_tokenizer: PreTokenizer,
-    merges: BPE,
-    alphabet: [char; 256],
+    merger: Merger,
     /// Control and user-defined tokens, for [`ControlTokens::Parse`].
     added: AddedTokens,
     /// User-defined tokens alone, for [`ControlTokens::AsText`].
@@ -53,13 +54,25 @@ pub struct Tokenizer {
     longest_bytes: Option<usize>,
 }
 
+/// What makes tokens of text that holds no added ones.
+#[derive(Debug)]
+enum Merger {
+    ByteLevel { pre_tokenizer: PreTokenizer, merges: Box<BPE>, alphabet: Box<[char; 256]> },
+    SentencePiece(SentencePiece),
+}
+
 /// Pieces whose merges a thread keeps; at most about 8 KiB each (255 bytes, 32 bytes a symbol).
 const CACHED_PIECES: usize = 2_048;
 
 impl Tokenizer {
     /// Checks the whole description and builds the tokenizer.
     pub fn new(spec: TokenizerSpec) -> Result<Self, TokenizerError> {
-        let vocabulary = Vocabulary::new(spec.tokens, spec.kinds)?;
+        let vocabulary = match &spec.merging {
+            Merging::ByteLevel { .. } => Vocabulary::new(spec.tokens, spec.kinds, byte_level())?,
+            Merging::SentencePiece { .. } => {
+                Vocabulary::new(spec.tokens, spec.kinds, sentence_piece::token_bytes)?
+            }
+        };
         if let Some(bos) = spec.bos {
             vocabulary.check_id("the begin token", bos)?;
         }
@@ -69,8 +82,7 @@ impl Tokenizer {
         let prefix = wanted(spec.add_bos, spec.bos, "add_bos_token", "begin token")?;
         let suffix =
             wanted(spec.add_eos, spec.end_tokens.first().copied(), "add_eos_token", "end token")?;
-        let pre_tokenizer = PreTokenizer::new(&spec.pre_tokenizer)?;
-        let merges = build_merges(&vocabulary, &spec.merges, pre_tokenizer.whole_pieces_first())?;
+        let merger = Merger::new(&vocabulary, &spec.merging)?;
         let added = vocabulary.added();
         let user_defined: Vec<_> =
             added.iter().copied().filter(|(id, _)| !vocabulary.is_control(*id)).collect();
@@ -82,9 +94,7 @@ impl Tokenizer {
             added: AddedTokens::new(&added)?,
             user_defined: AddedTokens::new(&user_defined)?,
             vocabulary,
-            pre_tokenizer,
-            merges,
-            alphabet: byte_alphabet(),
+            merger,
             bos: spec.bos,
             prefix,
             suffix,
@@ -170,8 +180,8 @@ impl Tokenizer {
         self.vocabulary.bytes(id)
     }
 
-    /// Spelling of an id in the model's file: GPT-2's alphabet for ordinary tokens, plain text
-    /// for control tokens. `None` for an id outside the vocabulary.
+    /// Spelling of an id in the model's file: GPT-2's alphabet or SentencePiece's for ordinary
+    /// tokens, plain text for control tokens. `None` for an id outside the vocabulary.
     pub fn token_text(&self, id: u32) -> Option<&str> {
         self.vocabulary.spelling(id)
     }
@@ -196,9 +206,12 @@ impl Tokenizer {
         // 0xC0, 0xC1 and those from 0xF5 on occur in no UTF-8 text.
         (0x00..=0xBF)
             .chain(0xC2..=0xF4)
-            .filter(|byte| {
-                let spelling = self.alphabet[usize::from(*byte)].to_string();
-                self.merges.token_to_id(&spelling).is_none()
+            .filter(|byte| match &self.merger {
+                Merger::ByteLevel { merges, alphabet, .. } => {
+                    let spelling = alphabet[usize::from(*byte)].to_string();
+                    merges.token_to_id(&spelling).is_none()
+                }
+                Merger::SentencePiece(pieces) => !pieces.has_byte(*byte),
             })
             .collect()
     }
@@ -246,15 +259,43 @@ impl Tokenizer {
 
     /// Appends the ids of text that holds no added tokens.
     fn merge_into(&self, text: &str, ids: &mut Ids) -> Result<(), TokenizerError> {
-        let mut spelling = String::new();
-        self.pre_tokenizer.each_piece(text, &mut |piece| {
-            if let Some(longest) = self.longest_bytes {
-                ids.check_room(piece.len() / longest)?;
+        let check_room = |piece: &str, ids: &Ids| match self.longest_bytes {
+            Some(longest) => ids.check_room(piece.len() / longest),
+            None => Ok(()),
+        };
+        match &self.merger {
+            Merger::ByteLevel { pre_tokenizer, merges, alphabet } => {
+                let mut spelling = String::new();
+                pre_tokenizer.each_piece(text, &mut |piece| {
+                    check_room(piece, ids)?;
+                    spelling.clear();
+                    spelling.extend(piece.bytes().map(|byte| alphabet[usize::from(byte)]));
+                    let tokens = merges.tokenize(&spelling).map_err(library)?;
+                    ids.extend(tokens.iter().map(|token| token.id))
+                })
             }
-            spelling.clear();
-            spelling.extend(piece.bytes().map(|byte| self.alphabet[usize::from(byte)]));
-            let tokens = self.merges.tokenize(&spelling).map_err(library)?;
-            ids.extend(tokens.iter().map(|token| token.id))
+            Merger::SentencePiece(pieces) => {
+                check_room(text, ids)?;
+                let last = ids.ids.last();
+                let at_start = last.is_none_or(|&id| self.vocabulary.is_added(id));
+                pieces.each_token(text, at_start, &mut |id| ids.extend([id]))
+            }
+        }
+    }
+}
+
+impl Merger {
+    fn new(vocabulary: &Vocabulary, merging: &Merging) -> Result<Self, TokenizerError> {
+        Ok(match merging {
+            Merging::ByteLevel { merges, pre_tokenizer } => {
+                let pre_tokenizer = PreTokenizer::new(pre_tokenizer)?;
+                let whole_first = pre_tokenizer.whole_pieces_first();
+                let merges = Box::new(build_merges(vocabulary, merges, whole_first)?);
+                Merger::ByteLevel { pre_tokenizer, merges, alphabet: Box::new(byte_alphabet()) }
+            }
+            Merging::SentencePiece { scores, space_prefix } => {
+                Merger::SentencePiece(SentencePiece::new(vocabulary, scores, *space_prefix)?)
+            }
         })
     }
 }

@@ -26,18 +26,16 @@ impl TokenKind {
     }
 }
 
-/// A byte-level BPE tokenizer as a model file describes it. Nothing is checked yet.
+/// A tokenizer as a model file describes it. Nothing is checked yet.
 #[derive(Debug, Clone)]
 pub struct TokenizerSpec {
-    /// Spelling of each id. Normal, unused and byte tokens are spelt in GPT-2's alphabet (one
-    /// printable character for each byte), control and user-defined tokens as they are.
+    /// Spelling of each id: normal and unused tokens as [`TokenizerSpec::merging`] has it, control
+    /// and user-defined tokens as they are.
     pub tokens: Vec<String>,
     /// Kind of each id; as many as `tokens`.
     pub kinds: Vec<TokenKind>,
-    /// Pairs to merge, `left right` with one space between, the strongest first.
-    pub merges: Vec<String>,
-    /// How text is cut before merging: `gpt-2`, `smollm`, `llama-bpe` or `qwen2`.
-    pub pre_tokenizer: String,
+    /// How text becomes tokens.
+    pub merging: Merging,
     /// Token that begins a sequence.
     pub bos: Option<u32>,
     /// Whether a raw prompt begins with `bos`.
@@ -46,6 +44,25 @@ pub struct TokenizerSpec {
     pub add_eos: bool,
     /// Tokens that end an answer. The first one is the `eos_token` of chat templates.
     pub end_tokens: Vec<u32>,
+}
+
+/// How text becomes tokens.
+#[derive(Debug, Clone)]
+pub enum Merging {
+    /// Byte-level BPE. Tokens are spelt in GPT-2's alphabet, one printable character for each byte.
+    ByteLevel {
+        /// Pairs to merge, `left right` with one space between, the strongest first.
+        merges: Vec<String>,
+        /// How text is cut before merging: `gpt-2`, `smollm`, `llama-bpe`, `qwen2` and others.
+        pre_tokenizer: String,
+    },
+    /// SentencePiece's BPE. Tokens are spelt as text, with `▁` for a space; byte tokens `<0x0A>`.
+    SentencePiece {
+        /// Of each id; the pair whose token has the greatest score is merged first.
+        scores: Vec<f32>,
+        /// Whether a space is put before text at the start and behind control tokens.
+        space_prefix: bool,
+    },
 }
 
 /// Why a tokenizer cannot be built, or why a text cannot be encoded.
@@ -68,6 +85,31 @@ pub enum TokenizerError {
         /// Kinds given.
         kinds: usize,
     },
+    /// Tokens and scores are parallel lists.
+    #[error("the vocabulary has {tokens} tokens but {scores} scores; they must be equal")]
+    ScoresDiffer {
+        /// Tokens given.
+        tokens: usize,
+        /// Scores given.
+        scores: usize,
+    },
+    /// Scores are compared with each other.
+    #[error("the score of token {id} is not a number")]
+    ScoreIsNoNumber {
+        /// The token.
+        id: u32,
+    },
+    /// A byte token names its byte.
+    #[error("token {id} is a byte token spelt {spelling:?}; it must be spelt like \"<0x0A>\"")]
+    MalformedByte {
+        /// The token.
+        id: u32,
+        /// Its spelling.
+        spelling: String,
+    },
+    /// No text at all could be encoded.
+    #[error("the vocabulary has no token of ordinary text")]
+    NoTextTokens,
     /// An empty control token would be found everywhere.
     #[error("token {id} is a control or user-defined token with an empty spelling")]
     EmptySpelling {
@@ -142,10 +184,12 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Checks lengths, kinds and spellings, and works out the bytes of each token.
+    /// Checks lengths, kinds and spellings, and works out the bytes of each token: `bytes_of` gives
+    /// those of one that is not a control token.
     pub(crate) fn new(
         spellings: Vec<String>,
         kinds: Vec<TokenKind>,
+        bytes_of: impl Fn(&str, TokenKind) -> Box<[u8]>,
     ) -> Result<Self, TokenizerError> {
         if spellings.is_empty() {
             return Err(TokenizerError::Empty);
@@ -164,11 +208,11 @@ impl Vocabulary {
                 return Err(TokenizerError::EmptySpelling { id });
             }
         }
-        let alphabet: HashMap<char, u8> = byte_alphabet().into_iter().zip(0..=u8::MAX).collect();
-        let bytes = spellings
-            .iter()
-            .zip(&kinds)
-            .map(|(s, kind)| token_bytes(s, *kind, &alphabet))
+        let bytes = (spellings.iter().zip(&kinds))
+            .map(|(spelling, &kind)| match kind.is_control() {
+                true => spelling.as_bytes().into(),
+                false => bytes_of(spelling, kind),
+            })
             .collect();
         Ok(Self { spellings, kinds, bytes })
     }
@@ -189,6 +233,16 @@ impl Vocabulary {
     /// Spelling of an id as the file has it.
     pub(crate) fn spelling(&self, id: u32) -> Option<&str> {
         self.spellings.get(id as usize).map(String::as_str)
+    }
+
+    /// Kind of an id.
+    pub(crate) fn kind(&self, id: u32) -> Option<TokenKind> {
+        self.kinds.get(id as usize).copied()
+    }
+
+    /// Whether an id is found in text as a whole.
+    pub(crate) fn is_added(&self, id: u32) -> bool {
+        self.kind(id).is_some_and(is_added)
     }
 
     /// Bytes that an id stands for in text.
@@ -276,13 +330,18 @@ fn is_added(kind: TokenKind) -> bool {
     kind.is_control() || kind == TokenKind::UserDefined
 }
 
-/// Bytes that a spelling stands for: of an added token, and of one with a character outside the
-/// alphabet, the spelling itself (as Hugging Face's byte-level decoder has it).
-fn token_bytes(spelling: &str, kind: TokenKind, alphabet: &HashMap<char, u8>) -> Box<[u8]> {
-    let spelt: Option<Box<[u8]>> = spelling.chars().map(|c| alphabet.get(&c).copied()).collect();
-    match spelt {
-        Some(bytes) if !is_added(kind) => bytes,
-        _ => spelling.as_bytes().into(),
+/// What gives the bytes of byte-level tokens: those that the spelling's characters stand for; of an
+/// added token, and of one with a character outside the alphabet, the spelling itself (as Hugging
+/// Face's byte-level decoder has it).
+pub(crate) fn byte_level() -> impl Fn(&str, TokenKind) -> Box<[u8]> {
+    let alphabet: HashMap<char, u8> = byte_alphabet().into_iter().zip(0..=u8::MAX).collect();
+    move |spelling, kind| {
+        let spelt: Option<Box<[u8]>> =
+            spelling.chars().map(|c| alphabet.get(&c).copied()).collect();
+        match spelt {
+            Some(bytes) if !is_added(kind) => bytes,
+            _ => spelling.as_bytes().into(),
+        }
     }
 }
 
@@ -305,7 +364,7 @@ mod tests {
         let spellings = ["a", "<x>", "a", "<x>", "<y>", ""].map(String::from).to_vec();
         use TokenKind::*;
         let kinds = vec![Normal, Control, Normal, Control, UserDefined, Unused];
-        let vocabulary = Vocabulary::new(spellings, kinds).expect("valid");
+        let vocabulary = Vocabulary::new(spellings, kinds, byte_level()).expect("valid");
         assert_eq!(vocabulary.added(), [(1, "<x>"), (4, "<y>")]);
         let ordinary = vocabulary.ordinary();
         assert_eq!(ordinary.get("a"), Some(&0));

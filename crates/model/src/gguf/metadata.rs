@@ -146,6 +146,18 @@ impl Metadata {
         }
     }
 
+    /// An array of 4-byte floating-point numbers.
+    pub fn f32s(&self, key: &str) -> Result<Option<Vec<f32>>, LoadError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Numbers(ValueKind::F32, bytes)) => {
+                let (numbers, _) = bytes.as_chunks::<4>();
+                Ok(Some(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
+            }
+            Some(other) => Err(wrong_kind(key, other, "an array of f32")),
+        }
+    }
+
     /// An array of texts, taken out of the metadata: afterwards the array is empty.
     pub fn take_texts(&mut self, key: &str) -> Result<Option<Vec<String>>, LoadError> {
         match self.entries.get_mut(key) {

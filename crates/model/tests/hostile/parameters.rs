@@ -147,9 +147,13 @@ fn what_would_change_the_computation_is_refused_by_name() {
     }
     refused(
         "another tokenizer",
-        "metadata key `tokenizer.ggml.model`: `llama` is refused, expected `gpt2` (byte-level BPE)",
-        |p| p.set("tokenizer.ggml.model", word("llama")),
+        "metadata key `tokenizer.ggml.model`: `bert` is refused, expected `gpt2` (byte-level BPE) or \
+         `llama` (SentencePiece's BPE)",
+        |p| p.set("tokenizer.ggml.model", word("bert")),
     );
+    refused("no scores", "metadata key `tokenizer.ggml.scores` is missing", |p| {
+        p.set("tokenizer.ggml.model", word("llama"));
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A vocabulary in which id `b` is the byte `b`, and two control tokens follow.
 
-use text::{TokenKind, Tokenizer, TokenizerSpec};
+use text::{Merging, TokenKind, Tokenizer, TokenizerSpec};
 
 /// `<|end|>`: ends an answer.
 pub const END: u32 = 256;
@@ -20,8 +20,7 @@ pub fn tokenizer() -> Tokenizer {
     let spec = TokenizerSpec {
         tokens,
         kinds,
-        merges: Vec::new(),
-        pre_tokenizer: "gpt-2".to_owned(),
+        merging: Merging::ByteLevel { merges: Vec::new(), pre_tokenizer: "gpt-2".to_owned() },
         bos: None,
         add_bos: false,
         add_eos: false,

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::fixture::{CONTROL, byte_id, id_of, merge_id, spec, tokenizer};
+use crate::fixture::{CONTROL, byte_id, id_of, merge_id, merges, spec, tokenizer};
 use crate::vocabulary::TokenKind;
 
 fn bytes(text: &str) -> Vec<u32> {
@@ -201,7 +201,7 @@ fn hostile_descriptions_are_refused_with_what_is_wrong() {
 fn hostile_merges_are_refused_with_what_is_wrong() {
     for merge in ["", " ", "he", "he ", " he", "h e l", "h  e"] {
         refused(
-            |spec| spec.merges[2] = merge.to_owned(),
+            |spec| merges(spec)[2] = merge.to_owned(),
             &format!("merge 2 is {merge:?}; it must be two tokens with one space between"),
         );
     }
@@ -209,7 +209,7 @@ fn hostile_merges_are_refused_with_what_is_wrong() {
         [("zz a", "zz"), ("a zz", "zz"), ("a b", "ab"), ("<|im_start|> a", "<|im_start|>")]
     {
         refused(
-            |spec| spec.merges[2] = merge.to_owned(),
+            |spec| merges(spec)[2] = merge.to_owned(),
             &format!("merge 2 needs {missing:?}, which is not an ordinary token of the vocabulary"),
         );
     }
@@ -217,7 +217,7 @@ fn hostile_merges_are_refused_with_what_is_wrong() {
         |spec| {
             spec.tokens.push("ab".to_owned());
             spec.kinds.push(TokenKind::Control);
-            spec.merges.push("a b".to_owned());
+            merges(spec).push("a b".to_owned());
         },
         "merge 8 needs \"ab\", which is not an ordinary token of the vocabulary",
     );
@@ -226,7 +226,7 @@ fn hostile_merges_are_refused_with_what_is_wrong() {
 #[test]
 fn repeated_merge_keeps_its_first_place() {
     let mut again = spec("smollm", "<bos>", "<bos>");
-    again.merges.push("h e".to_owned());
+    merges(&mut again).push("h e".to_owned());
     let ids = Tokenizer::new(again).expect("valid").encode("hello", ControlTokens::Parse);
     assert_eq!(ids.expect("encodes"), [merge_id(3)]);
 }
@@ -242,7 +242,7 @@ fn any_spec() -> impl Strategy<Value = TokenizerSpec> {
     use TokenKind::*;
     let kind = prop::sample::select(vec![Normal, Normal, Unknown, Control, UserDefined, Byte]);
     let token = ("[abĠ\u{e9}< ]{0,3}", kind);
-    let names = vec!["gpt-2", "smollm", "llama-bpe", "qwen2", "", "spm"];
+    let names = vec!["gpt-2", "smollm", "llama-bpe", "qwen2", "", "spm", "scores"];
     (
         prop::collection::vec(token, 0..30),
         prop::collection::vec("[abĠ]{0,2} ?[ab\u{e9}]{0,2}", 0..6),
@@ -250,18 +250,15 @@ fn any_spec() -> impl Strategy<Value = TokenizerSpec> {
         (prop::option::of(0u32..40), prop::collection::vec(0u32..40, 0..3)),
     )
         .prop_map(|(tokens, merges, (name, add_bos, add_eos), (bos, end_tokens))| {
-            let (tokens, kinds) = tokens.into_iter().unzip();
-            let pre_tokenizer = name.to_owned();
-            TokenizerSpec {
-                tokens,
-                kinds,
-                merges,
-                pre_tokenizer,
-                bos,
-                add_bos,
-                add_eos,
-                end_tokens,
-            }
+            let (tokens, kinds): (Vec<String>, Vec<TokenKind>) = tokens.into_iter().unzip();
+            let merging = match name {
+                "scores" => Merging::SentencePiece {
+                    scores: (0..tokens.len()).map(|id| (id % 3) as f32).collect(),
+                    space_prefix: add_eos,
+                },
+                _ => Merging::ByteLevel { merges, pre_tokenizer: name.to_owned() },
+            };
+            TokenizerSpec { tokens, kinds, merging, bos, add_bos, add_eos, end_tokens }
         })
 }
 
