@@ -9,6 +9,7 @@ mod message;
 mod placeholders;
 mod tojson;
 mod tools;
+mod weight;
 
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, State, context};
@@ -353,6 +354,7 @@ fn compile(source: String) -> Result<Environment<'static>, TemplateError> {
     environment.set_debug(false);
     environment.set_unknown_method_callback(python_method);
     environment.add_filter("tojson", tojson::tojson);
+    weight::limit(&mut environment);
     environment.add_function("raise_exception", raise_exception);
     let source = guard::guard(source, syntax)?;
     environment.add_template_owned(NAME, source).map_err(|error| TemplateError::Syntax {
@@ -362,7 +364,7 @@ fn compile(source: String) -> Result<Environment<'static>, TemplateError> {
     Ok(environment)
 }
 
-/// Python's methods of strings, lists and dictionaries, and the one that `guard` writes. `format`
+/// Python's methods of strings, lists and dictionaries, and those that `guard` writes. `format`
 /// is left out: its widths make text of any size before fuel is counted.
 fn python_method(
     state: &mut State,
@@ -371,6 +373,10 @@ fn python_method(
     arguments: &[Value],
 ) -> Result<Value, minijinja::Error> {
     if method == guard::CHARGE && arguments.is_empty() {
+        return Ok(value.clone());
+    }
+    if method == weight::WEIGHED && arguments.is_empty() {
+        weight::weigh(state, value)?;
         return Ok(value.clone());
     }
     if method == "format" {

@@ -13,7 +13,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Each says in a few words what would take for ever, or all memory.
-const BOMBS: [&str; 33] = [
+const BOMBS: [&str; 41] = [
     "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
     "{% macro f(x) %}{{ g(x) }}{% endmacro %}{% macro g(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
     "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
@@ -24,6 +24,7 @@ const BOMBS: [&str; 33] = [
     "{{ 10**10**10 }}",
     "{{ 'x' * 10**9 }}",
     "{{ 'x' * 90000000 }}",
+    "{{ ([1] * 100000)|tojson }}{{ [[1] * 100000] * 100000 }}",
     "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
     "{% set ns = namespace(x=[]) %}{% for i in range(100000) %}{% set ns.x = [ns.x] %}{% endfor %}\
      {{ ns.x }}",
@@ -36,6 +37,13 @@ const BOMBS: [&str; 33] = [
     "{{ [1]|slice(1000000000, 'x')|list }}",
     "{% set a = 'é' * 200000 %}{% for i in range(100000) %}{{ a[::-9] }}{% endfor %}",
     "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|string }}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x ~ '' }}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|tojson }}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x == [ns.x[0], ns.x[1]] }}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|join }}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ {ns.x: 1} }}",
     "{% extends 'chat' %}",
     "{% include '../../../../etc/passwd' %}",
     "{% import 'os' as os %}{{ os.system('id') }}",

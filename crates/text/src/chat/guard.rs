@@ -1,10 +1,11 @@
 //! What minijinja's own bounds leave open, closed before a template is compiled.
 //!
-//! Two things: a namespace that comes to hold itself cannot be written, compared or freed (the
-//! first two overflow the stack, which no thread survives); and a subscript reads its whole
-//! string without paying fuel for it. The template's tokens, read by minijinja's own lexer, tell
-//! both: namespaces may only be used by their fields, and each subscript is preceded by a call
-//! of [`CHARGE`], since a call pays for the string that it is made on.
+//! Three things: a namespace that comes to hold itself cannot be written, compared or freed (the
+//! first two overflow the stack, which no thread survives); a subscript reads its whole string without
+//! paying fuel for it; and a list may hold another one twice, and so on. The template's tokens, read by
+//! minijinja's own lexer, tell all: namespaces may only be used by their fields, each subscript is
+//! preceded by a call of [`CHARGE`], since a call pays for the string that it is made on, and each list
+//! or map that is written out is followed by a call of [`WEIGHED`].
 
 use std::mem::discriminant;
 
@@ -12,11 +13,12 @@ use minijinja::machinery::{Span, Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
 use super::TemplateError;
+use super::weight::WEIGHED;
 
 /// Method that gives its value back unchanged.
 pub(super) const CHARGE: &str = "charged";
 
-/// `source` with its subscripts charged, or why its namespaces are not supported.
+/// `source` with its subscripts charged and its literals weighed, or why its namespaces are not supported.
 ///
 /// What is not Jinja comes back as it is: the compiler has the better message.
 pub(super) fn guard(source: String, syntax: SyntaxConfig) -> Result<String, TemplateError> {
@@ -25,9 +27,13 @@ pub(super) fn guard(source: String, syntax: SyntaxConfig) -> Result<String, Temp
     check_namespaces(&tokens)?;
     let mut guarded = String::with_capacity(source.len());
     let mut done = 0;
-    for offset in subscripts(&tokens) {
+    let charges = subscripts(&tokens).map(|offset| (offset, CHARGE));
+    let mut calls: Vec<_> = charges.chain(literals(&tokens)).collect();
+    // A literal may itself be subscripted: both calls stand at the same place, in either order.
+    calls.sort_unstable();
+    for (offset, method) in calls {
         guarded.push_str(&source[done..offset]);
-        guarded.push_str(&format!(".{CHARGE}()"));
+        guarded.push_str(&format!(".{method}()"));
         done = offset;
     }
     guarded.push_str(&source[done..]);
@@ -47,20 +53,50 @@ fn subscripts(tokens: &[(Token, Span)]) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Where lists and maps end that are written out. Those of constants too: the compiler would compute
+/// with them, and write what it got.
+fn literals(tokens: &[(Token, Span)]) -> Vec<(usize, &'static str)> {
+    use Token::{BraceClose, BraceOpen, BracketClose, BracketOpen};
+    let mut ends = Vec::new();
+    // Of each open bracket, whether it is a literal.
+    let mut open: Vec<bool> = Vec::new();
+    for (index, (token, span)) in tokens.iter().enumerate() {
+        let before = &tokens[..index];
+        match token {
+            BracketOpen => open.push(!ends_value(before) && !names_test(before)),
+            BraceOpen => open.push(!names_test(before)),
+            BracketClose | BraceClose => {
+                let is_literal = open.pop() == Some(true);
+                ends.extend(is_literal.then_some((span.end_offset as usize, WEIGHED)));
+            }
+            _ => {}
+        }
+    }
+    ends
+}
+
 /// Whether a value ends where `tokens` end, so that a bracket behind them takes a part of it.
 fn ends_value(tokens: &[(Token, Span)]) -> bool {
     use Token::{BraceClose, BracketClose, Dot, Ident, ParenClose, Str, String};
     let back = |count: usize| tokens.len().checked_sub(count).map(|index| &tokens[index].0);
     match back(1) {
         Some(BracketClose | ParenClose | BraceClose | Str(_) | String(_)) => true,
-        // `is eq [1]`: the name of a test.
-        Some(Ident(_)) if matches!(back(2), Some(Ident("is"))) => false,
-        Some(Ident(_)) if matches!((back(3), back(2)), (Some(Ident("is")), Some(Ident("not")))) => {
-            false
-        }
+        Some(Ident(_)) if names_test(tokens) => false,
         Some(Ident(word)) => matches!(back(2), Some(Dot)) || !KEYWORDS.contains(word),
         _ => false,
     }
+}
+
+/// Whether `tokens` end with the name of a test: what follows `is eq` is neither a part of it, nor can
+/// it have a method.
+fn names_test(tokens: &[(Token, Span)]) -> bool {
+    use Token::Ident;
+    let back = |count: usize| tokens.len().checked_sub(count).map(|index| &tokens[index].0);
+    matches!(
+        (back(3), back(2), back(1)),
+        (_, Some(Ident("is")), Some(Ident(_)))
+            | (Some(Ident("is")), Some(Ident("not")), Some(Ident(_)))
+    )
 }
 
 /// Words after which a bracket opens a list.
@@ -142,10 +178,14 @@ mod tests {
             ("{{ 'ab'[0][x] }}", "{{ 'ab'.charged()[0].charged()[x] }}"),
             (
                 "{{ f(x)[0] }}{{ {'a': b}[c] }}",
-                "{{ f(x).charged()[0] }}{{ {'a': b}.charged()[c] }}",
+                "{{ f(x).charged()[0] }}{{ {'a': b}.charged().weighed()[c] }}",
             ),
             ("{{ a['b' ~ c] }}", "{{ a.charged()['b' ~ c] }}"),
             ("{{ x.in[0] }}", "{{ x.in.charged()[0] }}"),
+            (
+                "{{ [x, [1], {'a': [y]}] }}",
+                "{{ [x, [1].weighed(), {'a': [y].weighed()}.weighed()].weighed() }}",
+            ),
         ] {
             assert_eq!(guarded(source).expect("guarded"), expected);
         }
@@ -156,7 +196,7 @@ mod tests {
             "{# a[0] #}{% raw %}{{ a[0] }}{% endraw %}{{ 'a[0]' }}",
             "{{ 'not closed",
         ] {
-            assert_eq!(guarded(lists).expect("guarded"), lists);
+            assert_eq!(guarded(lists).expect("guarded").replace(".weighed()", ""), lists);
         }
     }
 

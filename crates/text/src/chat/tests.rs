@@ -360,6 +360,8 @@ fn hostile_templates_end_with_an_error() {
     let deep = |open: &str, close: &str| open.repeat(5_500) + &close.repeat(5_500);
     let nested = "{% set ns = namespace(x=[]) %}{% for i in range(100000) %}\
                   {% set ns.x = [ns.x] %}{% endfor %}";
+    let doubled = "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}\
+                   {% set ns.x = [ns.x, ns.x] %}{% endfor %}";
     let bombs = [
         "{% if true %}".repeat(2_500) + &"{% endif %}".repeat(2_500),
         format!("{{{{ {} }}}}", deep("(", ")")),
@@ -393,6 +395,14 @@ fn hostile_templates_end_with_an_error() {
         "{{ [1, [2]]|tojson(indent=1000000000) }}".to_owned(),
         "{{ [1]|batch(1000000000, 'x')|list }}".to_owned(),
         "{{ [1]|slice(1000000000, 'x')|list }}".to_owned(),
+        "{{ [[1] * 100000] * 100000 }}".to_owned(),
+        format!("{doubled}{{{{ ns.x }}}}"),
+        format!("{doubled}{{{{ ns.x|string }}}}"),
+        format!("{doubled}{{{{ ns.x ~ '' }}}}"),
+        format!("{doubled}{{{{ ns.x == [ns.x[0], ns.x[1]] }}}}"),
+        doubled.replace("[ns.x, ns.x]", "{'a': ns.x, 'b': ns.x}") + "{{ ns.x|tojson }}",
+        doubled.replace("[ns.x, ns.x]", "ns.x|zip(ns.x)|list") + "{{ ns.x }}",
+        doubled.replace("[ns.x, ns.x]", "dict(a=ns.x, b=ns.x)") + "{{ ns.x }}",
         format!("{nested}{{{{ ns.x }}}}"),
         "{% set ns = namespace() %}{% set ns.x = ns %}{% set ns.y = ns %}{{ ns|tojson }}"
             .to_owned(),
@@ -404,6 +414,8 @@ fn hostile_templates_end_with_an_error() {
             .to_owned(),
     ];
     for bomb in bombs {
+        // A run that does not end tells which one it was.
+        println!("{bomb:.150}");
         let failed = error(&bomb, &[("user", "x")]);
         let short = format!("{bomb:.60}: {failed}");
         assert!(
