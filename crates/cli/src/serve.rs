@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use engine::{Worker, WorkerExit};
 use sampling::Pooling;
-use server::config::{CONNECTIONS_MAX, SHUTDOWN_TIMEOUT, STALL_LIMIT};
+use server::config::{CONNECTIONS_MAX, ITERATION_TIMEOUT, SHUTDOWN_TIMEOUT, STALL_LIMIT};
 use server::guard::Guard;
 use server::keys::Keys;
 use server::shutdown::{self, Shutdown, Trigger};
@@ -86,6 +86,26 @@ pub struct ServeArgs {
     #[arg(long, default_value_t = Pooling::Mean, value_name = "TYPE")]
     pooling_type: Pooling,
 
+    /// Most connections open at once; further ones wait in the kernel's backlog. Each takes up to 128 KiB
+    /// while it is read and written, and a file descriptor.
+    #[arg(
+        long,
+        default_value_t = CONNECTIONS_MAX as u32,
+        value_parser = clap::value_parser!(u32).range(1..=65536),
+        value_name = "N"
+    )]
+    max_connections: u32,
+
+    /// Seconds that a step may take while requests are open. Then the engine counts as stuck: open requests
+    /// end with an error, and so does the server, for whoever watches over it to start it again.
+    #[arg(
+        long,
+        default_value_t = ITERATION_TIMEOUT.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..=86400),
+        value_name = "SECONDS"
+    )]
+    engine_iteration_timeout: u64,
+
     /// Seconds that running requests may go on after the first SIGTERM or Ctrl-C.
     #[arg(long, default_value_t = SHUTDOWN_TIMEOUT.as_secs(), value_name = "SECONDS")]
     shutdown_timeout: u64,
@@ -117,8 +137,9 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         tls,
         web_page: args.enable_web_page,
         pooling: args.pooling_type,
-        connections_max: CONNECTIONS_MAX,
+        connections_max: args.max_connections as usize,
         stall_limit: STALL_LIMIT,
+        iteration_timeout: Duration::from_secs(args.engine_iteration_timeout),
         shutdown_timeout: Duration::from_secs(args.shutdown_timeout),
     };
     let log_dropped = log.dropped();
@@ -205,7 +226,8 @@ async fn serve(
         },
         // As above, and the time is over.
         Ending::CutOff(_) => Ok(Some(exit.try_recv().unwrap_or(WorkerExit::Drained))),
-        Ending::Stopped => Ok(None),
+        // The engine's thread ends never, or too late.
+        Ending::Stopped | Ending::Hung => Ok(None),
     }
 }
 

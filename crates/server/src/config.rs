@@ -13,6 +13,8 @@ use crate::tls::Tls;
 pub const CONNECTIONS_MAX: usize = 2048;
 /// Default of [`ServerConfig::stall_limit`].
 pub const STALL_LIMIT: Duration = Duration::from_secs(30);
+/// Default of [`ServerConfig::iteration_timeout`].
+pub const ITERATION_TIMEOUT: Duration = Duration::from_secs(600);
 /// Default of [`ServerConfig::shutdown_timeout`].
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -34,6 +36,9 @@ pub struct ServerConfig {
     pub connections_max: usize,
     /// `/health` answers 503 when requests are open and the engine has reported nothing for so long.
     pub stall_limit: Duration,
+    /// The server gives up, with [`crate::Ending::Hung`], when requests are open and the engine has
+    /// reported nothing for so long.
+    pub iteration_timeout: Duration,
     /// How long running requests may go on after the first shutdown signal. What is cut off then
     /// has one more second to reach its client.
     pub shutdown_timeout: Duration,

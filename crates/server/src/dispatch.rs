@@ -212,6 +212,17 @@ impl Dispatch {
         self.end_all(|| Failure::ShuttingDown);
     }
 
+    /// Ends every open reply with an error: the engine does not come back from its step. What it
+    /// was doing goes into the log.
+    pub fn give_up(&self) {
+        let state = self.lock();
+        let (snapshot, open) = (state.snapshot, state.tally.open());
+        let silence = state.last_sign.elapsed().as_secs();
+        drop(state);
+        tracing::error!(open, silence, ?snapshot, "the engine is stuck in a step: giving up");
+        self.end_all(|| Failure::EngineStopped);
+    }
+
     /// Refuses requests from now on; the accepted ones go on.
     pub fn drain(&self) {
         self.handle.drain();

@@ -1,6 +1,7 @@
 //! Connections: how many, how long, and how they end.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,14 +12,16 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::Service;
 
-use crate::limits::{CONNECTION_BUFFER_BYTES, HEAD_BYTES, HEAD_READ_TIMEOUT, WRITE_TIMEOUT};
+use crate::limits::{
+    CONNECTION_BUFFER_BYTES, HEAD_BYTES, HEAD_READ_TIMEOUT, PEER_PROBE, PEER_SILENCE, WRITE_TIMEOUT,
+};
 use crate::shutdown::Shutdown;
 use crate::tls::Tls;
 
@@ -103,13 +106,8 @@ struct Connection {
 
 impl Connection {
     async fn serve(self, stream: TcpStream) {
-        // Without it the kernel would hold small chunks back.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-        // A client that takes nothing must not keep its place for ever.
-        if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT)) {
-            tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
+        if let Err(error) = set_options(&stream) {
+            tracing::debug!(%error, "cannot set the options of a connection");
         }
         match &self.tls {
             Some(tls) => {
@@ -151,6 +149,17 @@ impl Connection {
     }
 }
 
+/// What the kernel is to do for us: send small chunks at once, and break off if the client takes
+/// nothing, or if its machine is gone without a word while nothing is sent to it.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT))?;
+    let probes = PEER_SILENCE.as_secs().div_ceil(PEER_PROBE.as_secs()) as u32;
+    let keepalive = TcpKeepalive::new().with_time(PEER_PROBE).with_interval(PEER_PROBE);
+    socket.set_tcp_keepalive(&keepalive.with_retries(probes))
+}
+
 fn log(result: hyper::Result<()>) {
     if let Err(error) = result {
         tracing::debug!(%error, "a connection broke off");
@@ -175,4 +184,25 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     router.call(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_machine_that_is_gone_without_a_word_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, _) = accepted.expect("a connection");
+        set_options(&stream).expect("Linux has them");
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("an option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("an option"), PEER_PROBE);
+        assert_eq!(socket.tcp_keepalive_interval().expect("an option"), PEER_PROBE);
+        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), 3);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(WRITE_TIMEOUT));
+        drop(client);
+    }
 }

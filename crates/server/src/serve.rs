@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::app::{App, unix_time};
 use crate::config::{ServerConfig, ServerInfo};
-use crate::dispatch::{Dispatch, Reports};
+use crate::dispatch::{Dispatch, Pulse, Reports};
 use crate::grammars::Grammars;
 use crate::listen::{self, Served};
 use crate::metrics::{LogDropped, Panics};
@@ -23,6 +23,8 @@ use crate::traffic::Traffic;
 
 /// How often the log tells how the work goes, while there is any.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the engine is looked at, whether it is stuck.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long replies that were cut off may take to write their last event.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
@@ -53,6 +55,9 @@ pub enum Ending {
     CutOff(u64),
     /// It was told to stop at once.
     Stopped,
+    /// The engine was stuck in a step; every open reply ended with an error. Its thread may never
+    /// end, so nobody should wait for it.
+    Hung,
 }
 
 /// Serves on `listener` until `shutdown` asks it to end.
@@ -62,7 +67,7 @@ pub enum Ending {
 pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) -> Ending {
     let Parts { config, info, handle, reports, tokenizer, template, log_dropped } = parts;
     let doors = (config.connections_max, config.tls.clone());
-    let shutdown_timeout = config.shutdown_timeout;
+    let (shutdown_timeout, iteration_timeout) = (config.shutdown_timeout, config.iteration_timeout);
     let limits = handle.limits();
     let panics = Panics::default();
     let dispatch = Arc::new(Dispatch::new(handle, panics.clone(), log_dropped));
@@ -87,8 +92,16 @@ pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) 
     tasks.spawn(Arc::clone(&dispatch).run(reports));
     tasks.spawn(log_progress(Arc::clone(&dispatch)));
     tasks.spawn(listen::accept(listener, router(app), doors, served.clone(), shutdown.clone()));
-    shutdown.draining().await;
-    dispatch.drain();
+    tokio::select! {
+        () = shutdown.draining() => dispatch.drain(),
+        () = stuck(&dispatch, iteration_timeout) => {
+            dispatch.drain();
+            dispatch.give_up();
+            // An error means that some clients do not read the end of their replies.
+            let _ = tokio::time::timeout(FLUSH_LIMIT, served.none_left()).await;
+            return Ending::Hung;
+        }
+    }
     tokio::select! {
         ending = finish(&dispatch, &served, shutdown_timeout) => ending,
         () = shutdown.stopping() => {
@@ -96,6 +109,15 @@ pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) 
             dispatch.cut_off();
             Ending::Stopped
         }
+    }
+}
+
+/// Waits until the engine has not reported for `limit` while requests were open.
+async fn stuck(dispatch: &Dispatch, limit: Duration) {
+    let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while dispatch.pulse(limit) != Pulse::Stalled {
+        ticks.tick().await;
     }
 }
 

@@ -27,6 +27,13 @@ const EMPTY_NAMES: &[&str] =
 const READS_ENVIRONMENT: &[(&str, &str)] =
     &[("crates/catalogue/src/cache.rs", "where caches belong is an outside convention (XDG)")];
 
+/// Files that ask for the time of day, with the reason.
+const READS_WALL_CLOCK: &[(&str, &str)] = &[
+    ("crates/bench/src/arrival.rs", "a load test says when it began"),
+    ("crates/cli/src/bench.rs", "a seed, where none is given and the server is not ours"),
+    ("crates/server/src/app.rs", "`created` and `timestamp` of replies"),
+];
+
 /// Crates whose tests have a fake clock or need none; the others meet real sockets and processes.
 const TIMELESS: &[&str] = &["engine", "kernels", "text", "sampling", "model", "workload", "tidy"];
 
@@ -139,6 +146,23 @@ pub fn environment_is_not_read(tree: &Tree) -> Vec<Violation> {
                 .any(|p| find_path(&line.code, p).is_some())
             {
                 let what = "reads an environment variable: make it a command-line option";
+                violations.push(Violation::new(&file.path, number, what));
+            }
+        }
+    }
+    violations
+}
+
+/// Nothing is measured with the time of day, which may jump.
+pub fn wall_clock_only_stamps(tree: &Tree) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (file, source) in tree.shipped_rust() {
+        if READS_WALL_CLOCK.iter().any(|(path, _)| *path == file.path) {
+            continue;
+        }
+        for (number, line) in source.shipped() {
+            if find_path(&line.code, "SystemTime::now").is_some() {
+                let what = "asks for the time of day, which may jump: `Instant` and `Clock` do not";
                 violations.push(Violation::new(&file.path, number, what));
             }
         }

@@ -145,6 +145,12 @@ fn environment_is_not_read() {
 }
 
 #[test]
+fn the_wall_clock_only_stamps() {
+    let why = "A clock that is set must not end a request, or count one of a negative length.";
+    hold(why, leftovers::wall_clock_only_stamps(&TREE));
+}
+
+#[test]
 fn tests_do_not_sleep() {
     let why = "A sleep is too short on a busy machine and too long on all others.";
     hold(why, leftovers::tests_do_not_sleep(&TREE));

@@ -13,6 +13,7 @@ mod answers;
 mod embeddings;
 mod endings;
 mod doors;
+mod faults;
 mod logging;
 mod load_test;
 mod roofline;

@@ -179,7 +179,32 @@ impl Server {
     ) -> Server {
         let arguments = ["serve", "--port", "0"].into_iter().chain(options);
         let stdout = temporary_file();
-        let mut process = Process::start_logging_to(stderr, arguments, Stdio::piped(), stdout);
+        Server::ready(Process::start_logging_to(stderr, arguments, Stdio::piped(), stdout))
+    }
+
+    /// The same on the port given.
+    #[track_caller]
+    pub fn start_on<'a>(port: &'a str, options: impl IntoIterator<Item = &'a str>) -> Server {
+        let arguments = ["serve", "--port", port].into_iter().chain(options);
+        Server::ready(Process::start_reading(arguments, Stdio::piped()))
+    }
+
+    /// The same with no more than `count` file descriptors.
+    #[track_caller]
+    pub fn start_with_descriptors<'a>(
+        count: u32,
+        options: impl IntoIterator<Item = &'a str>,
+    ) -> Server {
+        let server = Server::start(options);
+        let limit = format!("prlimit --pid {} --nofile={count}", server.process.id());
+        let set = Command::new("sh").args(["-c", &limit]).status().expect("there is a shell");
+        assert!(set.success(), "{limit}");
+        server
+    }
+
+    /// Waits until it says where it listens.
+    #[track_caller]
+    fn ready(mut process: Process) -> Server {
         let url = wait_for("a server", || {
             let stdout = contents(&process.stdout);
             let ended = process.child.try_wait().expect("it is ours");
@@ -233,6 +258,12 @@ impl Server {
     /// Closes our end of its stdin.
     pub fn close_stdin(&mut self) {
         drop(self.process.child.stdin.take());
+    }
+
+    /// Sends SIGKILL and waits for the end.
+    pub fn kill(self) {
+        self.process.signal("KILL");
+        assert_eq!(self.process.end().code(), None, "it was a signal");
     }
 
     /// Sends SIGTERM.

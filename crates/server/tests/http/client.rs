@@ -36,6 +36,8 @@ impl Reply {
 pub struct Open {
     pub response: Response<Incoming>,
     text: String,
+    /// What was read of a character that is not whole yet.
+    begun: Vec<u8>,
     connection: JoinHandle<()>,
 }
 
@@ -69,11 +71,20 @@ impl Open {
         match self.response.body_mut().frame().await {
             Some(Ok(frame)) => {
                 let data = frame.into_data().expect("no trailers");
-                self.text.push_str(std::str::from_utf8(&data).expect("whole events are UTF-8"));
+                // The network may divide it anywhere, also within a character.
+                self.begun.extend_from_slice(&data);
+                let whole =
+                    std::str::from_utf8(&self.begun).map_or_else(|e| e.valid_up_to(), str::len);
+                let rest = self.begun.split_off(whole);
+                let whole = std::mem::replace(&mut self.begun, rest);
+                self.text.push_str(&String::from_utf8(whole).expect("it was looked at"));
                 true
             }
             Some(Err(error)) => panic!("the body broke off: {error}"),
-            None => false,
+            None => {
+                assert!(self.begun.is_empty(), "the body ends in the middle of a character");
+                false
+            }
         }
     }
 
@@ -156,5 +167,5 @@ pub async fn send_on(
         let _ = connection.await;
     });
     let response = sender.send_request(request).await?;
-    Ok(Open { response, text: String::new(), connection })
+    Ok(Open { response, text: String::new(), begun: Vec::new(), connection })
 }

@@ -57,6 +57,7 @@ impl Setup {
                 pooling: Pooling::Mean,
                 connections_max: 1000,
                 stall_limit: Duration::from_secs(600),
+                iteration_timeout: Duration::from_secs(3600),
                 shutdown_timeout: Duration::from_secs(600),
             },
             template: Some(PLAIN),

@@ -29,3 +29,8 @@ mod structured;
 mod front_ends;
 mod tls;
 mod doors;
+mod slow;
+mod leaving;
+mod crowds;
+mod streams;
+mod matrix;

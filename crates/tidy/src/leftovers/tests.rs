@@ -83,6 +83,14 @@ fn environment_switches_are_found() {
 }
 
 #[test]
+fn the_time_of_day_is_found() {
+    assert_eq!(count(wall_clock_only_stamps, "let x = SystemTime::now();"), 1);
+    assert_eq!(count(wall_clock_only_stamps, "let x = Instant::now();"), 0);
+    let (path, _) = READS_WALL_CLOCK[0];
+    assert!(wall_clock_only_stamps(&Tree::of(&[(path, "SystemTime::now()")])).is_empty());
+}
+
+#[test]
 fn sleeping_tests_are_found_where_time_can_be_faked() {
     let text = "#[cfg(test)]\nmod tests { fn f() { thread::sleep(x); } }";
     assert_eq!(count(tests_do_not_sleep, text), 1);
