@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use engine::{Event, FinishReason, Request, Tenant, TokenId};
+use engine::{CacheSalt, Event, FinishReason, Request, Tenant, TokenId};
 use grammar::Guided;
 use sampling::{SamplingParams, SamplingRequest};
 use text::{Decoder, Message};
@@ -157,6 +157,7 @@ fn request(
         stop_tokens: launched.tokenizer.end_tokens().iter().map(|&id| TokenId(id)).collect(),
         priority: 0,
         use_prefix_cache: true,
+        cache_salt: CacheSalt::default(),
         tenant: Tenant::default(),
         params: params.into(),
     })

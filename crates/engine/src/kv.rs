@@ -3,7 +3,8 @@
 use crate::config::EngineConfig;
 use crate::ids::{BlockId, TokenId};
 use crate::pages::PagePool;
-use crate::prefix::{ContentId, PrefixCache, PrefixHash};
+use crate::prefix::{Parent, PrefixCache, PrefixHash};
+use crate::request::CacheSalt;
 
 /// The blocks of one sequence, in the order of its positions.
 pub struct BlockTable {
@@ -13,18 +14,20 @@ pub struct BlockTable {
     hashes: Vec<PrefixHash>,
     /// How many of `blocks`, from the front, are full, computed and offered to the cache.
     published: usize,
-    /// The content of the last published block.
-    content: ContentId,
+    /// What comes before the first block that is not published.
+    parent: Parent,
+    salt: CacheSalt,
 }
 
 impl BlockTable {
-    /// The table of a sequence that holds nothing.
-    pub fn new() -> Self {
+    /// The table of a sequence that holds nothing and shares only with those of the same salt.
+    pub fn new(salt: CacheSalt) -> Self {
         BlockTable {
             blocks: Vec::new(),
             hashes: Vec::new(),
             published: 0,
-            content: ContentId::EMPTY,
+            parent: Parent::Nothing(salt),
+            salt,
         }
     }
 
@@ -37,13 +40,14 @@ impl BlockTable {
 /// The longest beginning of a sequence that is in the cache.
 pub struct CachedPrefix {
     blocks: Vec<BlockId>,
-    content: ContentId,
+    /// What comes behind them has this before it.
+    parent: Parent,
 }
 
 impl CachedPrefix {
-    /// No beginning at all.
-    pub fn nothing() -> Self {
-        CachedPrefix { blocks: Vec::new(), content: ContentId::EMPTY }
+    /// No beginning at all, of the sequence with this table.
+    pub fn nothing(table: &BlockTable) -> Self {
+        CachedPrefix { blocks: Vec::new(), parent: Parent::Nothing(table.salt) }
     }
 }
 
@@ -114,14 +118,14 @@ impl KvCache {
     /// Looks for the longest cached beginning of `tokens`, in whole blocks, that leaves at least
     /// one token to compute: the last one must be computed to choose the next.
     pub fn find_prefix(&self, table: &mut BlockTable, tokens: &[TokenId]) -> CachedPrefix {
-        let mut found = CachedPrefix::nothing();
+        let mut found = CachedPrefix::nothing(table);
         let Some(prefix) = &self.prefix else { return found };
-        extend_hashes(prefix, &mut table.hashes, tokens, self.block_size);
+        extend_hashes(prefix, table, tokens, self.block_size);
         let findable = &tokens[..tokens.len() - 1];
         for (tokens, &hash) in findable.chunks_exact(self.block_size).zip(&table.hashes) {
-            let Some((block, content)) = prefix.find(hash, found.content, tokens) else { break };
+            let Some((block, content)) = prefix.find(hash, found.parent, tokens) else { break };
             found.blocks.push(block);
-            found.content = content;
+            found.parent = Parent::Content(content);
         }
         found
     }
@@ -147,7 +151,7 @@ impl KvCache {
             self.pool.hold(block);
         }
         table.published = cached.blocks.len();
-        table.content = cached.content;
+        table.parent = cached.parent;
         table.blocks = cached.blocks;
         table.published * self.block_size
     }
@@ -177,11 +181,11 @@ impl KvCache {
         if full <= table.published {
             return;
         }
-        extend_hashes(prefix, &mut table.hashes, &tokens[..computed], self.block_size);
+        extend_hashes(prefix, table, &tokens[..computed], self.block_size);
         for index in table.published..full {
             let (block, hash) = (table.blocks[index], table.hashes[index]);
             let tokens = &tokens[index * self.block_size..][..self.block_size];
-            table.content = prefix.insert(block, hash, table.content, tokens);
+            table.parent = Parent::Content(prefix.insert(block, hash, table.parent, tokens));
         }
         table.published = full;
     }
@@ -196,7 +200,7 @@ impl KvCache {
             }
         }
         table.published = 0;
-        table.content = ContentId::EMPTY;
+        table.parent = Parent::Nothing(table.salt);
     }
 
     fn is_cached(&self, block: BlockId) -> bool {
@@ -238,15 +242,16 @@ impl KvCache {
     }
 }
 
-/// Adds the hashes of the full blocks of `tokens` that are not there yet.
+/// Adds to `table` the hashes of the full blocks of `tokens` that are not there yet.
 fn extend_hashes(
     prefix: &PrefixCache,
-    hashes: &mut Vec<PrefixHash>,
+    table: &mut BlockTable,
     tokens: &[TokenId],
     block_size: usize,
 ) {
+    let BlockTable { hashes, salt, .. } = table;
     for block in tokens.chunks_exact(block_size).skip(hashes.len()) {
-        let parent = hashes.last().copied().unwrap_or(PrefixHash::EMPTY);
+        let parent = hashes.last().copied().unwrap_or_else(|| prefix.start(*salt));
         hashes.push(prefix.hash(parent, block));
     }
 }

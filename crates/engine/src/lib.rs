@@ -49,7 +49,7 @@ pub use event::{Event, FinishReason, RequestTimes};
 pub use ids::{BlockId, RequestId, TokenId};
 pub use kv::BlockState;
 pub use policy::{SchedulingPolicy, Tenant, UnknownPolicy};
-pub use request::{Limits, Request, SubmitError};
+pub use request::{CacheSalt, Limits, Request, SubmitError};
 pub use stats::Snapshot;
 pub use step::{Row, RowOutput, Sampled, StepOutput, StepPlan};
 pub use worker::{Handle, Report, Worker, WorkerExit, spawn};

@@ -3,30 +3,35 @@
 use std::collections::HashMap;
 
 use crate::ids::{BlockId, TokenId};
+use crate::request::CacheSalt;
 
 /// The hash of a whole beginning that ends with a full block: the chain over its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PrefixHash(u64);
 
 impl PrefixHash {
-    /// The hash of nothing: the start of every chain.
-    pub const EMPTY: PrefixHash = PrefixHash(0x2545_f491_4f6c_dd1d);
+    /// The hash of nothing, without a salt.
+    const EMPTY: PrefixHash = PrefixHash(0x2545_f491_4f6c_dd1d);
 }
 
 /// Names one content of one block for ever: never given twice, also when the block is reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentId(u64);
 
-impl ContentId {
-    /// The content before the first block: nothing.
-    pub const EMPTY: ContentId = ContentId(0);
+/// What comes before a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parent {
+    /// Nothing: it is the first block of requests with this salt.
+    Nothing(CacheSalt),
+    /// A block with this content.
+    Content(ContentId),
 }
 
 /// Finds blocks by their content: the tokens of the block and everything before them.
 ///
 /// The hash only narrows the search. A block is found when its tokens are equal and its parent is
-/// the very content found for the block before, so, by induction from the first block, the whole
-/// beginning is equal. A collision can cost time, never serve another beginning's KV.
+/// the very content found for the block before (of the first block the very salt), so, by induction,
+/// salt and whole beginning are equal. A collision can cost time, never serve another beginning's KV.
 pub struct PrefixCache {
     block_size: usize,
     /// Which bits of a hash count: all, except in tests that force collisions.
@@ -43,7 +48,7 @@ pub struct PrefixCache {
 #[derive(Clone, Copy)]
 struct Content {
     id: ContentId,
-    parent: ContentId,
+    parent: Parent,
     hash: PrefixHash,
 }
 
@@ -59,7 +64,7 @@ impl PrefixCache {
             by_hash: HashMap::new(),
             contents: vec![None; blocks],
             tokens: vec![TokenId(0); blocks * size],
-            last_content: ContentId::EMPTY,
+            last_content: ContentId(0),
             collisions_total: 0,
         }
     }
@@ -67,6 +72,16 @@ impl PrefixCache {
     /// Blocks added although another content had the same hash.
     pub fn collisions_total(&self) -> u64 {
         self.collisions_total
+    }
+
+    /// The hash of nothing: the start of every chain with this salt.
+    pub fn start(&self, salt: CacheSalt) -> PrefixHash {
+        if salt == CacheSalt::default() {
+            return PrefixHash::EMPTY;
+        }
+        let (words, _) = salt.0.as_chunks::<8>();
+        let fold = |state, word: &[u8; 8]| mix(state ^ u64::from_le_bytes(*word));
+        PrefixHash(words.iter().fold(PrefixHash::EMPTY.0, fold))
     }
 
     /// The hash of a beginning: that of the beginning one block shorter, then `tokens`.
@@ -81,7 +96,7 @@ impl PrefixCache {
     pub fn find(
         &self,
         hash: PrefixHash,
-        parent: ContentId,
+        parent: Parent,
         tokens: &[TokenId],
     ) -> Option<(BlockId, ContentId)> {
         let candidates = self.by_hash.get(&hash)?;
@@ -100,7 +115,7 @@ impl PrefixCache {
         &mut self,
         block: BlockId,
         hash: PrefixHash,
-        parent: ContentId,
+        parent: Parent,
         tokens: &[TokenId],
     ) -> ContentId {
         if let Some((_, id)) = self.find(hash, parent, tokens) {
@@ -176,31 +191,34 @@ mod tests {
     struct Chain {
         cache: PrefixCache,
         hash: PrefixHash,
-        parent: ContentId,
+        parent: Parent,
     }
+
+    const START: Parent = Parent::Nothing(CacheSalt([0; 32]));
 
     impl Chain {
         fn begin(hash_mask: u64) -> Chain {
             let cache = PrefixCache::with_hash_mask(4, 2, hash_mask);
-            Chain { cache, hash: PrefixHash::EMPTY, parent: ContentId::EMPTY }
+            Chain { cache, hash: PrefixHash::EMPTY, parent: START }
         }
 
         fn add(&mut self, block: u32, ids: [u32; 2]) {
             self.hash = self.cache.hash(self.hash, &tokens(ids));
-            self.parent = self.cache.insert(BlockId(block), self.hash, self.parent, &tokens(ids));
+            let content = self.cache.insert(BlockId(block), self.hash, self.parent, &tokens(ids));
+            self.parent = Parent::Content(content);
             self.cache.check_invariants();
         }
 
         fn restart(&mut self) {
-            (self.hash, self.parent) = (PrefixHash::EMPTY, ContentId::EMPTY);
+            (self.hash, self.parent) = (PrefixHash::EMPTY, START);
         }
 
         fn find(&self, blocks: &[[u32; 2]]) -> Option<BlockId> {
-            let (mut hash, mut parent, mut last) = (PrefixHash::EMPTY, ContentId::EMPTY, None);
+            let (mut hash, mut parent, mut last) = (PrefixHash::EMPTY, START, None);
             for &ids in blocks {
                 hash = self.cache.hash(hash, &tokens(ids));
                 let (block, content) = self.cache.find(hash, parent, &tokens(ids))?;
-                (parent, last) = (content, Some(block));
+                (parent, last) = (Parent::Content(content), Some(block));
             }
             last
         }
@@ -227,6 +245,34 @@ mod tests {
         assert_eq!(chain.cache.collisions_total(), 1);
         assert_eq!(chain.find(&[[1, 2]]), Some(BlockId(0)));
         assert_eq!(chain.find(&[[7, 8]]), Some(BlockId(1)));
+    }
+
+    #[test]
+    fn first_blocks_of_other_salts_are_kept_apart_also_with_equal_hashes() {
+        for mask in [u64::MAX, 0] {
+            let mut cache = PrefixCache::with_hash_mask(4, 2, mask);
+            let mut salts = [[0; 32]; 3];
+            (salts[1][31], salts[2][0]) = (1, 1);
+            let tokens = tokens([1, 2]);
+            let chain = |cache: &PrefixCache, salt| {
+                (
+                    cache.hash(cache.start(CacheSalt(salt)), &tokens),
+                    Parent::Nothing(CacheSalt(salt)),
+                )
+            };
+            for (block, salt) in (0..).zip(salts) {
+                let (hash, parent) = chain(&cache, salt);
+                assert_eq!(cache.find(hash, parent, &tokens), None);
+                cache.insert(BlockId(block), hash, parent, &tokens);
+            }
+            for (block, salt) in (0..).zip(salts) {
+                let (hash, parent) = chain(&cache, salt);
+                let found = cache.find(hash, parent, &tokens).map(|(block, _)| block);
+                assert_eq!(found, Some(BlockId(block)));
+            }
+            assert_eq!(cache.collisions_total(), if mask == 0 { 2 } else { 0 });
+            cache.check_invariants();
+        }
     }
 
     #[test]

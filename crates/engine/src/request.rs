@@ -3,6 +3,11 @@
 use crate::ids::TokenId;
 use crate::policy::{SchedulingPolicy, Tenant};
 
+/// Keeps what is cached of some requests apart: those with other salts never share a block. The zeros
+/// stand for no salt. Compared as a whole, so that it may be the digest of a client's text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheSalt(pub [u8; 32]);
+
 /// One request: a prompt to continue. Valid once [`Limits::check`] has passed it.
 #[derive(Debug, Clone)]
 pub struct Request<P> {
@@ -20,6 +25,8 @@ pub struct Request<P> {
     /// Whether what earlier requests computed may be attached in place of being computed again. False
     /// for a request that wants something of every position of its prompt.
     pub use_prefix_cache: bool,
+    /// With whom it may share what is cached.
+    pub cache_salt: CacheSalt,
     /// Whom it is for.
     pub tenant: Tenant,
     /// For the device alone: how to choose a token.
@@ -37,6 +44,7 @@ impl<P> Request<P> {
             priority: self.priority,
             tenant: self.tenant,
             use_prefix_cache: self.use_prefix_cache,
+            cache_salt: self.cache_salt,
             params,
         }
     }
@@ -175,6 +183,7 @@ mod tests {
             stop_tokens: Vec::new(),
             priority: 0,
             use_prefix_cache: true,
+            cache_salt: CacheSalt::default(),
             tenant: Tenant::default(),
             params: (),
         }

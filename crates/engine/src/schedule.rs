@@ -307,6 +307,6 @@ impl<P> Scheduler<P> {
 fn look_up<P>(kv: &KvCache, sequence: &mut Sequence<P>) -> CachedPrefix {
     match sequence.use_prefix_cache {
         true => kv.find_prefix(&mut sequence.table, &sequence.tokens),
-        false => CachedPrefix::nothing(),
+        false => CachedPrefix::nothing(&sequence.table),
     }
 }

@@ -51,7 +51,7 @@ impl<P> Sequence<P> {
             prompt_len: request.prompt.len(),
             tokens: request.prompt,
             computed: 0,
-            table: BlockTable::new(),
+            table: BlockTable::new(request.cache_salt),
             params: request.params,
             use_prefix_cache: request.use_prefix_cache,
             preemptions: 0,
@@ -143,6 +143,7 @@ impl<P> Sequence<P> {
 mod tests {
     use super::*;
     use crate::policy::{SchedulingPolicy, Tenant};
+    use crate::request::CacheSalt;
 
     fn sequence(max_tokens: u32, min_tokens: u32) -> Sequence<()> {
         let request = Request {
@@ -152,6 +153,7 @@ mod tests {
             stop_tokens: vec![TokenId(0)],
             priority: 0,
             use_prefix_cache: true,
+            cache_salt: CacheSalt::default(),
             tenant: Tenant::default(),
             params: (),
         };

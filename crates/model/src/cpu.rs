@@ -7,7 +7,9 @@ use grammar::{Ahead, Guided};
 use kernels::cpu::Cpu;
 use kernels::isa::Work;
 use kernels::share::SequenceRows;
-use sampling::{Context, LogProbs, Pool, SampleError, Sampler, SamplingParams, Scored};
+use sampling::{
+    Context, LogProbs, Pool, PromptScores, SampleError, Sampler, SamplingParams, Scored,
+};
 
 use crate::config::ModelConfig;
 use crate::transformer::{Batch, Outputs, TopRow, Transformer};
@@ -86,8 +88,14 @@ impl Device for CpuDevice {
             rows[row] = output(token);
         }
         for ((flat, row), output) in step.rows.iter().zip(&plan.rows).zip(&mut rows) {
-            if let Some(pool) = row.params.sampling.pool() {
-                *output = self.add_states(row, flat.tokens.start, pool);
+            let (first, params) = (flat.tokens.start, &row.params.sampling);
+            if let Some(pool) = params.pool() {
+                *output = self.add_states(row, first, pool);
+            }
+            if let Some(scores) = params.prompt_scores()
+                && let Err(message) = self.score_prompt(row, first, scores)
+            {
+                *output = RowOutput::Failed(message);
             }
         }
         Ok(StepOutput { rows })
@@ -117,6 +125,42 @@ impl CpuDevice {
         }
         // The engine ends requests with tokens. What was asked for is in the pool; nobody reads this.
         RowOutput::Tokens(vec![Sampled { token: TokenId(0), extra: Default::default() }])
+    }
+
+    /// Gives `scores` what it wants of the positions of `row`, whose tokens begin at `first` in the step.
+    /// As many at a time as have room for their logits.
+    fn score_prompt(
+        &mut self,
+        row: &Row<'_, Guided<SamplingParams>>,
+        first: usize,
+        scores: &PromptScores,
+    ) -> Result<(), String> {
+        let wanted: Vec<usize> = row.compute.clone().filter(|p| scores.wants(*p)).collect();
+        for positions in wanted.chunks(self.transformer.logits_rows_max()) {
+            let rows: Vec<_> = positions.iter().map(|p| first + p - row.compute.start).collect();
+            let logits = self.transformer.more_logits(&mut self.cpu, &rows);
+            let vocabulary = logits.len() / rows.len();
+            let isa = self.cpu.isa();
+            self.cpu.pool.for_each_row(
+                &mut self.threads,
+                logits,
+                vocabulary,
+                |thread, i, logits| {
+                    let position = positions[i];
+                    let token = row.tokens[position + 1].0;
+                    let (sampler, count) = (&mut thread.sampler, scores.count());
+                    match isa.run(Score { sampler, logits, token, count }) {
+                        Ok(log_probs) => scores.set(position, log_probs),
+                        Err(error) => thread.sampled.push((i, Err(error.to_string()))),
+                    }
+                },
+            );
+            let failed = self.threads.iter_mut().flat_map(|thread| thread.sampled.drain(..));
+            if let Some((_, Err(message))) = failed.min_by_key(|(index, _)| *index) {
+                return Err(message);
+            }
+        }
+        Ok(())
     }
 
     /// Has the tokens computed that may follow `scored`, if a grammar says which.
@@ -251,5 +295,23 @@ impl Work for Choice<'_> {
     #[inline(always)]
     fn run(self) -> Self::Output {
         self.sampler.sample_scored(self.logits, self.params, &self.context)
+    }
+}
+
+/// A token of a prompt that is to be scored.
+struct Score<'a> {
+    sampler: &'a mut Sampler,
+    /// Those of the position before it.
+    logits: &'a [f32],
+    token: u32,
+    count: u32,
+}
+
+impl Work for Score<'_> {
+    type Output = Result<LogProbs, SampleError>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        self.sampler.log_probs(self.logits, self.token, self.count)
     }
 }

@@ -236,16 +236,51 @@ impl Transformer {
 }
 
 impl Transformer {
+    /// Most rows whose logits can be asked for at once.
+    pub fn logits_rows_max(&self) -> usize {
+        self.logits.len() / self.model.config.vocab_size
+    }
+
+    /// The logits of more rows of the last step, at most [`Transformer::logits_rows_max`]. They take the
+    /// place of those that [`Transformer::forward`] gave; of a row they would be the same.
+    ///
+    /// Shape: `[rows, vocab_size]`.
+    pub fn more_logits(&mut self, cpu: &mut Cpu, rows: &[usize]) -> &mut [f32] {
+        let width = self.model.config.hidden_size;
+        for (index, &row) in rows.iter().enumerate() {
+            let (lane, at) = self.place(row);
+            let out = index * width..(index + 1) * width;
+            let (first, others) = self.lanes.split_first_mut().expect("there is a thread");
+            let Work { hidden, last, .. } = &mut first.work;
+            let hidden = match lane {
+                0 => &*hidden,
+                lane => &others[lane - 1].work.hidden,
+            };
+            last[out].copy_from_slice(&hidden[at..at + width]);
+        }
+        let Work { last, last_normed, .. } = &mut self.lanes[0].work;
+        let last = &mut last[..rows.len() * width];
+        normalise(cpu, last, &self.model.weights.output_norm, last_normed);
+        let logits = &mut self.logits[..rows.len() * self.model.config.vocab_size];
+        matmul(cpu, last_normed, &[self.model.weights.head()], logits);
+        logits
+    }
+
     /// The state of a row of the last step behind the last norm: what the head reads, as floats.
     ///
     /// Shape: `out` `[hidden_size]`.
     pub fn final_state(&self, cpu: &Cpu, row: usize, out: &mut [f32]) {
-        let lane = self.share_starts.partition_point(|&start| start <= row);
-        let lane = lane.checked_sub(1).expect("a step was computed");
+        let (lane, at) = self.place(row);
         let width = self.model.config.hidden_size;
-        let at = (row - self.share_starts[lane]) * width;
         out.copy_from_slice(&self.lanes[lane].work.hidden[at..at + width]);
         self.model.weights.output_norm.apply(cpu.isa(), out);
+    }
+
+    /// Where a row of the last step lies: which lane, and where in its residual stream.
+    fn place(&self, row: usize) -> (usize, usize) {
+        let lane = self.share_starts.partition_point(|&start| start <= row);
+        let lane = lane.checked_sub(1).expect("a step was computed");
+        (lane, (row - self.share_starts[lane]) * self.model.config.hidden_size)
     }
 }
 

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use engine::{
-    Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy, Snapshot,
-    Tenant, TokenId,
+    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy,
+    Snapshot, Tenant, TokenId,
 };
 use grammar::Guided;
 use kernels::cpu::Cpu;
@@ -79,6 +79,7 @@ impl Ask {
             stop_tokens: Vec::new(),
             priority: 0,
             use_prefix_cache: true,
+            cache_salt: CacheSalt::default(),
             tenant: Tenant::default(),
             params: SamplingParams::new(self.sampling.clone(), vocabulary).unwrap().into(),
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use engine::{
-    Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy, Snapshot,
-    Tenant, TokenId,
+    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy,
+    Snapshot, Tenant, TokenId,
 };
 use grammar::Guided;
 use kernels::blocks::dequantise;
@@ -70,6 +70,7 @@ fn request(
         priority: 0,
         tenant: Tenant::default(),
         use_prefix_cache: params.pool().is_none_or(|pool| !pool.wants(0, prompt.len())),
+        cache_salt: CacheSalt::default(),
         params: params.into(),
     }
 }

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use engine::{
-    Clock, Engine, EngineConfig, Event, FakeClock, FinishReason, Nanos, Request, RequestId,
-    RequestTimes, Snapshot, SubmitError, Tenant, TokenId,
+    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, FinishReason, Nanos, Request,
+    RequestId, RequestTimes, Snapshot, SubmitError, Tenant, TokenId,
 };
 use workload::gauges::GaugeSample;
 use workload::lengths::{LengthLaws, Lengths};
@@ -217,6 +217,7 @@ fn request(prompt: Vec<TokenId>, max_tokens: u32) -> Request<()> {
         stop_tokens: Vec::new(),
         priority: 0,
         use_prefix_cache: true,
+        cache_salt: CacheSalt::default(),
         tenant: Tenant::default(),
         params: (),
     }

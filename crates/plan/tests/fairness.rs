@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine::{
-    Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy, Tenant,
-    TokenId,
+    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy,
+    Tenant, TokenId,
 };
 use plan::cost::StepCost;
 use plan::device::ModelledDevice;
@@ -112,6 +112,7 @@ impl Trial {
                     stop_tokens: Vec::new(),
                     priority: 0,
                     use_prefix_cache: true,
+                    cache_salt: CacheSalt::default(),
                     tenant: crowd.tenant,
                     params: (),
                 };

@@ -1,10 +1,12 @@
 //! What a client may ask for, and the checked form of it.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use thiserror::Error;
-
+use crate::error::SamplingError;
 use crate::pooling::Pool;
+use crate::prompt_scores::PromptScores;
+use crate::rules::TokenRules;
 
 /// Below this a temperature means greedy choice. Source: vLLM, `_SAMPLING_EPS`.
 const GREEDY_BELOW: f32 = 1e-5;
@@ -47,6 +49,13 @@ pub struct SamplingRequest {
     pub min_tokens: u32,
     /// End tokens and stop tokens; at most 1024, each below the size of the vocabulary.
     pub banned_until_min: Vec<u32>,
+    /// Tokens and what is added to their logits before penalties; −100 to 100, each token once.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Tokens that alone may be chosen; empty: all.
+    pub allowed_tokens: Vec<u32>,
+    /// Sequences of which the last token is not chosen where the output ends with the others; each of
+    /// at least one token.
+    pub bad_words: Vec<Vec<u32>>,
     /// The log-probability of each chosen token is wanted, and those of so many of the likeliest, 0 to
     /// [`LOG_PROBS_MAX`]. It does not change which tokens are chosen.
     pub log_probs: Option<u32>,
@@ -67,33 +76,27 @@ impl Default for SamplingRequest {
             seed: 0,
             min_tokens: 0,
             banned_until_min: Vec::new(),
+            logit_bias: Vec::new(),
+            allowed_tokens: Vec::new(),
+            bad_words: Vec::new(),
             log_probs: None,
         }
     }
 }
 
-/// A parameter outside its range.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{param}` = {value} is out of range: expected {limit}")]
-pub struct SamplingError {
-    /// The parameter's name as clients write it.
-    pub param: &'static str,
-    /// The value found.
-    pub value: String,
-    /// What is accepted.
-    pub limit: String,
-}
-
 /// Sampling parameters within their ranges; see [`SamplingRequest`] for what each means.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {
+    /// Without what went into `rules`.
     checked: SamplingRequest,
+    rules: Arc<TokenRules>,
     pool: Option<Pool>,
+    prompt_scores: Option<PromptScores>,
 }
 
 impl SamplingParams {
     /// Checks all ranges; `vocabulary_len` is the number of token ids.
-    pub fn new(request: SamplingRequest, vocabulary_len: usize) -> Result<Self, SamplingError> {
+    pub fn new(mut request: SamplingRequest, vocabulary_len: usize) -> Result<Self, SamplingError> {
         let r = &request;
         check("temperature", r.temperature, TEMPERATURE.contains(&r.temperature), "0 to 2")?;
         check("top_p", r.top_p, 0.0 < r.top_p && r.top_p <= 1.0, "above 0, at most 1")?;
@@ -117,19 +120,32 @@ impl SamplingParams {
                 limit: format!("at most {BANNED_MAX} tokens"),
             });
         }
-        if let Some(id) = banned.iter().find(|&&id| vocabulary_len <= id as usize) {
-            return Err(SamplingError {
-                param: "stop_token_ids",
-                value: id.to_string(),
-                limit: format!("ids below {vocabulary_len}, the size of the vocabulary"),
-            });
-        }
-        Ok(Self { checked: request, pool: None })
+        SamplingError::check_ids("stop_token_ids", banned.iter().copied(), vocabulary_len)?;
+        let rules = token_rules(&mut request, vocabulary_len)?;
+        Ok(Self { checked: request, rules: Arc::new(rules), pool: None, prompt_scores: None })
+    }
+
+    /// The same parameters with another seed.
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.checked.seed = seed;
+        self
     }
 
     /// The parameters of a request that wants the vector of `pool`, and no token.
     pub fn pooled(pool: Pool) -> Self {
-        Self { checked: SamplingRequest::default(), pool: Some(pool) }
+        let (checked, rules) = (SamplingRequest::default(), Arc::default());
+        Self { checked, rules, pool: Some(pool), prompt_scores: None }
+    }
+
+    /// The same parameters, of a request that wants the log-probabilities of its prompt in `scores`.
+    pub fn with_prompt_scores(mut self, scores: PromptScores) -> Self {
+        self.prompt_scores = Some(scores);
+        self
+    }
+
+    /// What takes the log-probabilities of the request's prompt, if it wants them.
+    pub fn prompt_scores(&self) -> Option<&PromptScores> {
+        self.prompt_scores.as_ref()
     }
 
     /// What takes the states of the request's positions, if it wants a vector.
@@ -143,12 +159,15 @@ impl SamplingParams {
     }
 
     /// How many of the greatest logits decide the token, whatever the history; none if more than
-    /// [`TOP_MAX`], if penalties or masks may change which are the greatest, or if log-probabilities
+    /// [`TOP_MAX`], if penalties, biases or masks may change which are the greatest, or if log-probabilities
     /// need the whole row. Of a row of which a
     /// caller has these, [`Sampler::sample_top`](crate::Sampler::sample_top) needs no others.
     pub fn top_needed(&self) -> Option<usize> {
         let count = if self.is_greedy() { 1 } else { self.top_k() as usize };
-        let whole = self.has_penalties() || self.masks_end_tokens(0) || self.log_probs().is_some();
+        let whole = self.has_penalties()
+            || self.masks_end_tokens(0)
+            || self.log_probs().is_some()
+            || self.has_token_rules();
         (!whole && (1..=TOP_MAX).contains(&count)).then_some(count)
     }
 
@@ -214,10 +233,40 @@ impl SamplingParams {
         &self.checked.banned_until_min
     }
 
+    /// True if biases, allowed tokens or banned sequences may change logits.
+    pub fn has_token_rules(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    /// What is said about single tokens.
+    pub(crate) fn rules(&self) -> &TokenRules {
+        &self.rules
+    }
+
     /// See [`SamplingRequest::log_probs`].
     pub fn log_probs(&self) -> Option<u32> {
         self.checked.log_probs
     }
+}
+
+/// Checks the rules for single tokens and takes them out of `request`.
+fn token_rules(
+    request: &mut SamplingRequest,
+    vocabulary_len: usize,
+) -> Result<TokenRules, SamplingError> {
+    let bias = std::mem::take(&mut request.logit_bias);
+    let allowed = std::mem::take(&mut request.allowed_tokens);
+    let bad_words = std::mem::take(&mut request.bad_words);
+    let rules = TokenRules::new(bias, &allowed, bad_words, vocabulary_len)?;
+    let waits = |token| 0 < request.min_tokens && request.banned_until_min.contains(&token);
+    if !allowed.is_empty() && allowed.iter().all(|&id| rules.always_bans(id) || waits(id)) {
+        return Err(SamplingError {
+            param: "allowed_token_ids",
+            value: format!("a list of {}", allowed.len()),
+            limit: "a token that bad_words and min_tokens leave".to_owned(),
+        });
+    }
+    Ok(rules)
 }
 
 fn check(
@@ -314,6 +363,26 @@ mod tests {
         assert_eq!(needed(|r| r.frequency_penalty = -0.1), None);
         assert_eq!(needed(|r| (r.min_tokens, r.banned_until_min) = (1, vec![2])), None);
         assert_eq!(needed(|r| r.log_probs = Some(0)), None);
+        assert_eq!(needed(|r| r.logit_bias = vec![(1, 0.5)]), None);
+        assert_eq!(needed(|r| r.allowed_tokens = vec![1]), None);
+        assert_eq!(needed(|r| r.bad_words = vec![vec![1, 2]]), None);
+    }
+
+    #[test]
+    fn some_allowed_token_must_be_left_at_the_start() {
+        let request = |allowed: &[u32], bad_words: &[&[u32]], min_tokens| SamplingRequest {
+            allowed_tokens: allowed.to_vec(),
+            bad_words: bad_words.iter().map(|word| word.to_vec()).collect(),
+            min_tokens,
+            banned_until_min: vec![2],
+            ..Default::default()
+        };
+        let refused = |request| SamplingParams::new(request, 10).err().map(|error| error.param);
+        assert_eq!(refused(request(&[1, 2], &[&[1]], 0)), None);
+        assert_eq!(refused(request(&[1, 2], &[&[1, 2]], 1)), None);
+        assert_eq!(refused(request(&[1, 2], &[&[1]], 1)), Some("allowed_token_ids"));
+        assert_eq!(refused(request(&[2], &[], 1)), Some("allowed_token_ids"));
+        assert_eq!(refused(request(&[1], &[&[1]], 0)), Some("allowed_token_ids"));
     }
 
     #[test]

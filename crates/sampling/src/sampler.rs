@@ -13,6 +13,7 @@ use crate::history::History;
 use crate::numeric::{self, BLOCK, LANES, Lanes, Weigher};
 use crate::params::SamplingParams;
 use crate::random;
+use crate::rules::mask_others;
 
 /// Survivors up to this number are sorted rather than searched by halving.
 const SORT_MAX: usize = 128;
@@ -53,7 +54,10 @@ pub enum SampleError {
         value: f32,
     },
     /// Every token is masked, or there is none.
-    #[error("no token is left to choose from: all {vocabulary_len} are masked until min_tokens")]
+    #[error(
+        "no token is left to choose from: allowed_token_ids, bad_words, min_tokens and what the answer \
+         must look like mask all {vocabulary_len}"
+    )]
     AllMasked {
         /// Number of logits.
         vocabulary_len: usize,
@@ -115,7 +119,7 @@ impl Sampler {
     }
 
     /// The next token of the sequence `context`, whose last position gave `logits`, one for each
-    /// token of the vocabulary. The logits are changed by penalties and masks.
+    /// token of the vocabulary. The logits are changed by biases, penalties and masks.
     ///
     /// The loops over the row are inlined up to here, and this into its caller, who thereby decides
     /// for which instructions they are compiled; the token is the same with any.
@@ -186,7 +190,7 @@ impl Sampler {
         Ok(self.draw_candidate(random::unit(params.seed(), position as u64)))
     }
 
-    /// Applies penalties and masks. False if no logit is changed.
+    /// Applies biases, penalties and masks. False if no logit is changed.
     fn change(
         &mut self,
         logits: &mut [f32],
@@ -194,10 +198,13 @@ impl Sampler {
         context: &Context<'_>,
     ) -> bool {
         let masks = params.masks_end_tokens(context.output().len());
+        let rules = params.rules();
+        rules.add_bias(logits);
         if params.has_penalties() {
             self.history.penalise(logits, params, context.prompt(), context.output());
         }
-        // vLLM masks before it penalises; a penalty leaves negative infinity as it is.
+        // vLLM masks before all else; what follows there leaves negative infinity as it is.
+        rules.mask(logits, context.output());
         if let Some(allowed) = context.allowed {
             mask_others(logits, allowed);
         }
@@ -207,7 +214,7 @@ impl Sampler {
                 logits[token as usize] = f32::NEG_INFINITY;
             }
         }
-        masks || params.has_penalties() || context.allowed.is_some()
+        masks || params.has_penalties() || context.allowed.is_some() || !rules.is_empty()
     }
 
     /// True if few lanes have a token of at least `floor`, so that a list is the shorter way.
@@ -377,18 +384,6 @@ fn first_of(logits: &[f32], maxima: &[Lanes], max: f32) -> u32 {
     let start = block.expect("the maximum is that of a block") * BLOCK;
     let offset = logits[start..].iter().position(|&logit| logit == max);
     (start + offset.expect("the maximum is one of the block's logits")) as u32
-}
-
-/// Masks every token that is not in the set `allowed`.
-#[inline(always)]
-fn mask_others(logits: &mut [f32], allowed: &[u32]) {
-    let (known, behind) = logits.split_at_mut(logits.len().min(32 * allowed.len()));
-    for (logits, word) in known.chunks_mut(32).zip(allowed) {
-        for (bit, logit) in logits.iter_mut().enumerate() {
-            *logit = if word >> bit & 1 == 1 { *logit } else { f32::NEG_INFINITY };
-        }
-    }
-    behind.fill(f32::NEG_INFINITY);
 }
 
 /// Whether a token that is not masked is not in `banned`.

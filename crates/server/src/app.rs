@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
+use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use engine::Limits;
 use http::{HeaderMap, Request, header};
@@ -179,6 +180,19 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::MediaType { found: String::from_utf8_lossy(value.as_bytes()).into_owned() })
+}
+
+/// A response that keeps `room` until it is sent.
+pub fn held(response: Response, room: OwnedSemaphorePermit) -> Response {
+    if room.num_permits() == 0 {
+        return response;
+    }
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _held = &room;
+            frame
+        }))
+    })
 }
 
 /// Unix time in seconds.

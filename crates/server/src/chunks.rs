@@ -1,14 +1,15 @@
 //! Streams of completions and chats: chunks.
 //!
 //! One for each part that a step brought, the first one for the first token even if that is only part
-//! of a character (so that its arrival can be timed), one for each token with `continuous_usage_stats` or
-//! log-probabilities, and one with the finish reason, which carries the last text; then, if asked for,
+//! of a character (so that its arrival can be timed), one for each token with `continuous_usage_stats`, ids
+//! or log-probabilities, and one with the finish reason, which carries the last text; then, if asked for,
 //! the usage; then `[DONE]`.
 
 use bytes::Bytes;
 
 use crate::openai::error::ApiError;
 use crate::openai::log_probs::{ChatLogProbs, CompletionLogProbs, LogProbsBody, ScoredToken};
+use crate::openai::prompt::ToldPrompt;
 use crate::openai::reply::{
     ChunkWriter, Delta, Endpoint, Extras, ReplyHead, Timings, UsageField, done, error_event,
     keep_alive,
@@ -44,10 +45,18 @@ impl Chunks {
                 } else {
                     None
                 },
+                ids: generation.tells_ids().then_some(match chunk {
+                    0 => &piece.ids[..],
+                    _ => &[],
+                }),
                 finish: piece.finish.filter(|_| is_last),
             };
             let timings = self.last_timings(generation).filter(|_| is_last);
-            let extras = Extras { usage: self.usage_so_far(generation), timings };
+            let prompt = match piece.first && chunk == 0 {
+                true => generation.told_prompt(piece.choice),
+                false => ToldPrompt::default(),
+            };
+            let extras = Extras { usage: self.usage_so_far(generation), timings, prompt };
             self.writer.delta(&delta, &extras)
         };
         (0..chunks).map(chunk).collect()
@@ -94,6 +103,7 @@ impl Events for Chunks {
         let due = piece.first
             || !piece.parts.is_empty()
             || !piece.tokens.is_empty()
+            || !piece.ids.is_empty()
             || piece.finish.is_some();
         let mut chunks = Vec::new();
         if due || self.rules.continuous_usage {
@@ -103,7 +113,11 @@ impl Events for Chunks {
             if self.rules.include_usage {
                 let usage = UsageField::Figures(generation.usage());
                 let timings = Some(generation.timings());
-                chunks.push(self.writer.without_choices(&Extras { usage, timings }));
+                chunks.push(self.writer.without_choices(&Extras {
+                    usage,
+                    timings,
+                    ..Extras::default()
+                }));
             }
             chunks.push(done());
         }

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use engine::{FinishReason, TokenId};
 use http::{Request, header};
-use http_body_util::{BodyExt, Full};
 use sampling::Pool;
 use tokio::time::Instant;
 
-use crate::app::{App, unix_time};
+use crate::app::{App, held, unix_time};
 use crate::dispatch::End;
 use crate::generate::refusal;
 use crate::keys::Caller;
@@ -67,11 +65,8 @@ pub async fn embeddings(
     };
     let bytes = serde_json::to_vec(&reply).expect("vectors are finite");
     // What was reserved for the vectors is free again once they are sent.
-    let body = Full::new(Bytes::from(bytes)).map_frame(move |frame| {
-        let _held = &room;
-        frame
-    });
-    Ok(([(header::CONTENT_TYPE, "application/json")], Body::new(body)).into_response())
+    let response = ([(header::CONTENT_TYPE, "application/json")], bytes).into_response();
+    Ok(held(response, room))
 }
 
 /// Embeds some inputs at a time, so that a long list leaves places to others.

@@ -9,8 +9,9 @@ use axum::extract::{MatchedPath, State};
 use axum::response::{IntoResponse, Response};
 use engine::SubmitError;
 use http::{HeaderValue, Request, header};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::app::{App, unix_time};
+use crate::app::{App, held, unix_time};
 use crate::chunks::Chunks;
 use crate::keys::Caller;
 use crate::openai::chat::ChatCompletion;
@@ -49,23 +50,24 @@ async fn generate(
     };
     let read =
         move |door: Door<'_>, body: &[u8]| Ok((door.generation(endpoint, parse(body)?)?, ()));
-    let Begun { mut generation, stream, .. } = begin(&app, request, prefix, read).await?;
+    let Begun { mut generation, stream, room, .. } = begin(&app, request, prefix, read).await?;
     if let Some(rules) = stream {
         let chunks = Chunks::new(endpoint, generation.head(), rules);
-        return streamed(generation, Box::new(chunks)).await;
+        return Ok(held(streamed(generation, Box::new(chunks)).await?, room));
     }
     let answers = generation.collect().await?;
     let tokenizer = &app.tokenizer;
     let (usage, timings) = (generation.usage(), generation.timings());
     let head = generation.head().clone();
-    Ok(match endpoint {
+    let response = match endpoint {
         Endpoint::Completions => {
             Json(Completion::new(head, answers, tokenizer, usage, timings)).into_response()
         }
         Endpoint::Chat => {
             Json(ChatCompletion::new(head, answers, tokenizer, usage, timings)).into_response()
         }
-    })
+    };
+    Ok(held(response, room))
 }
 
 /// A reply under way.
@@ -74,6 +76,8 @@ pub struct Begun<T> {
     pub generation: Generation,
     /// How to stream; none: the reply is sent as a whole.
     pub stream: Option<StreamRules>,
+    /// Room for what is told of the prompts, until the reply is sent.
+    pub room: OwnedSemaphorePermit,
     /// What else was read in the body.
     pub about: T,
 }
@@ -104,12 +108,13 @@ pub async fn begin<T: Send + 'static>(
         request_id,
         endpoint,
     };
+    let room = app.room(valid.room)?;
     let choices = valid.requests.len();
     let submitted = app.dispatch.submit(valid.requests).map_err(|e| refusal(e, choices))?;
     let of_reply = (valid.prompts, head);
     let generation =
         Generation::new(submitted, &app.tokenizer, valid.rules, &valid.answers, of_reply);
-    Ok(Begun { generation, stream: valid.stream, about })
+    Ok(Begun { generation, stream: valid.stream, room, about })
 }
 
 /// The streamed reply of `generation`, in the form of `events`.

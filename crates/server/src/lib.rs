@@ -9,14 +9,14 @@
 //! connection ─ listen (tls) ─ routes (guard, keys) ─ app (body) ─ openai/types ─ validate ─▶ engine requests
 //!   ─ dispatch: submit, all or none; full ⇒ 429                  ─▶ the engine's thread
 //!   ◀─ dispatch: one report per step, handed out to the replies  ◀─ sink
-//!   ─ stream: decoder, stop strings, answer: parts ─ openai/reply: chunks or one reply ─▶ client
+//!   ─ choice: decoder, stop strings, answer: parts ─ stream ─ openai/reply: chunks or one reply ─▶ client
 //! `anthropic`, `responses`: other bodies become a chat's before validate, and parts become their own events
 //! client gone, stop string found, buffer full ⇒ cancel
 //! ```
 //!
 //! All of it runs well on one thread of a `current_thread` runtime: a token costs a channel
 //! message, a few copies and a write. Bounds are in [`limits`], fields that are refused in
-//! [`openai::types::UNSUPPORTED`].
+//! [`openai::unsupported::UNSUPPORTED`].
 #![forbid(unsafe_code)]
 
 pub mod limits;
@@ -33,6 +33,7 @@ mod traffic;
 pub mod dispatch;
 pub mod grammars;
 pub mod validate;
+mod choice;
 pub mod stream;
 mod chunks;
 mod origins;

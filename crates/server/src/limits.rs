@@ -25,9 +25,15 @@
 //! | prompts x `n` | [`CHOICES`], and what the engine holds | 400 |
 //! | `stop`: strings, bytes of each | [`STOP_STRINGS`], [`STOP_STRING_BYTES`] | 400 |
 //! | `stop_token_ids` | [`STOP_TOKENS`] | 400 |
-//! | `user` | [`USER_BYTES`] | 400 |
+//! | `user`, `cache_salt` | [`USER_BYTES`], [`CACHE_SALT_BYTES`] | 400 |
 //! | `metadata` of a response, which is told back | [`METADATA_BYTES`] | 400 |
+//! | `logit_bias`, `allowed_token_ids` | [`LOGIT_BIASES`], [`ALLOWED_TOKENS`] | 400 |
+//! | `bad_words`: texts, bytes of each | [`BAD_WORDS`], [`BAD_WORD_BYTES`] | 400 |
+//! | `chat_template_kwargs`: variables, bytes of a name, of a text | [`TEMPLATE_VARIABLES`], [`TEMPLATE_NAME_BYTES`], [`TEMPLATE_TEXT_BYTES`] | 400 |
+//! | prompt that is to be cut by `truncate_prompt_tokens` | [`TRUNCATED_TOKENS`] | 400, `context_length_exceeded` |
 //! | `top_logprobs` of a chat, `logprobs` of a completion | [`CHAT_LOG_PROBS`], [`COMPLETION_LOG_PROBS`] | 400 |
+//! | `prompt_logprobs` | [`PROMPT_LOG_PROBS`] | 400 |
+//! | log-probabilities of prompts, at [`PROMPT_LOG_PROB_BYTES`] each | the room of bodies | 503; 400 if more than all of it |
 //! | log-probabilities of several choices that are not streamed | [`LOG_PROBS_PER_REPLY`] | 400 |
 //! | schema, regular expression, choices, grammar: bytes, depth, work | [`grammar::limits`] | 400; work of a step: that request fails |
 //! | time to compile a grammar | [`GRAMMAR_TIMEOUT`] to get one of [`GRAMMARS_AT_ONCE`] turns, and as much to compile | 503; 400 |
@@ -65,6 +71,8 @@ pub const KEY_WEIGHT: u32 = 1000;
 pub const USER_BYTES: usize = 512;
 /// Bytes of the `metadata` of a response: 16 entries of OpenAI's greatest length.
 pub const METADATA_BYTES: usize = 16 << 10;
+/// Bytes of `cache_salt`.
+pub const CACHE_SALT_BYTES: usize = 512;
 /// Largest request head (request line and headers).
 pub const HEAD_BYTES: usize = 32 << 10;
 /// Characters of a client's `X-Request-Id`.
@@ -121,10 +129,34 @@ pub const STOP_STRINGS: usize = 16;
 pub const STOP_STRING_BYTES: usize = 256;
 /// Entries of `stop_token_ids`.
 pub const STOP_TOKENS: usize = 64;
+/// Tokens in `logit_bias`.
+pub const LOGIT_BIASES: usize = 1024;
+/// Largest bias of a token, and the least if negative (OpenAI's limit).
+pub const LOGIT_BIAS_MAX: f64 = 100.0;
+/// Entries of `allowed_token_ids`.
+pub const ALLOWED_TOKENS: usize = 16_384;
+/// Entries of `bad_words`.
+pub const BAD_WORDS: usize = 128;
+/// Bytes of one of them.
+pub const BAD_WORD_BYTES: usize = 256;
+/// Variables in `chat_template_kwargs`.
+pub const TEMPLATE_VARIABLES: usize = 16;
+/// Bytes of the name of one.
+pub const TEMPLATE_NAME_BYTES: usize = 64;
+/// Bytes of a text that one is.
+pub const TEMPLATE_TEXT_BYTES: usize = 256;
+/// Most tokens of a prompt of which `truncate_prompt_tokens` keeps the last: a quarter of a second's
+/// work for the tokenizer.
+pub const TRUNCATED_TOKENS: usize = 256 << 10;
 /// Largest `top_logprobs` of a chat (OpenAI's limit).
 pub const CHAT_LOG_PROBS: u32 = sampling::LOG_PROBS_MAX;
 /// Largest `logprobs` of a completion (OpenAI's limit).
 pub const COMPLETION_LOG_PROBS: u32 = 5;
+/// Largest `prompt_logprobs`.
+pub const PROMPT_LOG_PROBS: u32 = sampling::LOG_PROBS_MAX;
+/// Bytes that a log-probability of a prompt takes until the reply is sent: itself, a copy for the choice,
+/// and about 80 bytes of JSON.
+pub const PROMPT_LOG_PROB_BYTES: usize = 128;
 /// Log-probabilities that a reply of several choices may have if it is sent as a whole; each is about
 /// 100 bytes of JSON.
 pub const LOG_PROBS_PER_REPLY: u64 = 1 << 19;

@@ -34,7 +34,8 @@ pub async fn responses(
     State(app): State<Arc<App>>,
     request: Request<Body>,
 ) -> Result<HttpResponse, ApiError> {
-    let Begun { mut generation, stream, about: echo } = begin(&app, request, "resp_", read).await?;
+    let Begun { mut generation, stream, about: echo, .. } =
+        begin(&app, request, "resp_", read).await?;
     if stream.is_some() {
         let events = ResponseEvents::new(generation.head().clone(), echo);
         return streamed(generation, Box::new(events)).await;

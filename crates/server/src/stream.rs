@@ -13,17 +13,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use engine::{FinishReason, RequestTimes, TokenId};
 use hyper::body::{Body, Frame};
 use serde::Serialize;
-use text::{Decoder, StopMatcher, Tokenizer};
+use text::Tokenizer;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use crate::answer::{Answer, AnswerForm, Divider, Finish, Part};
-use crate::dispatch::{ChoiceEvent, End, Generated, Submitted};
+use crate::answer::{Answer, AnswerForm, Finish, Part};
+use crate::choice::Choice;
+use crate::dispatch::{ChoiceEvent, Submitted};
 use crate::limits::KEEP_ALIVE;
 use crate::openai::error::ApiError;
 use crate::openai::log_probs::ScoredToken;
+use crate::openai::prompt::ToldPrompt;
 use crate::openai::reply::{PromptTokensDetails, ReplyHead, Timings, Usage, WholeAnswer};
 use crate::validate::{PromptSums, StopRules};
 
@@ -50,6 +51,8 @@ pub struct Piece {
     pub parts: Vec<Part>,
     /// With log-probabilities: the token, also if its text is held back.
     pub tokens: Vec<ScoredToken>,
+    /// The token's id, if ids are told.
+    pub ids: Vec<u32>,
     /// Set in the choice's last piece.
     pub finish: Option<Finish>,
 }
@@ -64,7 +67,12 @@ impl Generation {
         (prompts, head): (PromptSums, ReplyHead),
     ) -> Self {
         submitted.count_samples(prompts.samples);
-        let choice = |_| Choice::new(tokenizer, &rules, answers);
+        let choice = |index: usize| {
+            let mut choice = Choice::new(tokenizer, &rules, answers, prompts.tells_ids);
+            let echo = prompts.told[index / prompts.samples].echo.as_ref();
+            choice.characters = echo.map_or(0, |echo| echo.characters());
+            choice
+        };
         let choices = (0..submitted.choices()).map(choice).collect();
         let tokenizer = Arc::clone(tokenizer);
         Generation { submitted, tokenizer, choices, rules, prompts, head, failure: None }
@@ -77,20 +85,34 @@ impl Generation {
 
     /// Waits until every choice has ended; gives them in order.
     pub async fn collect(&mut self) -> Result<Vec<WholeAnswer>, ApiError> {
-        let mut wholes: Vec<_> =
-            self.choices.iter().map(|_| (Answer::empty(), Vec::new())).collect();
+        let empty = |_| (Answer::empty(), Vec::new(), Vec::new());
+        let mut wholes: Vec<_> = self.choices.iter().map(empty).collect();
         while !self.is_done() {
             let event = self.next().await;
             let mut piece = self.take(event)?;
-            let (answer, tokens) = &mut wholes[piece.choice];
+            let (answer, tokens, ids) = &mut wholes[piece.choice];
             piece.parts.iter().for_each(|part| _ = answer.add(part));
             tokens.append(&mut piece.tokens);
+            ids.append(&mut piece.ids);
         }
-        let whole = |((mut answer, tokens), choice): ((Answer, Vec<_>), &Choice)| {
-            answer.finish = choice.finish.expect("every choice has ended, and not by a failure");
-            WholeAnswer { answer, tokens: (!tokens.is_empty()).then_some(tokens) }
+        let whole = |(index, (mut answer, tokens, ids)): (usize, (Answer, Vec<_>, Vec<_>))| {
+            let finish = self.choices[index].finish;
+            answer.finish = finish.expect("every choice has ended, and not by a failure");
+            let tokens = (!tokens.is_empty()).then_some(tokens);
+            let ids = self.tells_ids().then_some(ids);
+            WholeAnswer { answer, tokens, ids, prompt: self.told_prompt(index) }
         };
-        Ok(wholes.into_iter().zip(&self.choices).map(whole).collect())
+        Ok(wholes.into_iter().enumerate().map(whole).collect())
+    }
+
+    /// Whether ids of tokens are told.
+    pub fn tells_ids(&self) -> bool {
+        self.prompts.tells_ids
+    }
+
+    /// What is told of the prompt of a choice.
+    pub fn told_prompt(&self, choice: usize) -> ToldPrompt {
+        self.prompts.told[choice / self.prompts.samples].clone()
     }
 
     /// What `event` adds to its choice.
@@ -101,16 +123,27 @@ impl Generation {
     }
 
     fn advance(&mut self, event: Option<ChoiceEvent>) -> Result<Piece, ApiError> {
-        let Some(ChoiceEvent { choice: index, token, end }) = event else {
+        let Some(ChoiceEvent { choice: index, mut token, end }) = event else {
             let message = "the client reads too slowly; the request was cancelled".to_owned();
             return Err(ApiError::Failed { message });
         };
         let index = usize::from(index);
+        if !self.prompts.has_answer {
+            // The engine ends requests with a token. Nobody asked for this one.
+            token = None;
+        }
+        let first = self.choices[index].generated == 0;
+        let prompt = if first { self.told_prompt(index) } else { ToldPrompt::default() };
         let choice = &mut self.choices[index];
-        let first = choice.generated == 0;
         let stopped_before = choice.stopped;
         let is_token = token.is_some();
-        let mut tokens = Vec::new();
+        let (mut tokens, mut ids) = (Vec::new(), Vec::new());
+        if let Some(token) = &token
+            && choice.tells_ids
+            && !stopped_before
+        {
+            ids.push(token.id);
+        }
         let mut text = match token {
             Some(token) => choice.push(token, &self.rules, &mut tokens),
             None => String::new(),
@@ -119,12 +152,19 @@ impl Generation {
             self.submitted.ended(index);
             choice.finish(*end, &mut text)?;
         }
-        let parts = choice.divide(text);
-        choice.thought += u32::from(is_token && choice.divider.is_thinking());
+        let mut parts = choice.divide(text);
+        choice.thought += u32::from(is_token && choice.is_thinking());
+        if let Some(echo) = &prompt.echo {
+            parts.insert(0, Part::Content(echo.text.clone()));
+            tokens.splice(0..0, ScoredToken::of_prompt(&prompt));
+        }
+        if choice.finish.is_some() && !self.prompts.has_answer {
+            choice.finish = Some(Finish::Length);
+        }
         if choice.finish.is_none() && choice.stopped && !stopped_before {
             self.submitted.stop(index);
         }
-        Ok(Piece { choice: index, first, parts, tokens, finish: choice.finish })
+        Ok(Piece { choice: index, first, parts, tokens, ids, finish: choice.finish })
     }
 
     /// Whether every choice has ended.
@@ -230,120 +270,6 @@ impl Drop for Generation {
 /// To the microsecond: finer digits are noise.
 fn milliseconds(duration: std::time::Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
-}
-
-/// One choice of a reply.
-struct Choice {
-    decoder: Decoder,
-    matcher: Option<StopMatcher>,
-    divider: Divider,
-    /// Tokens up to and including the one that ended the text.
-    generated: u32,
-    /// Of these, tokens that were thought.
-    thought: u32,
-    /// Whole characters decoded so far, counted where log-probabilities are asked for.
-    characters: u32,
-    /// Whether a stop string was found, or the only call is complete: what follows is neither shown nor counted.
-    stopped: bool,
-    /// Which stop string was found.
-    stop_string: Option<usize>,
-    finish: Option<Finish>,
-    times: Option<RequestTimes>,
-}
-
-impl Choice {
-    fn new(tokenizer: &Arc<Tokenizer>, rules: &StopRules, answers: &AnswerForm) -> Self {
-        let marks = answers.rules.marks.clone();
-        Choice {
-            decoder: Decoder::new(Arc::clone(tokenizer), true).showing(marks),
-            matcher: rules.strings.clone().map(StopMatcher::new),
-            divider: Divider::new(answers),
-            generated: 0,
-            thought: 0,
-            characters: 0,
-            stopped: false,
-            stop_string: None,
-            finish: None,
-            times: None,
-        }
-    }
-
-    /// The text that `token` makes safe to show. With log-probabilities it goes to `scored`.
-    fn push(
-        &mut self,
-        token: Generated,
-        rules: &StopRules,
-        scored: &mut Vec<ScoredToken>,
-    ) -> String {
-        if self.stopped {
-            return String::new();
-        }
-        self.generated += 1;
-        let Generated { id, log_probs } = token;
-        let is_scored = log_probs.is_some();
-        scored.extend(log_probs.map(|log_probs| ScoredToken {
-            id,
-            offset: self.characters,
-            log_probs,
-        }));
-        if rules.min_tokens <= self.generated && rules.tokens.contains(&TokenId(id)) {
-            return String::new();
-        }
-        let decoded = self.decoder.push(id);
-        if is_scored {
-            self.characters += decoded.chars().count() as u32;
-        }
-        // As in vLLM, stop strings are looked for only in text after the first min_tokens.
-        if self.generated <= rules.min_tokens { decoded } else { self.show(decoded) }
-    }
-
-    /// What of `decoded` may be shown.
-    fn show(&mut self, decoded: String) -> String {
-        let Some(matcher) = &mut self.matcher else { return decoded };
-        if decoded.is_empty() {
-            return decoded;
-        }
-        let output = matcher.push(&decoded);
-        self.stopped = output.stopped.is_some();
-        self.stop_string = output.stopped;
-        output.emit
-    }
-
-    /// The parts that `text` adds; those that were held back too, if the choice has ended.
-    fn divide(&mut self, text: String) -> Vec<Part> {
-        let parts = self.divider.push(text, self.finish.is_some());
-        self.stopped |= self.divider.is_over();
-        self.finish = self.finish.map(|finish| self.divider.finish(finish));
-        parts
-    }
-
-    /// Ends the choice: adds held-back text to `text`.
-    fn finish(&mut self, end: End, text: &mut String) -> Result<(), ApiError> {
-        let (reason, times) = match end {
-            End::Finished { reason, times } => (reason, times),
-            End::Failed(failure) => return Err(failure.into()),
-        };
-        self.times = Some(times);
-        if !self.stopped {
-            let rest = self.decoder.finish();
-            text.push_str(&self.show(rest));
-        }
-        if !self.stopped
-            && let Some(matcher) = &mut self.matcher
-        {
-            text.push_str(&matcher.finish());
-        }
-        self.finish = match reason {
-            _ if self.stopped => Some(Finish::Stop),
-            FinishReason::Stop { .. } => Some(Finish::Stop),
-            FinishReason::Length => Some(Finish::Length),
-            FinishReason::Cancelled => {
-                let message = "the request was cancelled".to_owned();
-                return Err(ApiError::Failed { message });
-            }
-        };
-        Ok(())
-    }
 }
 
 /// The form of a streamed reply: what becomes of the pieces of its choices, as bytes.

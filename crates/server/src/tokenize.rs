@@ -7,13 +7,15 @@ use axum::body::Body;
 use axum::extract::State;
 use http::Request;
 use serde::{Deserialize, Serialize};
-use text::decode;
+use text::{Ending, decode};
 
 use crate::app::App;
 use crate::keys::Caller;
 use crate::openai::error::ApiError;
+use crate::openai::reply::Endpoint;
 use crate::openai::tools::Tools;
 use crate::openai::types::{Messages, parse};
+use crate::validate::Prompting;
 
 /// Body of `/tokenize`: a text or a chat.
 #[derive(Debug, Deserialize)]
@@ -76,12 +78,18 @@ fn tokenized(app: &App, body: &TokenizeBody) -> Result<Tokenized, ApiError> {
     door.model(body.model.as_deref())?;
     let tokens = match (&body.prompt, &body.messages) {
         (Some(prompt), None) => {
-            door.text_prompt(prompt, body.add_special_tokens != Some(false), usize::MAX)?
+            let usual = Prompting::usual(Endpoint::Completions, usize::MAX);
+            let special_tokens = body.add_special_tokens != Some(false);
+            door.text_prompt(prompt, &Prompting { special_tokens, ..usual })?
         }
         (None, Some(messages)) => {
             let tools = door.tools(body.tools.as_ref())?;
-            let generation_prompt = body.add_generation_prompt != Some(false);
-            door.chat_prompt(messages, &tools, generation_prompt, usize::MAX)?.ids
+            let usual = Prompting::usual(Endpoint::Chat, usize::MAX);
+            let ending = match body.add_generation_prompt {
+                Some(false) => Ending::Closed,
+                _ => Ending::AnswerBegun,
+            };
+            door.chat_prompt(messages, &tools, &Prompting { ending, ..usual })?.ids
         }
         (Some(_), Some(_)) => {
             return Err(ApiError::invalid("messages", "give `prompt` or `messages`, not both"));

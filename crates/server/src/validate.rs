@@ -2,38 +2,42 @@
 
 use std::sync::Arc;
 
-use engine::{Limits, Request, SubmitError, Tenant, TokenId};
+use engine::{CacheSalt, Limits, Request, SubmitError, Tenant, TokenId};
 use grammar::Guided;
-use sampling::SamplingParams;
-use text::{
-    AnswerRules, ChatTemplate, ControlTokens, Message, StopStrings, Tokenizer, TokenizerError, Tool,
-};
+use sampling::{SamplingParams, SamplingRequest};
+use sha2::{Digest, Sha256};
+use text::{AnswerRules, ChatTemplate, StopStrings, Tokenizer, Tool};
 
 use crate::answer::AnswerForm;
 use crate::grammars::Wanted;
 use crate::keys::Caller;
 use crate::limits::{
-    CHOICES, COMPLETION_TOKENS_DEFAULT, PROMPTS, SAMPLES, STOP_STRING_BYTES, STOP_STRINGS,
+    CACHE_SALT_BYTES, CHOICES, COMPLETION_TOKENS_DEFAULT, SAMPLES, STOP_STRING_BYTES, STOP_STRINGS,
     STOP_TOKENS, USER_BYTES,
 };
 use crate::openai::error::ApiError;
+use crate::openai::prompt::ToldPrompt;
 use crate::openai::reply::Endpoint;
 use crate::openai::tools::Tools;
-use crate::openai::types::{
-    GenerationBody, Messages, Prompt, PromptItem, Prompts, Strings, UNSUPPORTED,
-};
+use crate::openai::types::{GenerationBody, Strings};
+use crate::openai::unsupported::UNSUPPORTED;
 
 mod calls;
 pub mod embeddings;
 mod log_probs;
 mod messages;
 mod parameters;
+mod variables;
+mod prompts;
+mod told;
 mod structured;
+mod token_rules;
 mod tools;
 
 use log_probs::{check_whole, log_probs};
-use messages::message;
 use parameters::Parameters;
+pub use prompts::{ChatPrompt, Prompting};
+use told::Telling;
 use tools::{ToolUse, checked_tools};
 
 /// What a body is checked against.
@@ -44,7 +48,7 @@ pub struct Door<'a> {
     /// Name of the model.
     pub model: &'a str,
     /// Its tokenizer.
-    pub tokenizer: &'a Tokenizer,
+    pub tokenizer: &'a Arc<Tokenizer>,
     /// Its chat template, if it has one.
     pub template: Option<&'a ChatTemplate>,
     /// What the engine can serve.
@@ -64,37 +68,47 @@ pub struct Valid {
     pub prompts: PromptSums,
     /// How each choice is divided.
     pub answers: AnswerForm,
+    /// Bytes that what is told of the prompts takes until the reply is sent.
+    pub room: usize,
     /// How to stream; none: the reply is sent as a whole.
     pub stream: Option<StreamRules>,
-}
-
-/// A chat that can be continued.
-#[derive(Debug)]
-pub struct ChatPrompt {
-    /// Its tokens.
-    pub ids: Vec<u32>,
-    /// How answers to it are divided.
-    pub rules: AnswerRules,
 }
 
 /// What decides about the end of every choice of a reply.
 #[derive(Debug, Clone)]
 pub struct StopRules {
-    /// Tokens that end the answer and are not shown.
+    /// Tokens that end the answer.
     pub tokens: Vec<TokenId>,
     /// How many tokens an answer has at least.
     pub min_tokens: u32,
-    /// Strings that end the answer and are not shown.
+    /// Strings that end the answer.
     pub strings: Option<Arc<StopStrings>>,
+    /// Whether what ends the answer is shown, and control tokens are.
+    pub shown: Shown,
 }
 
-/// How many choices each prompt has, and how long the prompts are.
-#[derive(Debug, Clone, Copy)]
+/// What of an answer is shown that usually is not.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shown {
+    /// The stop string or token that ended it.
+    pub stop: bool,
+    /// Control tokens.
+    pub control: bool,
+}
+
+/// How many choices each prompt has, how long the prompts are, and what is told of them.
+#[derive(Debug, Clone)]
 pub struct PromptSums {
     /// Tokens of all prompts.
     pub tokens: u32,
     /// Choices per prompt.
     pub samples: usize,
+    /// Whether ids of tokens are told.
+    pub tells_ids: bool,
+    /// Whether answers have tokens; without, a reply tells of its prompts alone.
+    pub has_answer: bool,
+    /// What is told of each prompt.
+    pub told: Vec<ToldPrompt>,
 }
 
 /// What a stream tells besides text.
@@ -109,31 +123,33 @@ pub struct StreamRules {
 impl Door<'_> {
     /// Checks a body of `endpoint`. The cheap checks come first, the prompts last.
     pub fn generation(&self, endpoint: Endpoint, body: GenerationBody) -> Result<Valid, ApiError> {
-        refuse_unsupported(endpoint, &body)?;
+        refuse_unsupported(&body)?;
         self.model(body.model.as_deref())?;
         let stream = stream_rules(&body)?;
         let samples = samples(body.n)?;
         let rules = self.stop_rules(&body)?;
         let tenant = self.caller.tenant_or(tenant(body.user.as_deref())?);
+        let cache_salt = cache_salt(body.cache_salt.as_deref())?;
         let mut wanted = structured::wanted(&body)?;
         let asked = asked(endpoint, &body, rules.min_tokens)?;
         let vocabulary_len = self.tokenizer.vocabulary_len();
         let log_probs = log_probs(endpoint, &body)?;
-        let (stop_tokens, min_tokens) = (&rules.tokens, rules.min_tokens);
-        let parameters =
-            Parameters::new(&body, stop_tokens, min_tokens, log_probs, vocabulary_len)?;
+        let telling = Telling::new(endpoint, &body, log_probs, stream.is_some())?;
+        let token_rules = self.token_rules(&body)?;
+        let request = SamplingRequest { log_probs, ..token_rules };
+        let parameters = Parameters::new(&body, &rules, request, vocabulary_len)?;
+        let prompting = self.prompting(endpoint, &body, asked.tokens)?;
         let tool_use = ToolUse::new(endpoint, &body)?;
         let hides_reasoning = body.include_reasoning == Some(false);
         let is_named = tool_use.is_named();
         let mut answers = AnswerForm { hides_reasoning, is_named, ..AnswerForm::default() };
         let prompts = match endpoint {
-            Endpoint::Completions => self.raw_prompts(body.prompt.as_ref())?,
+            Endpoint::Completions => self.raw_prompts(body.prompt.as_ref(), &prompting)?,
             Endpoint::Chat => {
                 let Some(messages) = &body.messages else {
                     return Err(ApiError::invalid("messages", "`messages` is missing"));
                 };
-                let most = self.longest() as usize;
-                let prompt = self.chat_prompt(messages, &tool_use.tools, true, most)?;
+                let prompt = self.chat_prompt(messages, &tool_use.tools, &prompting)?;
                 let ends_with_call = body.parallel_tool_calls == Some(false);
                 answers.rules = AnswerRules { ends_with_call, ..prompt.rules };
                 // What other fields say is about content, of which there is none beside forced calls.
@@ -141,30 +157,22 @@ impl Door<'_> {
                 vec![prompt.ids]
             }
         };
-        if CHOICES < prompts.len() * samples {
-            let count = prompts.len();
-            let message = format!(
-                "{count} prompts with n = {samples} make {} choices, more than {CHOICES}",
-                count * samples
-            );
-            return Err(ApiError::invalid("n", message));
-        }
+        check_choices(prompts.len(), samples)?;
         let tokens = prompts.iter().map(|prompt| prompt.len() as u32).sum();
-        let mut requests = Vec::with_capacity(prompts.len() * samples);
-        for prompt in prompts {
-            let prompt = prompt.into_iter().map(TokenId).collect();
-            let request = self.request(endpoint, prompt, asked, &rules)?;
-            let request = Request { tenant, ..request };
-            for index in 0..samples {
-                requests.push(request.clone().with_params(parameters.choice(index).into()));
-            }
+        let room = telling.bytes(&prompts, samples)?;
+        let told = self.told(telling, (&body, &prompting), &prompts);
+        let common = Common { asked, rules: &rules, parameters: &parameters, samples };
+        let mut requests = self.requests(endpoint, prompts, &told, common)?;
+        for request in &mut requests {
+            (request.tenant, request.cache_salt) = (tenant, cache_salt);
         }
         if let (Some(top), None) = (log_probs, stream) {
             let longest = requests.iter().map(|request| request.max_tokens).max().unwrap_or(0);
             check_whole(requests.len(), u64::from(longest), top)?;
         }
-        let prompts = PromptSums { tokens, samples };
-        Ok(Valid { requests, wanted, rules, prompts, answers, stream })
+        let (tells_ids, has_answer) = (telling.ids, asked.tokens != Some(0));
+        let prompts = PromptSums { tokens, samples, tells_ids, has_answer, told };
+        Ok(Valid { requests, wanted, rules, prompts, answers, room, stream })
     }
 
     /// Checks that `model` is the one that is served; absent or empty stands for it.
@@ -178,45 +186,6 @@ impl Door<'_> {
         }
     }
 
-    /// Ids of a raw prompt, at most `most`.
-    pub fn text_prompt(
-        &self,
-        text: &str,
-        special_tokens: bool,
-        most: usize,
-    ) -> Result<Vec<u32>, ApiError> {
-        let ids = if special_tokens {
-            self.tokenizer.encode_prompt_within(text, most)
-        } else {
-            self.tokenizer.encode_within(text, ControlTokens::Parse, most)
-        };
-        ids.map_err(|error| tokens_refused("prompt", &error))
-    }
-
-    /// A chat of at most `most` tokens, whose answer may call `tools`.
-    pub fn chat_prompt(
-        &self,
-        messages: &Messages,
-        tools: &[Tool],
-        generation_prompt: bool,
-        most: usize,
-    ) -> Result<ChatPrompt, ApiError> {
-        let Some(template) = self.template else {
-            let message = "this model has no chat template; use /v1/completions";
-            return Err(ApiError::invalid("messages", message));
-        };
-        if messages.0.is_empty() {
-            return Err(ApiError::invalid("messages", "there must be at least one message"));
-        }
-        let messages: Vec<Message> =
-            (0..).zip(&messages.0).map(|(i, m)| message(i, m)).collect::<Result<_, _>>()?;
-        let bad = |error: &dyn std::fmt::Display| ApiError::invalid("messages", error.to_string());
-        let segments = template.render(&messages, tools, generation_prompt).map_err(|e| bad(&e))?;
-        let ids = self.tokenizer.encode_segments_within(&segments, most);
-        let ids = ids.map_err(|error| tokens_refused("messages", &error))?;
-        Ok(ChatPrompt { ids, rules: template.answer_rules(&segments, tools) })
-    }
-
     /// Tokens of the prompt of a chat, however many.
     pub fn chat_len(&self, body: &GenerationBody) -> Result<usize, ApiError> {
         self.model(body.model.as_deref())?;
@@ -224,7 +193,8 @@ impl Door<'_> {
         let Some(messages) = &body.messages else {
             return Err(ApiError::invalid("messages", "`messages` is missing"));
         };
-        Ok(self.chat_prompt(messages, &tool_use.tools, true, usize::MAX)?.ids.len())
+        let usual = Prompting::usual(Endpoint::Chat, usize::MAX);
+        Ok(self.chat_prompt(messages, &tool_use.tools, &usual)?.ids.len())
     }
 
     /// Checks functions that an answer may call.
@@ -242,35 +212,6 @@ impl Door<'_> {
                 Err(ApiError::invalid(format!("{param}[{index}]"), message))
             }
         }
-    }
-
-    fn raw_prompts(&self, prompt: Option<&Prompt>) -> Result<Vec<Vec<u32>>, ApiError> {
-        let Some(Prompts(items)) = prompt else {
-            return Err(ApiError::invalid("prompt", "`prompt` is missing"));
-        };
-        if !(1..=PROMPTS).contains(&items.len()) {
-            let message = format!("{} prompts; give 1 to {PROMPTS}", items.len());
-            return Err(ApiError::invalid("prompt", message));
-        }
-        let mut prompts = Vec::with_capacity(items.len());
-        for (index, item) in items.iter().enumerate() {
-            let param = if items.len() == 1 { "prompt".into() } else { format!("prompt[{index}]") };
-            let ids = match item {
-                PromptItem::Text(text) => self.text_prompt(text, true, self.longest() as usize)?,
-                PromptItem::Ids(ids) => {
-                    let check = |(index, id): (usize, &i64)| self.token(&param, index, *id);
-                    ids.iter().enumerate().map(check).collect::<Result<_, _>>()?
-                }
-            };
-            if ids.is_empty() {
-                return Err(ApiError::invalid(
-                    param,
-                    "the prompt has no tokens; give at least one",
-                ));
-            }
-            prompts.push(ids);
-        }
-        Ok(prompts)
     }
 
     fn stop_rules(&self, body: &GenerationBody) -> Result<StopRules, ApiError> {
@@ -308,7 +249,37 @@ impl Door<'_> {
             ApiError::invalid("min_tokens", format!("min_tokens is {min_tokens}; give 0 or more"))
         })?;
         let strings = (!strings.is_empty()).then(|| Arc::new(StopStrings::new(strings)));
-        Ok(StopRules { tokens, min_tokens, strings })
+        let shown = Shown {
+            stop: body.include_stop_str_in_output == Some(true),
+            control: body.skip_special_tokens == Some(false),
+        };
+        Ok(StopRules { tokens, min_tokens, strings, shown })
+    }
+
+    /// A request for each choice, those of one prompt together.
+    fn requests(
+        &self,
+        endpoint: Endpoint,
+        prompts: Vec<Vec<u32>>,
+        told: &[ToldPrompt],
+        common: Common<'_>,
+    ) -> Result<Vec<Request<Guided<SamplingParams>>>, ApiError> {
+        let mut requests = Vec::with_capacity(prompts.len() * common.samples);
+        for (prompt, told) in prompts.into_iter().zip(told) {
+            let prompt = prompt.into_iter().map(TokenId).collect();
+            let request = self.request(endpoint, prompt, common.asked, common.rules)?;
+            // What is found of every position must be computed at every position.
+            let request = Request { use_prefix_cache: told.scores.is_none(), ..request };
+            for index in 0..common.samples {
+                let params = common.parameters.choice(index);
+                let params = match &told.scores {
+                    Some(scores) => params.with_prompt_scores(scores.clone()),
+                    None => params,
+                };
+                requests.push(request.clone().with_params(params.into()));
+            }
+        }
+        Ok(requests)
     }
 
     /// The engine's view of one prompt, without its sampling.
@@ -320,10 +291,7 @@ impl Door<'_> {
         rules: &StopRules,
     ) -> Result<Request<()>, ApiError> {
         let room = u32::try_from(prompt.len()).map_or(0, |len| self.longest().saturating_sub(len));
-        let max_tokens = asked.tokens.unwrap_or(match endpoint {
-            Endpoint::Completions => COMPLETION_TOKENS_DEFAULT.min(room),
-            Endpoint::Chat => room,
-        });
+        let max_tokens = asked.tokens.unwrap_or(asked.otherwise.min(room));
         let prompt_param = match endpoint {
             Endpoint::Completions => "prompt",
             Endpoint::Chat => "messages",
@@ -341,6 +309,8 @@ impl Door<'_> {
                 format!("min_tokens is {}, more than max_tokens ({max_tokens})", rules.min_tokens);
             return Err(ApiError::invalid("min_tokens", message));
         }
+        // The engine ends requests with a token, also where none is asked for.
+        let max_tokens = max_tokens.max(1);
         let (min_tokens, stop_tokens) = (rules.min_tokens, rules.tokens.clone());
         let priority = asked.priority;
         let request = Request {
@@ -350,6 +320,7 @@ impl Door<'_> {
             stop_tokens,
             priority,
             use_prefix_cache: true,
+            cache_salt: CacheSalt::default(),
             tenant: Tenant::default(),
             params: (),
         };
@@ -375,31 +346,13 @@ impl Door<'_> {
     }
 }
 
-/// What a client is told about a prompt that did not become tokens.
-fn tokens_refused(param: &'static str, error: &TokenizerError) -> ApiError {
-    match error {
-        TokenizerError::TextTooLong { most } => ApiError::ContextLength {
-            param,
-            message: format!(
-                "the prompt is too long: this model's maximum context length is {most} tokens, and \
-                 the prompt has more; shorten the prompt"
-            ),
-        },
-        other => ApiError::invalid(param, other.to_string()),
-    }
-}
-
-fn refuse_unsupported(endpoint: Endpoint, body: &GenerationBody) -> Result<(), ApiError> {
+fn refuse_unsupported(body: &GenerationBody) -> Result<(), ApiError> {
     for (name, value) in &body.unsupported {
         let asks_for_nothing = UNSUPPORTED
             .iter()
             .find_map(|(known, test)| (known == name).then_some(*test))
             .expect("only names of the table are kept");
-        // The endpoints' own defaults: a raw prompt gets the model's special tokens, a chat's
-        // template writes them itself.
-        let default = *name == "add_special_tokens"
-            && value.as_bool() == Some(endpoint == Endpoint::Completions);
-        if !asks_for_nothing(value) && !default {
+        if !asks_for_nothing(value) {
             let message = format!("`{name}` is not supported by this server; leave it out");
             return Err(ApiError::invalid(*name, message));
         }
@@ -444,6 +397,17 @@ fn tenant(user: Option<&str>) -> Result<Tenant, ApiError> {
     Ok(Tenant::named(user.as_bytes()))
 }
 
+/// What keeps the request's blocks apart: a digest of the text, which itself goes no further.
+fn cache_salt(salt: Option<&str>) -> Result<CacheSalt, ApiError> {
+    let Some(salt) = salt else { return Ok(CacheSalt::default()) };
+    if !(1..=CACHE_SALT_BYTES).contains(&salt.len()) {
+        let length = salt.len();
+        let message = format!("cache_salt has {length} bytes; give 1 to {CACHE_SALT_BYTES}");
+        return Err(ApiError::invalid("cache_salt", message));
+    }
+    Ok(CacheSalt(Sha256::digest(salt).into()))
+}
+
 /// The place in the order that was asked for.
 fn priority(priority: Option<i64>) -> Result<i32, ApiError> {
     let priority = priority.unwrap_or(0);
@@ -453,31 +417,66 @@ fn priority(priority: Option<i64>) -> Result<i32, ApiError> {
     })
 }
 
+/// Checks that a request with so many prompts does not have too many choices.
+fn check_choices(prompts: usize, samples: usize) -> Result<(), ApiError> {
+    let choices = prompts * samples;
+    if choices <= CHOICES {
+        return Ok(());
+    }
+    let message =
+        format!("{prompts} prompts with n = {samples} make {choices} choices, more than {CHOICES}");
+    Err(ApiError::invalid("n", message))
+}
+
+/// What the choices of a reply have in common.
+#[derive(Clone, Copy)]
+struct Common<'a> {
+    asked: Asked,
+    rules: &'a StopRules,
+    parameters: &'a Parameters,
+    samples: usize,
+}
+
 /// The length and the place in the order that were asked for.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     /// The field that says how long.
     param: &'static str,
-    /// None leaves it to the endpoint.
+    /// None if it was not said.
     tokens: Option<u32>,
+    /// How long then, as far as there is room.
+    otherwise: u32,
     /// A lower number goes first.
     priority: i32,
 }
 
 fn asked(endpoint: Endpoint, body: &GenerationBody, min_tokens: u32) -> Result<Asked, ApiError> {
-    let (param, asked) = match (endpoint, body.max_completion_tokens) {
-        (Endpoint::Chat, Some(asked)) => ("max_completion_tokens", Some(asked)),
-        _ => ("max_tokens", body.max_tokens),
+    let (param, asked) = match (endpoint, body.max_completion_tokens, body.max_tokens) {
+        (Endpoint::Chat, Some(asked), _) => ("max_completion_tokens", Some(asked)),
+        (_, _, None) if body.n_predict.is_some() => ("n_predict", body.n_predict),
+        (_, _, asked) => ("max_tokens", asked),
     };
     let priority = priority(body.priority)?;
-    let Some(asked) = asked else { return Ok(Asked { param, tokens: None, priority }) };
-    let asked = match u32::try_from(asked) {
+    let otherwise = match endpoint {
+        Endpoint::Completions => COMPLETION_TOKENS_DEFAULT,
+        Endpoint::Chat => u32::MAX,
+    };
+    let asked = match asked {
+        None => return Ok(Asked { param, tokens: None, otherwise, priority }),
+        Some(-1) if param == "n_predict" => {
+            return Ok(Asked { param, tokens: None, otherwise: u32::MAX, priority });
+        }
+        Some(asked) => asked,
+    };
+    let tokens = match u32::try_from(asked) {
+        // An echo may be all that is wanted.
+        Ok(0) if endpoint == Endpoint::Completions && body.echo == Some(true) => 0,
         Ok(asked) if 0 < asked => asked,
         _ => return Err(ApiError::invalid(param, format!("{param} is {asked}; give 1 or more"))),
     };
-    if asked < min_tokens {
-        let message = format!("min_tokens is {min_tokens}, more than {param} ({asked})");
+    if tokens < min_tokens {
+        let message = format!("min_tokens is {min_tokens}, more than {param} ({tokens})");
         return Err(ApiError::invalid("min_tokens", message));
     }
-    Ok(Asked { param, tokens: Some(asked), priority })
+    Ok(Asked { param, tokens: Some(tokens), otherwise, priority })
 }

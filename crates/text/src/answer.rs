@@ -36,6 +36,14 @@ pub enum Reasoning {
     Open,
 }
 
+impl Reasoning {
+    /// The same, for an answer that goes on with `said`.
+    pub fn behind(self, said: &str) -> Self {
+        let is_open = said.rfind(THINK).is_some_and(|at| !said[at..].contains(END_THINK));
+        if self == Reasoning::MayOpen && is_open { Reasoning::Open } else { self }
+    }
+}
+
 /// What an answer is divided into; by default it is all content.
 #[derive(Debug, Clone, Default)]
 pub struct AnswerRules {

@@ -6,6 +6,7 @@
 
 mod guard;
 mod message;
+mod options;
 mod placeholders;
 mod tojson;
 mod tools;
@@ -19,13 +20,15 @@ use crate::decoder::decode;
 use crate::tokenizer::{Segment, Tokenizer};
 
 pub use message::{JsonObject, Message, Tool, ToolCall};
+pub use options::{Ending, RenderOptions, Variable};
 
+use options::OWN_VARIABLES;
 use placeholders::Placeholders;
 use tools::AnswerStyle;
 
 /// Why a template cannot be used, or why it cannot render some messages.
 ///
-/// `Refused`, `PromptTooLong` and `OutOfFuel` are about the messages, the rest is about the
+/// `Refused`, `PromptTooLong`, `OutOfFuel` and `NotContinued` are about the messages, the rest is about the
 /// template or the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
@@ -107,6 +110,9 @@ pub enum TemplateError {
         /// Largest size.
         limit: usize,
     },
+    /// The template does not show the end of the last message, so the answer cannot go on there.
+    #[error("the chat template does not show the last message as it is, so it cannot be continued")]
+    NotContinued,
     /// The template engine panicked, or there is no memory for its thread.
     #[error("the chat template engine failed: {0}")]
     Engine(String),
@@ -145,7 +151,7 @@ const NAME: &str = "chat";
 /// `content`, and `tool_calls`, `tool_call_id`, `name` and `reasoning_content` where it has them),
 /// `tools` (none without any), `add_generation_prompt`, `bos_token`, `eos_token`,
 /// `raise_exception(text)`, and `documents` as none; blocks are trimmed as there, `break` and
-/// `continue` work, and so do Python's string methods but `format`. There is no `strftime_now`: a
+/// `continue` work, and so do Python's string methods but `format`. Clients may add variables. There is no `strftime_now`: a
 /// prompt depends on its messages alone, and templates that ask first fall back to a fixed date.
 ///
 /// A template that knows no functions, or writes calls in a way that answers are not read in, sees
@@ -217,16 +223,33 @@ impl ChatTemplate {
         }
     }
 
+    /// Whether clients may give the template a variable of this name: none that it sees as something
+    /// else.
+    pub fn takes_variable(&self, name: &str) -> bool {
+        let is_global = self.environment.globals().any(|(global, _)| global == name);
+        !is_global && !OWN_VARIABLES.contains(&name)
+    }
+
     /// The prompt for `messages`, ready for [`Tokenizer::encode_segments`]; the answer may call
-    /// `tools`.
-    ///
-    /// With `add_generation_prompt` it ends with the beginning of the assistant's answer. No text
-    /// segment is empty and no two stand side by side. Runs on a thread of its own and waits.
+    /// `tools`. Nothing but the beginning of the assistant's answer is added, if that.
     pub fn render(
         &self,
         messages: &[Message],
         tools: &[Tool],
         add_generation_prompt: bool,
+    ) -> Result<Vec<Segment>, TemplateError> {
+        let ending = if add_generation_prompt { Ending::AnswerBegun } else { Ending::Closed };
+        self.render_with(messages, tools, &RenderOptions { ending, variables: &[] })
+    }
+
+    /// As [`ChatTemplate::render`], written as `options` say.
+    ///
+    /// No text segment is empty and no two stand side by side. Runs on a thread of its own and waits.
+    pub fn render_with(
+        &self,
+        messages: &[Message],
+        tools: &[Tool],
+        options: &RenderOptions<'_>,
     ) -> Result<Vec<Segment>, TemplateError> {
         let limit = fuel(messages, tools);
         let has_functions = !tools.is_empty() || messages.iter().any(is_about_calls);
@@ -241,35 +264,60 @@ impl ChatTemplate {
             let mut environment = self.environment.clone();
             environment.set_fuel(Some(limit));
             let template = environment.get_template(NAME)?;
-            template.render(self.context(messages, tools, add_generation_prompt))
+            template.render(self.context(messages, tools, options))
         })?;
-        let rendered =
+        let mut rendered =
             rendered.map_err(|error| self.render_error(&error, messages.len(), limit))?;
         if rendered.len() > MAX_PROMPT_BYTES {
             let bytes = rendered.len();
             return Err(TemplateError::PromptTooLong { bytes, limit: MAX_PROMPT_BYTES });
         }
+        if options.ending == Ending::LastMessageOpen {
+            let cut = self.placeholders.cut_at_mark(&rendered);
+            rendered = cut.ok_or(TemplateError::NotContinued)?;
+        }
         Ok(self.placeholders.segments(&rendered))
     }
 
-    fn context(&self, messages: &[Message], tools: &[Tool], add_generation_prompt: bool) -> Value {
-        let messages: Vec<Value> = messages.iter().map(|message| self.message(message)).collect();
+    fn context(&self, messages: &[Message], tools: &[Tool], options: &RenderOptions<'_>) -> Value {
+        let open = match options.ending {
+            Ending::LastMessageOpen => messages.len().checked_sub(1),
+            Ending::Closed | Ending::AnswerBegun => None,
+        };
+        let messages = messages.iter().enumerate();
+        let messages: Vec<Value> =
+            messages.map(|(index, message)| self.message(message, open == Some(index))).collect();
         let tool = |tool| self.placeholders.escape_json(&tools::tool_value(tool));
         let tools: Option<Vec<Value>> =
             (!tools.is_empty()).then(|| tools.iter().map(tool).collect());
         context! {
             messages,
-            add_generation_prompt,
+            add_generation_prompt => options.ending == Ending::AnswerBegun,
             bos_token => &self.bos_token,
             eos_token => &self.eos_token,
             tools,
             documents => (),
+            ..self.variables(options)
         }
     }
 
-    fn message(&self, message: &Message) -> Value {
+    fn variables(&self, options: &RenderOptions<'_>) -> Value {
+        let value = |variable: &Variable| match variable {
+            Variable::Switch(on) => Value::from(*on),
+            Variable::Whole(number) => Value::from(*number),
+            Variable::Number(number) => Value::from(*number),
+            Variable::Text(text) => Value::from(self.placeholders.escape(text)),
+        };
+        Value::from_pairs(options.variables.iter().map(|(name, v)| (name.as_str(), value(v))))
+    }
+
+    fn message(&self, message: &Message, is_open: bool) -> Value {
         let text = |text: &str| Value::from(self.placeholders.escape(text));
-        let mut fields = vec![("role", text(&message.role)), ("content", text(&message.content))];
+        let content = match is_open {
+            true => Value::from(self.placeholders.escape_and_mark(&message.content)),
+            false => text(&message.content),
+        };
+        let mut fields = vec![("role", text(&message.role)), ("content", content)];
         let mut optional = |name, value: &Option<String>| {
             fields.extend(value.as_deref().map(|value| (name, text(value))));
         };

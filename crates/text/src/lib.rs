@@ -28,7 +28,10 @@ mod chat;
 pub use answer::{
     AnswerParser, AnswerPart, AnswerRules, CallSpelling, END_THINK, Reasoning, THINK, ToolFormat,
 };
-pub use chat::{ChatTemplate, JsonObject, Message, TemplateError, Tool, ToolCall};
+pub use chat::{
+    ChatTemplate, Ending, JsonObject, Message, RenderOptions, TemplateError, Tool, ToolCall,
+    Variable,
+};
 pub use decoder::{Decoder, decode};
 pub use stop::{StopMatcher, StopOutput, StopStrings};
 pub use tokenizer::{ControlTokens, Segment, Tokenizer};

@@ -138,6 +138,11 @@ impl StopMatcher {
         StopOutput { emit: std::mem::replace(&mut self.held, held), stopped: None }
     }
 
+    /// The stop strings; [`StopOutput::stopped`] is an index of these.
+    pub fn strings(&self) -> &[String] {
+        self.stops.strings()
+    }
+
     /// The held text, for a stream that ends without a stop string; empty after a stop.
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)

@@ -145,6 +145,11 @@ impl Tokenizer {
         Ok(ids.ids)
     }
 
+    /// What a raw prompt begins and ends with where the model's file says so.
+    pub fn around_prompts(&self) -> (Option<u32>, Option<u32>) {
+        (self.prefix, self.suffix)
+    }
+
     /// Ids of a rendered chat. Nothing is added: chat templates write the begin token themselves.
     pub fn encode_segments(&self, segments: &[Segment]) -> Result<Vec<u32>, TokenizerError> {
         self.encode_segments_within(segments, usize::MAX)

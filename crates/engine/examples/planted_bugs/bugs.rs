@@ -22,7 +22,7 @@ const fn bug(
 }
 
 /// All of them, from the pool outwards.
-pub const BUGS: [Bug; 25] = [
+pub const BUGS: [Bug; 26] = [
     bug(
         "a block that is held stays in the free list",
         "pages.rs",
@@ -46,6 +46,12 @@ pub const BUGS: [Bug; 25] = [
         "prefix.rs",
         "content.parent == parent && self.tokens(block) == tokens",
         "self.tokens(block) == tokens",
+    ),
+    bug(
+        "what is cached is shared whatever the salt",
+        "sequence.rs",
+        "BlockTable::new(request.cache_salt)",
+        "BlockTable::new(crate::request::CacheSalt::default())",
     ),
     bug(
         "a reused block can still be found as what it was",

@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::FakeClock;
 use crate::ids::TokenId;
 use crate::policy::{SchedulingPolicy, Tenant};
+use crate::request::CacheSalt;
 use crate::step::StepPlan;
 
 /// Gives the number of known tokens as the next token, unless told otherwise.
@@ -81,6 +82,7 @@ fn request(prompt: Vec<TokenId>, max_tokens: u32) -> Request<()> {
         stop_tokens: vec![TokenId(0)],
         priority: 0,
         use_prefix_cache: true,
+        cache_salt: CacheSalt::default(),
         tenant: Tenant::default(),
         params: (),
     }
@@ -232,6 +234,18 @@ fn a_request_that_wants_its_whole_prompt_computed_finds_nothing_but_leaves_its_b
     assert_eq!(snapshot.prompt_tokens_total, 21);
     engine.ask(3, prompt(13), 1);
     assert!(engine.plan_of_step().starts_with("3:12..13"));
+}
+
+#[test]
+fn what_is_cached_is_shared_only_with_the_same_salt() {
+    let mut engine = engine(config());
+    let salted = |salt| Request { cache_salt: CacheSalt([salt; 32]), ..request(prompt(9), 1) };
+    for (id, salt, plan) in
+        [(1, 0, "1:0..9"), (2, 1, "2:0..9"), (3, 2, "3:0..9"), (4, 1, "4:8..9"), (5, 0, "5:8..9")]
+    {
+        engine.submit(RequestId(id), salted(salt), Nanos(0)).expect("it is allowed");
+        assert!(engine.plan_of_step().starts_with(plan), "{plan}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::config::EngineConfig;
 use crate::event::FinishReason;
 use crate::ids::TokenId;
 use crate::policy::{SchedulingPolicy, Tenant};
+use crate::request::CacheSalt;
 use crate::step::{RowOutput, Sampled, StepOutput, StepPlan};
 
 /// What the device does in a step; each step waits for one.
@@ -78,6 +79,7 @@ fn request(max_tokens: u32) -> Request<()> {
         stop_tokens: Vec::new(),
         priority: 0,
         use_prefix_cache: true,
+        cache_salt: CacheSalt::default(),
         tenant: Tenant::default(),
         params: (),
     }

@@ -2,8 +2,8 @@
 //!
 //! A slot keeps (position, token, hash of the whole beginning). The hash is made from what is
 //! *read* through the block table for the position before, so a wrong block anywhere spreads. The
-//! next token is a hash of the request's seed and of every slot read back. The content does not
-//! depend on the request, so sharing equal beginnings is right and sharing others is noticed.
+//! next token is a hash of the request's seed and of every slot read back. Of the request the content
+//! depends on its salt alone, so sharing equal beginnings is right and sharing others is noticed.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ use crate::rng::{Rng, mix};
 pub struct Script {
     pub seed: u64,
     pub vocabulary: u32,
+    /// Goes into every slot, so that sharing with another one is noticed.
+    pub salt: u8,
 }
 
 impl Script {
@@ -53,9 +55,9 @@ pub struct Slot {
 impl Slot {
     const POISON: Slot = Slot { position: u32::MAX, token: TokenId(u32::MAX), beginning: 0xdead };
 
-    /// The right content for `token` at `position` after the slot before.
-    pub fn after(previous: Option<Slot>, position: usize, token: TokenId) -> Slot {
-        let before = previous.map_or(7, |slot| slot.beginning);
+    /// The right content for `token` at `position` after the slot before, or after nothing but `salt`.
+    pub fn after(previous: Option<Slot>, salt: u8, position: usize, token: TokenId) -> Slot {
+        let before = previous.map_or(7 + u64::from(salt), |slot| slot.beginning);
         let beginning = mix(before ^ (u64::from(token.0) + 1));
         Slot { position: position as u32, token, beginning }
     }
@@ -144,7 +146,7 @@ impl DeviceState {
     fn write(&mut self, row: &Row<'_, Script>) {
         let mut previous = row.compute.start.checked_sub(1).map(|last| self.read(row, last));
         for position in row.compute.clone() {
-            let slot = Slot::after(previous, position, row.tokens[position]);
+            let slot = Slot::after(previous, row.params.salt, position, row.tokens[position]);
             let index = self.slot_index(row, position);
             self.slots[index] = slot;
             previous = Some(slot);
@@ -169,7 +171,7 @@ impl DeviceState {
         for position in (row.tokens.len()..).take(count) {
             let token = row.params.next_token(digest);
             tokens.push(Sampled { token, extra: digest.0 });
-            last = Slot::after(Some(last), position, token);
+            last = Slot::after(Some(last), row.params.salt, position, token);
             digest = digest.add(last);
         }
         RowOutput::Tokens(tokens)

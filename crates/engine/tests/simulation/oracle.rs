@@ -6,7 +6,8 @@ use crate::device::{Digest, Script, Slot};
 
 /// The whole answer and why it ends.
 pub fn answer(request: &Request<Script>) -> (Vec<TokenId>, FinishReason) {
-    let mut beginning = Beginning::default();
+    let salt = request.params.salt;
+    let mut beginning = Beginning { salt, length: 0, last: None, digest: Digest::EMPTY };
     for &token in &request.prompt {
         beginning.push(token);
     }
@@ -26,20 +27,15 @@ pub fn answer(request: &Request<Script>) -> (Vec<TokenId>, FinishReason) {
 }
 
 struct Beginning {
+    salt: u8,
     length: usize,
     last: Option<Slot>,
     digest: Digest,
 }
 
-impl Default for Beginning {
-    fn default() -> Self {
-        Beginning { length: 0, last: None, digest: Digest::EMPTY }
-    }
-}
-
 impl Beginning {
     fn push(&mut self, token: TokenId) {
-        let slot = Slot::after(self.last, self.length, token);
+        let slot = Slot::after(self.last, self.salt, self.length, token);
         self.digest = self.digest.add(slot);
         self.last = Some(slot);
         self.length += 1;

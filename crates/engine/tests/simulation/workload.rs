@@ -1,6 +1,6 @@
 //! What one seed asks for: sizes of the engine, clients, faults.
 
-use engine::{EngineConfig, Request, SchedulingPolicy, Tenant, TokenId};
+use engine::{CacheSalt, EngineConfig, Request, SchedulingPolicy, Tenant, TokenId};
 
 use crate::device::{Faults, Script};
 use crate::rng::Rng;
@@ -69,15 +69,23 @@ impl Workload {
         let min_tokens = if rng.chance(30) { rng.between(0, max_tokens) } else { 0 };
         let stop = |rng: &mut Rng| TokenId(rng.between(0, self.vocabulary as usize - 1) as u32);
         let by_priority = self.config.scheduling_policy == SchedulingPolicy::Priority;
+        let stop_tokens = (0..rng.between_one_of(0, &[0, 2])).map(|_| stop(rng)).collect();
+        let priority = if invalid || by_priority { rng.between(0, 2) as i32 - 1 } else { 0 };
+        let use_prefix_cache = rng.chance(90);
+        let tenant = self.tenant(rng);
+        let seed = rng.number();
+        // Mostly none.
+        let salt = [0, 0, 0, 0, 0, 0, 1, 2][seed as usize % 8];
         Request {
             prompt,
             max_tokens: max_tokens as u32,
             min_tokens: min_tokens as u32,
-            stop_tokens: (0..rng.between_one_of(0, &[0, 2])).map(|_| stop(rng)).collect(),
-            priority: if invalid || by_priority { rng.between(0, 2) as i32 - 1 } else { 0 },
-            use_prefix_cache: rng.chance(90),
-            tenant: self.tenant(rng),
-            params: Script { seed: rng.number(), vocabulary: self.vocabulary },
+            stop_tokens,
+            priority,
+            use_prefix_cache,
+            cache_salt: CacheSalt([salt; 32]),
+            tenant,
+            params: Script { seed, vocabulary: self.vocabulary, salt },
         }
     }
 

@@ -133,7 +133,7 @@ prop_compose! {
     ) -> SamplingRequest {
         SamplingRequest {
             temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty,
-            frequency_penalty, seed, min_tokens, banned_until_min, log_probs: None,
+            frequency_penalty, seed, min_tokens, banned_until_min, ..Default::default()
         }
     }
 }

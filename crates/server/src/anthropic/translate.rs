@@ -11,9 +11,8 @@ use crate::openai::tools::{
     Arguments, CallBody, FunctionBody, FunctionName, NamedTool, ToolBody, ToolCallBody, ToolChoice,
     Tools,
 };
-use crate::openai::types::{
-    ChatMessage, Content, GenerationBody, Messages, Part, Strings, is_empty,
-};
+use crate::openai::types::{ChatMessage, Content, GenerationBody, Messages, Part, Strings};
+use crate::openai::unsupported::is_empty;
 use crate::origins::Origins;
 
 /// Fields of chats that have another name here.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use text::Tokenizer;
 
 use crate::answer::{Answer, Call, Finish};
-use crate::openai::log_probs::ChatLogProbs;
+use crate::openai::log_probs::{ChatLogProbs, PromptLogProbs};
 use crate::openai::reply::{ReplyHead, Timings, Usage, WholeAnswer};
 
 /// The reply.
@@ -18,6 +18,10 @@ pub struct ChatCompletion<'a> {
     choices: Vec<ChatChoice<'a>>,
     usage: Usage,
     timings: Timings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_token_ids: Option<Vec<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_logprobs: Option<PromptLogProbs<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -26,6 +30,8 @@ struct ChatChoice<'a> {
     message: AssistantMessage,
     logprobs: Option<ChatLogProbs<'a>>,
     finish_reason: Finish,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_ids: Option<Vec<u32>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,10 +73,24 @@ impl<'a> ChatCompletion<'a> {
             logprobs: whole.tokens.map(|tokens| ChatLogProbs::new(tokenizer, &tokens)),
             finish_reason: whole.answer.finish,
             message: message(&whole.answer),
+            token_ids: whole.ids,
         };
+        let prompt = answers.first().map(|whole| whole.prompt.clone()).unwrap_or_default();
+        let prompt_logprobs = PromptLogProbs::new(tokenizer, &prompt);
+        let prompt_token_ids = prompt.ids.map(|ids| ids.to_vec());
         let choices = answers.into_iter().enumerate().map(choice).collect();
         let ReplyHead { id, created, model, .. } = head;
-        ChatCompletion { id, object: "chat.completion", created, model, choices, usage, timings }
+        ChatCompletion {
+            id,
+            object: "chat.completion",
+            created,
+            model,
+            choices,
+            usage,
+            timings,
+            prompt_token_ids,
+            prompt_logprobs,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use text::Tokenizer;
 
 use crate::answer::Finish;
-use crate::openai::log_probs::CompletionLogProbs;
+use crate::openai::log_probs::{CompletionLogProbs, PromptLogProbs};
 use crate::openai::reply::{ReplyHead, Timings, Usage, WholeAnswer};
 
 /// The reply.
@@ -26,6 +26,12 @@ struct CompletionChoice<'a> {
     text: String,
     logprobs: Option<CompletionLogProbs<'a>>,
     finish_reason: Finish,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_ids: Option<Vec<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_token_ids: Option<Vec<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_logprobs: Option<PromptLogProbs<'a>>,
 }
 
 impl<'a> Completion<'a> {
@@ -45,6 +51,9 @@ impl<'a> Completion<'a> {
                 text: whole.answer.content(),
                 logprobs: whole.tokens.map(|tokens| CompletionLogProbs::new(tokenizer, &tokens)),
                 finish_reason: whole.answer.finish,
+                token_ids: whole.ids,
+                prompt_logprobs: PromptLogProbs::new(tokenizer, &whole.prompt),
+                prompt_token_ids: whole.prompt.ids.map(|ids| ids.to_vec()),
             })
             .collect();
         let ReplyHead { id, created, model, .. } = head;

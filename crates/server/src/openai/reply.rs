@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::answer::{Answer, Finish, Part};
 use crate::openai::log_probs::{LogProbsBody, ScoredToken};
+use crate::openai::prompt::ToldPrompt;
 use crate::request_id::RequestId;
 
 /// Which endpoint answers.
@@ -74,6 +75,10 @@ pub struct WholeAnswer {
     pub answer: Answer,
     /// Its tokens with their log-probabilities, if they were asked for.
     pub tokens: Option<Vec<ScoredToken>>,
+    /// Ids of its tokens, if they were asked for.
+    pub ids: Option<Vec<u32>>,
+    /// What is told of its prompt.
+    pub prompt: ToldPrompt,
 }
 
 /// One piece of a choice.
@@ -87,6 +92,8 @@ pub struct Delta<'a> {
     pub part: Option<&'a Part>,
     /// Log-probabilities of new tokens, if they were asked for.
     pub log_probs: Option<LogProbsBody<'a>>,
+    /// Ids of new tokens, if they were asked for.
+    pub ids: Option<&'a [u32]>,
     /// Set in the choice's last piece.
     pub finish: Option<Finish>,
 }
@@ -98,6 +105,8 @@ pub struct Extras {
     pub usage: UsageField,
     /// `timings` of the last chunk.
     pub timings: Option<Timings>,
+    /// What a choice's first chunk tells of the prompt.
+    pub prompt: ToldPrompt,
 }
 
 /// The `usage` field of a chunk.
@@ -164,13 +173,20 @@ impl ChunkWriter {
         push_json(&mut chunk, &delta.log_probs);
         chunk.extend_from_slice(b",\"finish_reason\":");
         push_json(&mut chunk, &delta.finish);
+        if let Some(ids) = delta.ids {
+            chunk.extend_from_slice(b",\"token_ids\":");
+            push_json(&mut chunk, ids);
+        }
+        if self.endpoint == Endpoint::Completions {
+            push_prompt(&mut chunk, &extras.prompt);
+        }
         chunk.push(b'}');
-        close(chunk, extras)
+        close(chunk, extras, self.endpoint)
     }
 
     /// The chunk without choices that carries usage and timings.
     pub fn without_choices(&self, extras: &Extras) -> Bytes {
-        close(self.head.clone(), extras)
+        close(self.head.clone(), extras, self.endpoint)
     }
 }
 
@@ -246,8 +262,11 @@ struct FunctionDelta<'a> {
 }
 
 /// Ends the list of choices, adds what is due and ends the event.
-fn close(mut chunk: Vec<u8>, extras: &Extras) -> Bytes {
+fn close(mut chunk: Vec<u8>, extras: &Extras, endpoint: Endpoint) -> Bytes {
     chunk.push(b']');
+    if endpoint == Endpoint::Chat {
+        push_prompt(&mut chunk, &extras.prompt);
+    }
     match &extras.usage {
         UsageField::Absent => {}
         UsageField::Null => chunk.extend_from_slice(b",\"usage\":null"),
@@ -262,6 +281,14 @@ fn close(mut chunk: Vec<u8>, extras: &Extras) -> Bytes {
     }
     chunk.extend_from_slice(b"}\n\n");
     chunk.into()
+}
+
+/// What is told of a prompt: as vLLM has it, in a chat of the whole reply, in a completion of a choice.
+fn push_prompt(chunk: &mut Vec<u8>, prompt: &ToldPrompt) {
+    if let Some(ids) = &prompt.ids {
+        chunk.extend_from_slice(b",\"prompt_token_ids\":");
+        push_json(chunk, &ids[..]);
+    }
 }
 
 /// A comment, which clients skip: the stream is alive and has nothing to tell.
@@ -300,8 +327,14 @@ mod tests {
     #[test]
     fn a_chunk_is_one_event_with_escaped_text() {
         let part = Part::Content("a\"\n".to_owned());
-        let delta =
-            Delta { index: 1, first: true, part: Some(&part), log_probs: None, finish: None };
+        let delta = Delta {
+            index: 1,
+            first: true,
+            part: Some(&part),
+            log_probs: None,
+            ids: None,
+            finish: None,
+        };
         let chunk =
             ChunkWriter::new(Endpoint::Completions, &head()).delta(&delta, &Extras::default());
         assert_eq!(
@@ -318,8 +351,10 @@ mod tests {
         let chunk = |first| {
             let part = Part::Content("a".to_owned());
             let finish = Some(Finish::Length);
-            let delta = Delta { index: 0, first, part: Some(&part), log_probs: None, finish };
-            let bytes = writer.delta(&delta, &Extras { usage: UsageField::Null, timings: None });
+            let delta =
+                Delta { index: 0, first, part: Some(&part), log_probs: None, ids: None, finish };
+            let bytes =
+                writer.delta(&delta, &Extras { usage: UsageField::Null, ..Extras::default() });
             String::from_utf8(bytes.to_vec()).unwrap()
         };
         assert!(chunk(true).contains(
@@ -338,6 +373,7 @@ mod tests {
                 first: false,
                 part: part.as_ref(),
                 log_probs: None,
+                ids: None,
                 finish: None,
             };
             let chunk = String::from_utf8(writer.delta(&delta, &Extras::default()).to_vec());

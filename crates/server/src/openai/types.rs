@@ -1,5 +1,6 @@
 //! Request bodies as they arrive: shapes are checked here, values in `validate`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -10,6 +11,7 @@ use crate::limits::{MESSAGES, PROMPTS};
 use crate::openai::error::ApiError;
 use crate::openai::text_or::TextOr;
 use crate::openai::tools::{ToolCallBody, ToolChoice, Tools};
+use crate::openai::unsupported::{UNSUPPORTED, is_empty};
 use crate::openai::values::check_count;
 
 /// Reads a body; an error names the field that does not have the right shape.
@@ -93,6 +95,8 @@ generation_body! {
     max_tokens: i64,
     /// Chat's newer name of `max_tokens`; wins over it.
     max_completion_tokens: i64,
+    /// llama-server's name of `max_tokens`; -1: what is left of the context.
+    n_predict: i64,
     /// Tokens before which the answer may not stop.
     min_tokens: i64,
     /// Whether the model's end tokens are ordinary tokens.
@@ -121,12 +125,34 @@ generation_body! {
     logprobs: LogProbsField,
     /// Chat: of how many of the likeliest tokens beside the chosen one.
     top_logprobs: i64,
+    /// What is added to the logits of tokens, by their ids.
+    logit_bias: BTreeMap<String, f64>,
+    /// Tokens that alone may be chosen.
+    allowed_token_ids: Vec<i64>,
+    /// Texts that answers do not have.
+    bad_words: Vec<String>,
+    /// Of how many of the likeliest tokens, beside its own, at each position of the prompt.
+    prompt_logprobs: i64,
+    /// Completions: whether the answer's text begins with the prompt.
+    echo: bool,
     /// Answers per prompt.
     n: i64,
     /// Place in the queue: a lower number goes first.
     priority: i64,
     /// Whom the request is for; where tenants share, requests of one user share.
     user: String,
+    /// Requests with other salts share nothing that is cached.
+    cache_salt: String,
+    /// How many of the prompt's last tokens are kept; -1: as many as fit.
+    truncate_prompt_tokens: i64,
+    /// Whether the model's begin and end tokens are added to the prompt.
+    add_special_tokens: bool,
+    /// Whether control tokens leave no trace in the answer's text.
+    skip_special_tokens: bool,
+    /// Whether a stop string or token is shown.
+    include_stop_str_in_output: bool,
+    /// Whether the ids of prompt and answer are told.
+    return_token_ids: bool,
     /// OpenAI: what the answer must look like.
     response_format: Value,
     /// vLLM: what the answer must look like.
@@ -157,72 +183,18 @@ generation_body! {
     parallel_tool_calls: bool,
     /// Chat: whether thoughts are told.
     include_reasoning: bool,
+    /// Chat: whether the assistant's answer is begun in the prompt.
+    add_generation_prompt: bool,
+    /// Chat: whether the answer goes on with the last message.
+    continue_final_message: bool,
+    /// Chat: variables for the template.
+    chat_template_kwargs: BTreeMap<String, Value>,
 }
 
 impl<'de> Deserialize<'de> for GenerationBody {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(BodyVisitor)
     }
-}
-
-/// A test whether a value of an unsupported field asks for nothing.
-pub type AsksForNothing = fn(&Value) -> bool;
-
-/// Fields whose silent dropping would change the answer, each with the values that do not.
-/// Everything else that is unknown is ignored, as OpenAI's own fields for billing and storage are.
-pub const UNSUPPORTED: [(&str, AsksForNothing); 32] = [
-    ("add_generation_prompt", |v| v.is_null() || v == &Value::Bool(true)),
-    ("add_special_tokens", Value::is_null),
-    ("allowed_token_ids", is_empty),
-    ("audio", is_empty),
-    ("bad_words", is_empty),
-    ("best_of", |v| is_empty(v) || v == &Value::from(1)),
-    ("cache_salt", is_empty),
-    ("chat_template", is_empty),
-    ("chat_template_kwargs", is_empty),
-    ("continue_final_message", is_empty),
-    ("documents", is_empty),
-    ("dry_multiplier", is_empty),
-    ("ebnf", is_empty),
-    ("echo", is_empty),
-    ("function_call", |v| is_empty(v) || is_one_of(v, &["none", "auto"])),
-    ("functions", is_empty),
-    ("include_stop_str_in_output", is_empty),
-    ("length_penalty", is_one),
-    ("logit_bias", is_empty),
-    ("logits_processors", is_empty),
-    ("mirostat", is_empty),
-    ("modalities", |v| is_empty(v) || v == &Value::from(vec!["text"])),
-    ("n_predict", |v| v.is_null() || v == &Value::from(-1)),
-    ("prompt_embeds", is_empty),
-    ("prompt_logprobs", Value::is_null),
-    ("return_token_ids", is_empty),
-    ("skip_special_tokens", |v| v.is_null() || v == &Value::Bool(true)),
-    ("suffix", is_empty),
-    ("truncate_prompt_tokens", Value::is_null),
-    ("typical_p", is_one),
-    ("use_beam_search", is_empty),
-    ("xtc_probability", is_empty),
-];
-
-/// Null, false, zero, and empty strings, lists and objects.
-pub fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(on) => !on,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-    }
-}
-
-fn is_one(value: &Value) -> bool {
-    value.is_null() || value.as_f64() == Some(1.0)
-}
-
-fn is_one_of(value: &Value, names: &[&str]) -> bool {
-    value.as_str().is_some_and(|text| names.contains(&text))
 }
 
 /// `stream_options`.

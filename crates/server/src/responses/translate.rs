@@ -9,7 +9,8 @@ use crate::openai::tools::{
     AllowedTools, Arguments, CallBody, FunctionBody, FunctionName, NamedTool, ToolBody,
     ToolCallBody, ToolChoice, Tools,
 };
-use crate::openai::types::{ChatMessage, Content, GenerationBody, Messages, Part, is_empty};
+use crate::openai::types::{ChatMessage, Content, GenerationBody, Messages, Part};
+use crate::openai::unsupported::is_empty;
 use crate::origins::Origins;
 use crate::responses::types::{
     Content as Said, Input, Item, NamedTool as TheirNamed, ResponsesBody, TextFormat,

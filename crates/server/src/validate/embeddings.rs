@@ -1,13 +1,14 @@
 //! Bodies of `/v1/embeddings`.
 
-use engine::{Request, SchedulingPolicy, SubmitError, Tenant, TokenId};
+use engine::{CacheSalt, Request, SchedulingPolicy, SubmitError, Tenant, TokenId};
 use grammar::Guided;
 use sampling::{Pool, Pooling, SamplingParams};
 
-use super::{Door, priority, tenant};
+use super::{Door, Prompting, priority, tenant};
 use crate::limits::{BODIES_BYTES_IN_FLIGHT, EMBEDDING_INPUTS, EMBEDDING_NUMBER_BYTES};
 use crate::openai::embeddings::{EmbeddingBody, EncodingFormat};
 use crate::openai::error::ApiError;
+use crate::openai::reply::Endpoint;
 use crate::openai::types::PromptItem;
 
 /// A body of `/v1/embeddings` that can be served.
@@ -45,6 +46,7 @@ impl Inputs {
             tenant: self.tenant,
             // A mean is of every position.
             use_prefix_cache: pooling == Pooling::Last,
+            cache_salt: CacheSalt::default(),
             params: SamplingParams::pooled(pool.clone()).into(),
         }
     }
@@ -97,8 +99,9 @@ impl Door<'_> {
     ) -> Result<Vec<TokenId>, ApiError> {
         let ids = match item {
             PromptItem::Text(text) => {
-                let most = self.longest() as usize;
-                self.text_prompt(text, special_tokens, most).map_err(|error| match error {
+                let usual = Prompting::usual(Endpoint::Completions, self.longest() as usize);
+                let prompting = Prompting { special_tokens, ..usual };
+                self.text_prompt(text, &prompting).map_err(|error| match error {
                     ApiError::ContextLength { message, .. } => {
                         ApiError::ContextLength { param: "input", message }
                     }

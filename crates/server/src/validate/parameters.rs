@@ -1,28 +1,26 @@
 //! The sampling parameters of a body.
 
-use engine::TokenId;
 use sampling::{SamplingError, SamplingParams, SamplingRequest};
 
+use super::StopRules;
 use crate::openai::error::ApiError;
 use crate::openai::types::GenerationBody;
 
 /// Checked parameters, which differ between the choices of a prompt in their seed only.
 #[derive(Debug)]
 pub struct Parameters {
-    request: SamplingRequest,
-    vocabulary_len: usize,
+    checked: SamplingParams,
 }
 
 impl Parameters {
-    /// The parameters of `body`; `stop_tokens` are not chosen before `min_tokens`. For `log_probs` see
-    /// [`log_probs`](super::log_probs::log_probs).
+    /// The parameters of `body`; `rules` say what is not chosen before `min_tokens`, and `request` has what
+    /// was checked elsewhere: log-probabilities and rules for single tokens.
     ///
     /// Without a seed the operating system gives one; greedy requests need none.
     pub fn new(
         body: &GenerationBody,
-        stop_tokens: &[TokenId],
-        min_tokens: u32,
-        log_probs: Option<u32>,
+        rules: &StopRules,
+        request: SamplingRequest,
         vocabulary_len: usize,
     ) -> Result<Self, ApiError> {
         let default = SamplingRequest::default();
@@ -37,12 +35,11 @@ impl Parameters {
             presence_penalty: number(body.presence_penalty, default.presence_penalty),
             frequency_penalty: number(body.frequency_penalty, default.frequency_penalty),
             seed: body.seed.map_or(0, i64::cast_unsigned),
-            min_tokens,
-            banned_until_min: Vec::new(),
-            log_probs,
+            min_tokens: rules.min_tokens,
+            ..request
         };
-        if 0 < min_tokens {
-            request.banned_until_min = stop_tokens.iter().map(|token| token.0).collect();
+        if 0 < rules.min_tokens {
+            request.banned_until_min = rules.tokens.iter().map(|token| token.0).collect();
         }
         let outer = SamplingRequest {
             temperature: beyond(body.temperature, request.temperature),
@@ -57,11 +54,12 @@ impl Parameters {
             SamplingParams::new(request, vocabulary_len).map_err(|e| out_of_range(body, &e))
         };
         check(outer)?;
-        let checked = check(request.clone())?;
+        let checked = check(request)?;
         if body.seed.is_none() && !checked.is_greedy() {
-            request.seed = getrandom::u64().expect("the operating system gives random numbers");
+            let seed = getrandom::u64().expect("the operating system gives random numbers");
+            return Ok(Parameters { checked: checked.with_seed(seed) });
         }
-        Ok(Parameters { request, vocabulary_len })
+        Ok(Parameters { checked })
     }
 
     /// The parameters of the `index`-th choice of a prompt.
@@ -69,10 +67,8 @@ impl Parameters {
     /// Choice 0 has the client's seed, so that it equals a request for one choice; the others have
     /// seeds that depend on it and the index alone (the step is that of splitmix64).
     pub fn choice(&self, index: usize) -> SamplingParams {
-        let mut request = self.request.clone();
         let step = (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        request.seed = request.seed.wrapping_add(step);
-        SamplingParams::new(request, self.vocabulary_len).expect("checked, and any seed is valid")
+        self.checked.clone().with_seed(self.checked.seed().wrapping_add(step))
     }
 }
 
@@ -118,9 +114,12 @@ fn out_of_range(body: &GenerationBody, error: &SamplingError) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validate::Shown;
 
     fn parameters(body: &GenerationBody) -> Parameters {
-        Parameters::new(body, &[], 0, None, 10).expect("a valid body")
+        let shown = Shown::default();
+        let rules = StopRules { tokens: Vec::new(), min_tokens: 0, strings: None, shown };
+        Parameters::new(body, &rules, SamplingRequest::default(), 10).expect("a valid body")
     }
 
     #[test]

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use crate::grammars::Wanted;
 use crate::openai::error::ApiError;
-use crate::openai::types::{GenerationBody, is_empty};
+use crate::openai::types::GenerationBody;
+use crate::openai::unsupported::is_empty;
 
 /// What the body wants its answers to look like; at most one field may say so.
 pub fn wanted(body: &GenerationBody) -> Result<Option<Wanted>, ApiError> {

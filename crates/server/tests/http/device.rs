@@ -2,13 +2,14 @@
 //!
 //! Greedy: the prompt over and over, token by token, where `$` stands for the end token, `!` fails
 //! the request and `#` breaks the whole device; where a grammar forbids that, the first token that it
-//! allows. Sampled: letters that depend on seed and position.
+//! allows. Sampled: letters that depend on seed and position. Rules for single tokens work as on logits
+//! of which that of the scripted token is 50 and every other one 0.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use engine::{Device, DeviceError, Row, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
 use grammar::Guided;
-use sampling::{LogProbs, Pool, SamplingParams};
+use sampling::{Context, LogProbs, Pool, Sampler, SamplingParams};
 use server::Extra;
 
 use crate::vocabulary::{END, LEN};
@@ -79,6 +80,12 @@ fn next(row: &Row<'_, Guided<SamplingParams>>) -> Result<RowOutput<Extra>, Devic
     if let Some(pool) = row.params.sampling.pool() {
         return Ok(add_states(row, pool));
     }
+    if let Some(scores) = row.params.sampling.prompt_scores() {
+        for position in row.compute.clone().filter(|position| scores.wants(*position)) {
+            let token = row.tokens[position + 1].0;
+            scores.set(position, log_probs(token, position, scores.count()));
+        }
+    }
     if !row.sampled() {
         return Ok(RowOutput::Computed);
     }
@@ -99,7 +106,11 @@ fn next(row: &Row<'_, Guided<SamplingParams>>) -> Result<RowOutput<Extra>, Devic
             (row.params.sampling.seed() ^ generated as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         u32::from(b'a') + (mixed >> 32) as u32 % 26
     };
-    let token = match allowed(row, token) {
+    let token = match row.params.sampling.has_token_rules() {
+        true => ruled(row, token),
+        false => allowed(row, token),
+    };
+    let token = match token {
         Ok(token) => token,
         Err(message) => return Ok(RowOutput::Failed(message)),
     };
@@ -108,12 +119,26 @@ fn next(row: &Row<'_, Guided<SamplingParams>>) -> Result<RowOutput<Extra>, Devic
     Ok(RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra }]))
 }
 
-/// The token is the second likeliest, after the byte 255; then follow the ids from 0 on.
+/// Of a token of a prompt `generated` is the position before it. The token is the second likeliest, after the byte 255; then follow the ids from 0 on.
 fn log_probs(token: u32, generated: usize, count: u32) -> LogProbs {
     let own = -1.0 - generated as f32;
     let others = (0..).map(|id| (id, own - 1.0 - id as f32));
     let top = [(255, own + 0.5), (token, own)].into_iter().chain(others);
     LogProbs { token: own, rank: 2, top: top.take(count as usize).collect() }
+}
+
+/// What is chosen where `token` has the logit 50 and every other one 0.
+fn ruled(row: &Row<'_, Guided<SamplingParams>>, token: u32) -> Result<u32, String> {
+    let tokens: Vec<u32> = row.tokens.iter().map(|token| token.0).collect();
+    let Guided { sampling, constraint } = row.params;
+    let (prompt_len, answer) = (row.prompt_len, &tokens[row.prompt_len..]);
+    let set = constraint.as_ref().map(|constraint| constraint.allowed_after(answer)).transpose();
+    let set = set.map_err(|error| error.to_string())?;
+    let allowed = set.as_ref().map(|set| set.words());
+    let mut logits = vec![0.0; LEN as usize];
+    logits[token as usize] = 50.0;
+    let context = Context { tokens: &tokens, prompt_len, allowed };
+    Sampler::new().sample(&mut logits, sampling, &context).map_err(|error| error.to_string())
 }
 
 /// `token` if the row's grammar allows it, else the first that it allows.

@@ -10,6 +10,8 @@ mod forced_calls;
 mod messages;
 mod responses;
 mod log_probs;
+mod fields;
+mod prompts;
 mod refusals;
 mod overload;
 mod endings;

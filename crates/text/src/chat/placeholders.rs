@@ -30,6 +30,8 @@ const ROLES: [&str; 8] =
 #[derive(Debug)]
 pub(super) struct Placeholders {
     escape: char,
+    /// Stands behind the content of a message that is to be continued.
+    mark: char,
     /// Placeholder of each control token that the template may write.
     by_id: HashMap<u32, char>,
     /// The way back: id and spelling.
@@ -54,7 +56,9 @@ impl Placeholders {
         let ids: BTreeSet<u32> = found.iter().map(|(id, _)| *id).chain(special).collect();
 
         let mut free = (FIRST_RESERVED..=char::MAX).filter(|reserved| !source.contains(*reserved));
-        let escape = free.next().expect("plane 16 has more characters than a template has bytes");
+        let mut next =
+            || free.next().expect("plane 16 has more characters than a template has bytes");
+        let (escape, mark) = (next(), next());
         let by_id: HashMap<u32, char> = ids.into_iter().zip(free).collect();
         let spelling = |id: u32| tokenizer.token_text(id).unwrap_or_default().to_owned();
         let tokens = by_id.iter().map(|(id, c)| (*c, (*id, spelling(*id)))).collect();
@@ -67,12 +71,27 @@ impl Placeholders {
             done = range.end;
         }
         replaced.push_str(&source[done..]);
-        Ok((Self { escape, by_id, tokens }, replaced))
+        Ok((Self { escape, mark, by_id, tokens }, replaced))
     }
 
     /// The placeholder of a control token that was in the template, or begins or ends texts.
     pub(super) fn of(&self, id: u32) -> Option<char> {
         self.by_id.get(&id).copied()
+    }
+
+    /// Message text that [`Placeholders::cut_at_mark`] finds the end of.
+    pub(super) fn escape_and_mark(&self, text: &str) -> String {
+        // The space tells whether the template trims: it would be gone.
+        format!("{}{} ", self.escape(text), self.mark)
+    }
+
+    /// `rendered` up to the end of the text that was marked. It is trimmed if the template does that.
+    /// None if the end is not there.
+    pub(super) fn cut_at_mark(&self, rendered: &str) -> Option<String> {
+        let at = rendered.rfind(self.mark)?;
+        let is_kept = rendered[at + self.mark.len_utf8()..].starts_with(' ');
+        let cut = if is_kept { &rendered[..at] } else { rendered[..at].trim_end() };
+        Some(cut.replace(self.mark, ""))
     }
 
     /// Message text in which no placeholder stands.
@@ -163,7 +182,7 @@ impl Placeholders {
     }
 
     fn is_reserved(&self, c: char) -> bool {
-        FIRST_RESERVED <= c && (c == self.escape || self.tokens.contains_key(&c))
+        FIRST_RESERVED <= c && (c == self.escape || c == self.mark || self.tokens.contains_key(&c))
     }
 
     /// The reserved character that `twin` was written for, if it is a twin.

@@ -481,3 +481,4 @@ fn template_is_shared_between_threads() {
 }
 
 mod functions;
+mod options;
