@@ -16,11 +16,11 @@
 //! | `messages` | [`MESSAGES`] | 400 |
 //! | `input`: inputs of one request of embeddings | [`EMBEDDING_INPUTS`] | 400 |
 //! | inputs of one request in the engine at once | [`EMBEDDINGS_AT_ONCE`] | the others wait for them |
-//! | `tools` | [`TOOLS`] | 400 |
+//! | `tools`, and those in `allowed_tools` | [`TOOLS`] | 400 |
 //! | a function: bytes of name, description and parameters; of all | [`TOOL_BYTES`], [`TOOLS_BYTES`] | 400 |
 //! | levels of a function's parameters, and of arguments | [`JSON_DEPTH`] | 400 |
 //! | `tool_calls` of a message | [`TOOL_CALLS`] | 400 |
-//! | name of a function; id of a call | [`NAME_BYTES`]; [`CALL_ID_BYTES`] | 400 |
+//! | name of a function, and of a format; id of a call | [`NAME_BYTES`]; [`CALL_ID_BYTES`] | 400 |
 //! | `n` | [`SAMPLES`] | 400 |
 //! | prompts x `n` | [`CHOICES`], and what the engine holds | 400 |
 //! | `stop`: strings, bytes of each | [`STOP_STRINGS`], [`STOP_STRING_BYTES`] | 400 |

@@ -47,6 +47,7 @@ pub async fn responses(
 
 fn read(door: Door<'_>, body: &[u8]) -> Result<(Valid, Echo), ApiError> {
     let body: types::ResponsesBody = parse(body)?;
+    translate::check(&body)?;
     let echo = Echo::new(&body);
     let (chat, origins) = translate::chat(body)?;
     let valid = origins.valid(door.generation(Endpoint::Chat, chat), &translate::FIELDS)?;

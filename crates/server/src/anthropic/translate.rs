@@ -8,12 +8,12 @@ use crate::anthropic::types::{
 };
 use crate::openai::error::ApiError;
 use crate::openai::tools::{
-    Arguments, CallBody, FunctionBody, FunctionName, NamedTool, ToolBody, ToolCallBody, ToolChoice,
-    Tools,
+    Arguments, FunctionBody, FunctionName, NamedTool, ToolBody, ToolCallBody, ToolChoice, Tools,
 };
-use crate::openai::types::{ChatMessage, Content, GenerationBody, Messages, Part, Strings};
+use crate::openai::types::{ChatMessage, Content, GenerationBody, Part, Strings};
 use crate::openai::unsupported::is_empty;
 use crate::origins::Origins;
+use crate::transcript::Transcript;
 
 /// Fields of chats that have another name here.
 pub const FIELDS: [(&str, &str); 4] = [
@@ -26,21 +26,23 @@ pub const FIELDS: [(&str, &str); 4] = [
 /// The chat that `body` asks for, and where its messages come from.
 pub fn chat(body: MessagesBody) -> Result<(GenerationBody, Origins), ApiError> {
     refuse_unsupported(&body)?;
-    let mut chat = Chat::default();
+    let mut chat = Chat(Transcript::of("messages"));
     if let Some(system) = body.system {
         let content = text_of("system", system)?;
-        chat.push("system", "system".to_owned(), content);
+        chat.0.say("system", "system".to_owned(), content)?;
     }
     let Some(turns) = body.messages else {
         return Err(ApiError::invalid("messages", "`messages` is missing"));
     };
-    if turns.last().is_some_and(|turn| turn.role == "assistant") {
-        let message = "the last message is the assistant's, and this server does not continue it";
-        return Err(ApiError::invalid("messages", message));
-    }
     for (index, turn) in turns.into_iter().enumerate() {
         chat.turn(index, turn)?;
     }
+    // A turn without blocks is no message.
+    if chat.0.last_role() == Some("assistant") {
+        let message = "the last message is the assistant's, and this server does not continue it";
+        return Err(ApiError::invalid("messages", message));
+    }
+    let (messages, origins) = chat.0.end();
     let (tool_choice, parallel_tool_calls) = body.tool_choice.map(tool_choice).transpose()?.unzip();
     let format = body.output_config.and_then(|config| config.format);
     let response_format = format.map(|format| {
@@ -50,7 +52,7 @@ pub fn chat(body: MessagesBody) -> Result<(GenerationBody, Origins), ApiError> {
     let tools = tools.map(Tools::new).transpose()?;
     let generation = GenerationBody {
         model: body.model,
-        messages: Some(Messages::new(chat.messages)?),
+        messages: Some(messages),
         max_tokens: body.max_tokens,
         temperature: body.temperature,
         top_p: body.top_p,
@@ -65,7 +67,7 @@ pub fn chat(body: MessagesBody) -> Result<(GenerationBody, Origins), ApiError> {
         include_reasoning: body.thinking.map(|thinking| thinking.kind != "disabled"),
         ..GenerationBody::default()
     };
-    Ok((generation, chat.origins))
+    Ok((generation, origins))
 }
 
 fn refuse_unsupported(body: &MessagesBody) -> Result<(), ApiError> {
@@ -79,35 +81,21 @@ fn refuse_unsupported(body: &MessagesBody) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A chat in the making.
-#[derive(Default)]
-struct Chat {
-    messages: Vec<ChatMessage>,
-    origins: Origins,
-    /// Ids of calls so far, with the functions.
-    calls: Vec<(String, String)>,
-}
+/// The chat in the making.
+struct Chat(Transcript);
 
 impl Chat {
-    fn push(&mut self, role: &str, origin: String, content: Content) {
-        self.origins.push(origin);
-        let message = ChatMessage { content: Some(content), ..ChatMessage::of(role) };
-        self.messages.push(message);
-    }
-
     fn turn(&mut self, index: usize, turn: Turn) -> Result<(), ApiError> {
         let at = format!("messages[{index}]");
         match (turn.role.as_str(), turn.content) {
             ("user" | "assistant", Said::Text(text)) => {
-                self.push(&turn.role, at, Content::Text(text));
-                Ok(())
+                self.0.say(&turn.role, at, Content::Text(text))
             }
             ("user", Said::List(blocks)) => self.user(&at, blocks),
             ("assistant", Said::List(blocks)) => self.assistant(at, blocks),
             ("system", content) => {
                 let content = text_of(&format!("{at}.content"), content)?;
-                self.push("system", at, content);
-                Ok(())
+                self.0.say("system", at, content)
             }
             (role, _) => {
                 let message = format!("role `{role}`; give user, assistant or system");
@@ -125,7 +113,7 @@ impl Chat {
                 parts.push(text_part(&here, block)?);
                 continue;
             }
-            self.flush(at, &mut parts);
+            self.flush(at, &mut parts)?;
             let content = block.content.unwrap_or(Said::Text(String::new()));
             let mut content = text_of(&format!("{here}.content"), content)?;
             if block.is_error == Some(true) {
@@ -135,23 +123,17 @@ impl Chat {
                 let param = format!("{here}.tool_use_id");
                 return Err(ApiError::invalid(param, "`tool_use_id` is missing"));
             };
-            // Some templates write the function's name beside its result.
-            let name = self.calls.iter().rev().find(|(call, _)| *call == id);
-            let name = name.map(|(_, name)| name.clone());
-            self.push("tool", here, content);
-            let message = self.messages.last_mut().expect("just pushed");
-            (message.tool_call_id, message.name) = (Some(id), name);
+            self.0.result(here, id, content)?;
         }
-        self.flush(at, &mut parts);
-        Ok(())
+        self.flush(at, &mut parts)
     }
 
     /// Ends a run of texts.
-    fn flush(&mut self, at: &str, parts: &mut Vec<Part>) {
-        if !parts.is_empty() {
-            let parts = Content::List(std::mem::take(parts));
-            self.push("user", at.to_owned(), parts);
+    fn flush(&mut self, at: &str, parts: &mut Vec<Part>) -> Result<(), ApiError> {
+        if parts.is_empty() {
+            return Ok(());
         }
+        self.0.say("user", at.to_owned(), Content::List(std::mem::take(parts)))
     }
 
     fn assistant(&mut self, at: String, blocks: Vec<Block>) -> Result<(), ApiError> {
@@ -163,25 +145,27 @@ impl Chat {
                 "thinking" => thoughts.extend(block.thinking),
                 // Nobody but its author can read it.
                 "redacted_thinking" => {}
-                "tool_use" => calls.push(self.call(&here, block)?),
+                "tool_use" => self.call((&at, &here), &mut calls, block)?,
                 _ => parts.push(text_part(&here, block)?),
             }
         }
         message.content = (!parts.is_empty()).then_some(Content::List(parts));
         message.reasoning_content = (!thoughts.is_empty()).then(|| thoughts.join("\n"));
         message.tool_calls = Some(calls);
-        self.messages.push(message);
-        self.origins.push(at);
-        Ok(())
+        self.0.push(at, message)
     }
 
-    fn call(&mut self, at: &str, block: Block) -> Result<ToolCallBody, ApiError> {
+    /// A call `here` in the message `at`.
+    fn call(
+        &mut self,
+        (at, here): (&str, &str),
+        calls: &mut Vec<ToolCallBody>,
+        block: Block,
+    ) -> Result<(), ApiError> {
         let (Some(id), Some(name)) = (block.id, block.name) else {
-            return Err(ApiError::invalid(at, "a call has an `id` and a `name`"));
+            return Err(ApiError::invalid(here, "a call has an `id` and a `name`"));
         };
-        self.calls.push((id.clone(), name.clone()));
-        let arguments = block.input.map(Arguments::Object);
-        Ok(ToolCallBody { id: Some(id), function: CallBody { name, arguments } })
+        self.0.call(at, calls, (id, name), block.input.map(Arguments::Object))
     }
 }
 

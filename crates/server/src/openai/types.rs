@@ -363,16 +363,6 @@ impl<'de> Deserialize<'de> for Messages {
     }
 }
 
-impl Messages {
-    /// Messages that were made of another body.
-    pub fn new(messages: Vec<ChatMessage>) -> Result<Self, ApiError> {
-        if MESSAGES < messages.len() {
-            return Err(ApiError::invalid("messages", format!("more than {MESSAGES} messages")));
-        }
-        Ok(Messages(messages))
-    }
-}
-
 /// One message of a chat.
 #[derive(Debug, Default, Deserialize)]
 pub struct ChatMessage {

@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 use text::JsonObject;
 
 use crate::answer::{Answer, Block, Call, Finish};
+use crate::limits::TOOLS;
 use crate::openai::error::ApiError;
 use crate::openai::reply::ReplyHead;
 use crate::responses::types::{ResponsesBody, TextConfig, TextFormat, ToolBody, ToolChoice};
 use crate::stream::Generation;
 
-/// What is told back of a request.
+/// What is told back of a request: each field as it was checked, so that all of it is bounded.
 #[derive(Debug, Clone, Serialize)]
 pub struct Echo {
     instructions: Option<String>,
@@ -27,12 +28,19 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// Of a body.
+    /// Of a body, of which nothing is kept unless the rest of it is found good, too.
     pub fn new(body: &ResponsesBody) -> Self {
         let auto = || ToolChoice::Mode("auto".to_owned());
         let tool_choice = body.tool_choice.clone().unwrap_or_else(auto);
-        let hides_tools = matches!(&tool_choice, ToolChoice::Mode(mode) if mode == "none");
-        let tools = if hides_tools { None } else { body.tools.clone() };
+        // More than so many are refused.
+        let is_told = |tool: &&ToolBody| match &tool_choice {
+            ToolChoice::Mode(mode) => mode != "none",
+            ToolChoice::Named(_) => true,
+            ToolChoice::Allowed { tools, .. } => {
+                tools.iter().take(TOOLS).any(|allowed| Some(&allowed.name) == tool.name.as_ref())
+            }
+        };
+        let tools = body.tools.iter().flatten().take(TOOLS).filter(is_told).cloned().collect();
         let format = body.text.as_ref().and_then(|text| text.format.clone());
         Echo {
             instructions: body.instructions.clone(),
@@ -41,8 +49,8 @@ impl Echo {
             parallel_tool_calls: body.parallel_tool_calls.unwrap_or(true),
             temperature: body.temperature.unwrap_or(1.0),
             text: TextConfig { format: Some(format.unwrap_or_else(TextFormat::text)) },
+            tools,
             tool_choice,
-            tools: tools.unwrap_or_default(),
             top_p: body.top_p.unwrap_or(1.0),
             user: body.user.clone(),
         }

@@ -3,19 +3,19 @@
 use serde_json::{Value, json};
 use text::JsonObject;
 
-use crate::limits::METADATA_BYTES;
+use crate::limits::{METADATA_BYTES, NAME_BYTES};
 use crate::openai::error::ApiError;
 use crate::openai::tools::{
-    AllowedTools, Arguments, CallBody, FunctionBody, FunctionName, NamedTool, ToolBody,
-    ToolCallBody, ToolChoice, Tools,
+    AllowedTools, Arguments, FunctionBody, FunctionName, NamedTool, ToolBody, ToolChoice, Tools,
 };
-use crate::openai::types::{ChatMessage, Content, GenerationBody, Messages, Part};
+use crate::openai::types::{ChatMessage, Content, GenerationBody, Part};
 use crate::openai::unsupported::is_empty;
 use crate::origins::Origins;
 use crate::responses::types::{
-    Content as Said, Input, Item, NamedTool as TheirNamed, ResponsesBody, TextFormat,
-    ToolBody as TheirTool, ToolChoice as TheirChoice,
+    Input, Item, NamedTool as TheirNamed, ResponsesBody, TextFormat, ToolBody as TheirTool,
+    ToolChoice as TheirChoice,
 };
+use crate::transcript::Transcript;
 
 /// Fields of chats that have another name here.
 pub const FIELDS: [(&str, &str); 3] = [
@@ -24,17 +24,22 @@ pub const FIELDS: [(&str, &str); 3] = [
     ("response_format", "text.format"),
 ];
 
-/// The chat that `body` asks for, and where its messages come from.
-pub fn chat(body: ResponsesBody) -> Result<(GenerationBody, Origins), ApiError> {
-    refuse_unsupported(&body)?;
+/// Checks what chats have no place for.
+pub fn check(body: &ResponsesBody) -> Result<(), ApiError> {
+    refuse_unsupported(body)?;
     check_metadata(body.metadata.as_ref())?;
-    let mut chat = Chat::default();
+    body.text.as_ref().and_then(|text| text.format.as_ref()).map_or(Ok(()), check_format)
+}
+
+/// The chat that a checked `body` asks for, and where its messages come from.
+pub fn chat(body: ResponsesBody) -> Result<(GenerationBody, Origins), ApiError> {
+    let mut chat = Chat { transcript: Transcript::of("input"), turn: None };
     if let Some(instructions) = body.instructions {
-        chat.push("system", "instructions".to_owned(), Content::Text(instructions));
+        chat.say("system", "instructions".to_owned(), Content::Text(instructions))?;
     }
     match body.input {
         None => return Err(ApiError::invalid("input", "`input` is missing")),
-        Some(Input::Text(text)) => chat.push("user", "input".to_owned(), Content::Text(text)),
+        Some(Input::Text(text)) => chat.say("user", "input".to_owned(), Content::Text(text))?,
         Some(Input::List(items)) if items.is_empty() => {
             return Err(ApiError::invalid("input", "there must be at least one item"));
         }
@@ -44,11 +49,12 @@ pub fn chat(body: ResponsesBody) -> Result<(GenerationBody, Origins), ApiError> 
             }
         }
     }
-    let (messages, origins) = chat.end();
+    chat.flush()?;
+    let (messages, origins) = chat.transcript.end();
     let tools = body.tools.map(|tools| tools.into_iter().map(tool).collect());
     let generation = GenerationBody {
         model: body.model,
-        messages: Some(Messages::new(messages).map_err(|error| origins.told(error, &FIELDS))?),
+        messages: Some(messages),
         max_completion_tokens: body.max_output_tokens,
         temperature: body.temperature,
         top_p: body.top_p,
@@ -91,40 +97,54 @@ fn check_metadata(metadata: Option<&JsonObject>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A chat in the making.
-#[derive(Default)]
+/// Checks that a format has what its type has, and no more: it is told back. The schema itself is checked
+/// as in chats.
+fn check_format(format: &TextFormat) -> Result<(), ApiError> {
+    let is_schema = format.kind == "json_schema";
+    let refused = |field: &str, message: String| {
+        Err(ApiError::invalid(format!("text.format.{field}"), message))
+    };
+    match &format.schema {
+        None if is_schema => refused("schema", "`schema` is missing".to_owned()),
+        Some(_) if !is_schema => {
+            refused("schema", "a schema needs the type `json_schema`".to_owned())
+        }
+        Some(schema) if !schema.is_object() => {
+            refused("schema", "a schema is an object".to_owned())
+        }
+        _ => match format.name.as_ref().map_or(0, String::len) {
+            bytes if NAME_BYTES < bytes => {
+                refused("name", format!("{bytes} bytes, more than {NAME_BYTES}"))
+            }
+            _ => Ok(()),
+        },
+    }
+}
+
+/// The chat in the making.
 struct Chat {
-    messages: Vec<ChatMessage>,
-    origins: Origins,
-    /// Ids of calls so far, with the functions.
-    calls: Vec<(String, String)>,
+    transcript: Transcript,
     /// The assistant's turn in the making: thoughts, what it said and calls are items of their own.
     turn: Option<(String, ChatMessage)>,
 }
 
 impl Chat {
-    fn push(&mut self, role: &str, origin: String, content: Content) {
-        self.flush();
-        self.origins.push(origin);
-        self.messages.push(ChatMessage { content: Some(content), ..ChatMessage::of(role) });
+    fn say(&mut self, role: &str, origin: String, content: Content) -> Result<(), ApiError> {
+        self.flush()?;
+        self.transcript.say(role, origin, content)
     }
 
     /// Ends the assistant's turn.
-    fn flush(&mut self) {
-        if let Some((origin, message)) = self.turn.take() {
-            self.origins.push(origin);
-            self.messages.push(message);
+    fn flush(&mut self) -> Result<(), ApiError> {
+        match self.turn.take() {
+            Some((origin, message)) => self.transcript.push(origin, message),
+            None => Ok(()),
         }
     }
 
     /// The assistant's turn, which begins at `at` if there is none.
     fn turn(&mut self, at: String) -> &mut ChatMessage {
         &mut self.turn.get_or_insert_with(|| (at, ChatMessage::of("assistant"))).1
-    }
-
-    fn end(mut self) -> (Vec<ChatMessage>, Origins) {
-        self.flush();
-        (self.messages, self.origins)
     }
 
     fn item(&mut self, at: String, item: Item) -> Result<(), ApiError> {
@@ -136,7 +156,7 @@ impl Chat {
                 // What OpenAI's servers keep for themselves has no content.
                 if let Some(content) = item.content {
                     let thoughts = joined(text_of(&format!("{at}.content"), content)?);
-                    self.flush();
+                    self.flush()?;
                     self.turn(at).reasoning_content = Some(thoughts);
                 }
                 Ok(())
@@ -156,13 +176,12 @@ impl Chat {
         let content = item.content.ok_or_else(|| missing("content"))?;
         let content = text_of(&format!("{at}.content"), content)?;
         if role != "assistant" {
-            self.push(&role, at, content);
-            return Ok(());
+            return self.say(&role, at, content);
         }
         let is_begun =
             |message: &ChatMessage| message.content.is_some() || message.tool_calls.is_some();
         if self.turn.as_ref().is_some_and(|(_, message)| is_begun(message)) {
-            self.flush();
+            self.flush()?;
         }
         self.turn(at).content = Some(content);
         Ok(())
@@ -172,11 +191,9 @@ impl Chat {
         let (Some(id), Some(name)) = (item.call_id, item.name) else {
             return Err(ApiError::invalid(at, "a call has a `call_id` and a `name`"));
         };
-        self.calls.push((id.clone(), name.clone()));
-        let arguments = item.arguments.map(Arguments::Text);
-        let call = ToolCallBody { id: Some(id), function: CallBody { name, arguments } };
-        self.turn(at).tool_calls.get_or_insert_default().push(call);
-        Ok(())
+        let (at, turn) = self.turn.get_or_insert_with(|| (at, ChatMessage::of("assistant")));
+        let calls = turn.tool_calls.get_or_insert_default();
+        self.transcript.call(at, calls, (id, name), item.arguments.map(Arguments::Text))
     }
 
     fn output(&mut self, at: String, item: Item) -> Result<(), ApiError> {
@@ -187,21 +204,16 @@ impl Chat {
             ));
         };
         let output = text_of(&format!("{at}.output"), output)?;
-        // Some templates write the function's name beside its result.
-        let name = self.calls.iter().rev().find(|(call, _)| *call == id);
-        let name = name.map(|(_, name)| name.clone());
-        self.push("tool", at, output);
-        let message = self.messages.last_mut().expect("just pushed");
-        (message.tool_call_id, message.name) = (Some(id), name);
-        Ok(())
+        self.flush()?;
+        self.transcript.result(at, id, output)
     }
 }
 
 /// A text, or parts of text.
-fn text_of(at: &str, content: Said) -> Result<Content, ApiError> {
+fn text_of(at: &str, content: Content) -> Result<Content, ApiError> {
     let parts = match content {
-        Said::Text(text) => return Ok(Content::Text(text)),
-        Said::List(parts) => parts,
+        Content::Text(text) => return Ok(Content::Text(text)),
+        Content::List(parts) => parts,
     };
     let mut texts = Vec::with_capacity(parts.len());
     for (index, part) in parts.into_iter().enumerate() {

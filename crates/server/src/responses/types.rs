@@ -5,6 +5,7 @@ use serde_json::Value;
 use text::JsonObject;
 
 use crate::openai::text_or::TextOr;
+use crate::openai::types::Content;
 
 /// Body of `/v1/responses`.
 #[derive(Debug, Default, Deserialize)]
@@ -61,7 +62,8 @@ pub struct Item {
     /// Of a message: who speaks.
     #[serde(default)]
     pub role: Option<String>,
-    /// Of a message what is said, of reasoning the thoughts.
+    /// Of a message what is said, of reasoning the thoughts. Parts are `input_text`, `output_text`,
+    /// `reasoning_text` or `text`; others are not served.
     #[serde(default)]
     pub content: Option<Content>,
     /// Of a call and of its output.
@@ -76,20 +78,6 @@ pub struct Item {
     /// Of an output: what the function gave.
     #[serde(default)]
     pub output: Option<Content>,
-}
-
-/// A text, or parts.
-pub type Content = TextOr<Part>;
-
-/// A part of a content.
-#[derive(Debug, Deserialize)]
-pub struct Part {
-    /// `input_text`, `output_text`, `reasoning_text` or `text`; others are not served.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The text.
-    #[serde(default)]
-    pub text: Option<String>,
 }
 
 /// A function that the answer may call.

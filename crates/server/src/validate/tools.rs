@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use text::{JsonObject, Tool};
 
-use crate::limits::{NAME_BYTES, TOOL_BYTES, TOOLS_BYTES};
+use crate::limits::{NAME_BYTES, TOOL_BYTES, TOOLS, TOOLS_BYTES};
 use crate::openai::error::ApiError;
 use crate::openai::reply::Endpoint;
 use crate::openai::tools::{FunctionBody, NamedTool, ToolChoice, Tools};
@@ -102,6 +102,12 @@ fn place(tools: &[Tool], named: &NamedTool) -> Result<usize, ApiError> {
 
 /// Those of `tools` that are `named`, in their own order.
 fn allowed(mut tools: Vec<Tool>, named: &[NamedTool]) -> Result<Vec<Tool>, ApiError> {
+    if TOOLS < named.len() {
+        return Err(refused(format!(
+            "tool_choice allows {} tools, more than {TOOLS}",
+            named.len()
+        )));
+    }
     let places =
         named.iter().map(|named| place(&tools, named)).collect::<Result<BTreeSet<_>, _>>()?;
     let mut index = 0..;

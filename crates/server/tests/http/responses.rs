@@ -210,6 +210,12 @@ async fn forced_calls_and_formats_are_followed() {
             serde_json::from_str(call["arguments"].as_str().expect("text")).expect("JSON");
         assert!(arguments["a"] == "x" || arguments["a"] == "y", "{arguments}");
         assert_eq!(reply["tool_choice"], choice);
+        let told = if choice["type"] == "allowed_tools" { 1 } else { 2 };
+        assert_eq!(
+            reply["tools"].as_array().map(Vec::len),
+            Some(told),
+            "those the model is told of"
+        );
     }
     let schema = json!({"type": "object", "properties": {"b": {"const": 5}}, "required": ["b"]});
     for format in [
@@ -299,6 +305,12 @@ async fn refusals_name_what_the_client_wrote() {
             "text",
             json!({"format": {"type": "json_schema", "schema": {"$ref": "x"}}}),
             "text.format",
+        ),
+        ("text", json!({"format": {"type": "json_object", "schema": {}}}), "text.format.schema"),
+        (
+            "text",
+            json!({"format": {"type": "json_schema", "schema": {}, "name": "n".repeat(129)}}),
+            "text.format.name",
         ),
         ("previous_response_id", json!("resp_1"), "previous_response_id"),
         ("conversation", json!("conv_1"), "conversation"),
