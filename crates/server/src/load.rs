@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::app::{App, unix_time};
+use crate::keys::Caller;
 use crate::metrics::Progress;
 
 /// Asks for [`REPORT`]: `TEXT` or `JSON`, in any case; other values ask for nothing.
@@ -129,11 +130,14 @@ pub async fn loads(State(app): State<Arc<App>>) -> Json<Loads> {
     })
 }
 
-/// Adds [`REPORT`] to the reply of a request that asks for it.
+/// Adds [`REPORT`] to the reply of a request that asks for it, and that has shown a key where keys are
+/// asked for: probes are answered without one, but are not told the load.
 pub async fn report(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
     let format = request.headers().get(REPORT_FORMAT).and_then(ReportFormat::of);
+    let has_key = request.extensions().get::<Caller>().is_some();
+    let may_know = has_key || !app.config.keys.are_asked_for();
     let mut response = next.run(request).await;
-    if let Some(format) = format {
+    if let (Some(format), true) = (format, may_know) {
         response.headers_mut().insert(REPORT, format.write(&app.dispatch.progress()));
     }
     response

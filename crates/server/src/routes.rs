@@ -53,6 +53,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/loads", get(load::loads))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&app), load::report))
         .layer(from_fn_with_state(Arc::clone(&app), check_key));
     // Before keys: a browser asks without one whether it may ask.
     let router = match app.config.guard.cors() {
@@ -62,7 +63,6 @@ pub fn router(app: Arc<App>) -> Router {
     router
         .layer(from_fn_with_state(Arc::clone(&app), check_guard))
         .layer(from_fn_with_state(app.panics.clone(), panics::catch))
-        .layer(from_fn_with_state(Arc::clone(&app), load::report))
         .layer(from_fn_with_state(app.traffic.clone(), traffic::count))
         .layer(from_fn(anthropic::shape))
         // Outermost: refusals and failures are told with their id too.

@@ -10,6 +10,8 @@ use crate::harness::{Server, Setup};
 const COMPLETIONS: &str = "/v1/completions";
 /// Asked by programs that hold no key.
 const PROBES: [&str; 4] = ["/health", "/ready", "/ping", "/live"];
+/// The load, in a header of the reply.
+const ASKS_FOR_LOAD: (&str, &str) = ("endpoint-load-metrics-format", "JSON");
 
 async fn ask(server: &Server, (method, path): (Method, &str), headers: &[(&str, &str)]) -> Reply {
     let request = request_with((method, path, ""), headers);
@@ -29,16 +31,21 @@ async fn without_a_key_every_route_there_is_is_closed_but_the_probes() {
         let described = described.map(|name| name.to_uppercase().parse().expect("a method"));
         let others = [Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::PATCH];
         for method in described.chain(others) {
-            for headers in [&[][..], &[("authorization", "Bearer sk-3")], &[("x-api-key", "sk-")]] {
-                let reply = ask(&server, (method.clone(), &path), headers).await;
+            for key in [("x-key", "sk-1"), ("authorization", "Bearer sk-3"), ("x-api-key", "sk-")] {
+                let reply = ask(&server, (method.clone(), &path), &[key, ASKS_FOR_LOAD]).await;
                 let is_open = PROBES.contains(&path.as_str());
                 assert_eq!(reply.status != 401, is_open, "{method} {path}: {}", reply.status);
+                assert!(!reply.headers.contains_key("endpoint-load-metrics"), "{method} {path}");
             }
         }
     }
     for headers in [("authorization", "Bearer sk-1"), ("x-api-key", "sk-1"), ("x-api-key", "sk-2")]
     {
-        assert_eq!(ask(&server, (Method::GET, "/v1/models"), &[headers]).await.status, 200);
+        for path in ["/v1/models", "/health"] {
+            let reply = ask(&server, (Method::GET, path), &[headers, ASKS_FOR_LOAD]).await;
+            assert_eq!(reply.status, 200);
+            assert!(reply.headers.contains_key("endpoint-load-metrics"), "{path}");
+        }
     }
 }
 
@@ -54,7 +61,9 @@ fn guarded(origins: &[&str]) -> Setup {
 async fn a_name_that_was_bound_to_a_loopback_address_opens_no_route() {
     let server = guarded(&[]).start().await;
     for path in ["/", "/v1/models", "/health", "/metrics", "/nothing"] {
-        let reply = ask(&server, (Method::GET, path), &[("host", "evil.example:80")]).await;
+        let headers = [("host", "evil.example:80"), ASKS_FOR_LOAD];
+        let reply = ask(&server, (Method::GET, path), &headers).await;
+        assert!(!reply.headers.contains_key("endpoint-load-metrics"));
         assert_eq!((reply.status.as_u16(), reply.error("code")), (403, json!("host_not_allowed")));
         let message = reply.error("message");
         assert!(message.as_str().is_some_and(|text| text.contains("--allowed-host")), "{message}");
