@@ -21,9 +21,9 @@ use serde::Serialize;
 use crate::app::App;
 use crate::generate::{Begun, begin, streamed};
 use crate::keys::Caller;
+use crate::misplaced;
 use crate::openai::error::ApiError;
 use crate::openai::reply::Endpoint;
-use crate::openai::types::parse;
 use crate::validate::{Door, Valid};
 
 pub use error::shape;
@@ -50,7 +50,7 @@ pub async fn messages(
 }
 
 fn read(door: Door<'_>, body: &[u8]) -> Result<(Valid, ()), ApiError> {
-    let body: MessagesBody = parse(body)?;
+    let body: MessagesBody = misplaced::read(body, &translate::FIELDS)?;
     if body.max_tokens.is_none() {
         return Err(ApiError::invalid("max_tokens", "`max_tokens` is missing"));
     }
@@ -70,12 +70,11 @@ pub async fn count_tokens(
     request: Request<Body>,
 ) -> Result<Json<Counted>, ApiError> {
     let body = app.receive(request).await?;
-    app.work_on(body, |app, body| counted(app.door(Caller::default()), parse(body)?))
-        .await
-        .map(Json)
+    app.work_on(body, |app, body| counted(app.door(Caller::default()), body)).await.map(Json)
 }
 
-fn counted(door: Door<'_>, body: MessagesBody) -> Result<Counted, ApiError> {
+fn counted(door: Door<'_>, body: &[u8]) -> Result<Counted, ApiError> {
+    let body = misplaced::read(body, &translate::FIELDS)?;
     let (chat, origins) = translate::chat(body)?;
     let input_tokens = door.chat_len(&chat);
     let told = |error| origins.told(error, &translate::FIELDS);

@@ -37,6 +37,7 @@ mod choice;
 pub mod stream;
 mod chunks;
 mod origins;
+mod misplaced;
 mod transcript;
 pub mod shutdown;
 mod app;

@@ -33,9 +33,13 @@ impl Origins {
     pub fn told(&self, error: ApiError, fields: &Fields) -> ApiError {
         match error {
             ApiError::Invalid { param: Some(param), message } => {
+                let message = reworded(message, &param, fields);
                 ApiError::invalid(self.renamed(&param, fields), message)
             }
             ApiError::ContextLength { param, message } => {
+                // The engine's word, in a message of the engine's, which quotes nobody.
+                let word = "max_tokens";
+                let message = message.replace(word, theirs(word, fields).unwrap_or(word));
                 ApiError::ContextLength { param: theirs(param, fields).unwrap_or(param), message }
             }
             other => other,
@@ -49,11 +53,32 @@ impl Origins {
         {
             return path.clone();
         }
+        // Other forms have a function's fields in the tool itself.
+        if let Some((tool, field)) = param.split_once(".function")
+            && tool.starts_with("tools[")
+        {
+            return format!("{tool}{}", theirs(field, fields).unwrap_or(field));
+        }
         theirs(param, fields).unwrap_or(param).to_owned()
     }
 }
 
-fn theirs(param: &str, fields: &Fields) -> Option<&'static str> {
+/// `message` about `param`, with the name that this has in `fields`. It names the field at its beginning or
+/// in back quotes, so that what it quotes beside is left alone.
+fn reworded(message: String, param: &str, fields: &Fields) -> String {
+    let Some(theirs) = theirs(param, fields) else { return message };
+    let message = match message.strip_prefix(param) {
+        Some(rest) if rest.starts_with(' ') => format!("{theirs}{rest}"),
+        _ => message,
+    };
+    let quoted = |name: &str, end: char| format!("`{name}{end}");
+    ['`', '.']
+        .iter()
+        .fold(message, |message, end| message.replace(&quoted(param, *end), &quoted(theirs, *end)))
+}
+
+/// The name that the chat's field `param` has in `fields`.
+pub fn theirs(param: &str, fields: &Fields) -> Option<&'static str> {
     fields.iter().find_map(|(ours, theirs)| (*ours == param).then_some(*theirs))
 }
 
@@ -66,18 +91,42 @@ mod tests {
         let mut origins = Origins::default();
         origins.push("system");
         origins.push("messages[0].content[2]");
-        let told = |param: &str| {
-            let error =
-                origins.told(ApiError::invalid(param, "bad"), &[("stop", "stop_sequences")]);
-            match error {
-                ApiError::Invalid { param, .. } => param.expect("a field"),
-                other => panic!("{other}"),
-            }
+        let fields = &[
+            ("stop", "stop_sequences"),
+            ("max_tokens", "max_output_tokens"),
+            ("response_format", "text.format"),
+            (".parameters", ".input_schema"),
+        ];
+        let told = |param: &str, message: &str| {
+            let told = origins.told(ApiError::invalid(param, message), fields).told();
+            (told.param.expect("a field"), told.message)
         };
-        assert_eq!(told("messages[0].content"), "system");
-        assert_eq!(told("messages[1].tool_calls[0].id"), "messages[0].content[2]");
-        assert_eq!(told("messages"), "messages");
-        assert_eq!(told("stop"), "stop_sequences");
-        assert_eq!(told("top_k"), "top_k");
+        for (param, theirs) in [
+            ("messages[0].content", "system"),
+            ("messages[1].tool_calls[0].id", "messages[0].content[2]"),
+            ("messages", "messages"),
+            ("stop", "stop_sequences"),
+            ("top_k", "top_k"),
+            ("tools[3].function.name", "tools[3].name"),
+            ("tools[3].function.parameters", "tools[3].input_schema"),
+            ("tools[3].function", "tools[3]"),
+            ("tools[3].type", "tools[3].type"),
+        ] {
+            assert_eq!(told(param, "bad").0, theirs);
+        }
+        for (param, message, theirs) in [
+            ("max_tokens", "max_tokens is 0", "max_output_tokens is 0"),
+            ("response_format", "`response_format.type` is 5", "`text.format.type` is 5"),
+            ("response_format", "`response_format`: no", "`text.format`: no"),
+            ("stop", "a stop string", "a stop string"),
+            ("tools[0].function.name", "a function `stop`", "a function `stop`"),
+        ] {
+            assert_eq!(told(param, message).1, theirs);
+        }
+        let message = "lower max_tokens".to_owned();
+        let error = ApiError::ContextLength { param: "max_tokens", message };
+        let told = origins.told(error, fields).told();
+        assert_eq!(told.param.as_deref(), Some("max_output_tokens"));
+        assert_eq!(told.message, "lower max_output_tokens");
     }
 }

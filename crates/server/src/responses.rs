@@ -18,9 +18,9 @@ use http::Request;
 
 use crate::app::App;
 use crate::generate::{Begun, begin, streamed};
+use crate::misplaced;
 use crate::openai::error::ApiError;
 use crate::openai::reply::Endpoint;
-use crate::openai::types::parse;
 use crate::validate::{Door, Valid};
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ pub async fn responses(
 }
 
 fn read(door: Door<'_>, body: &[u8]) -> Result<(Valid, Echo), ApiError> {
-    let body: types::ResponsesBody = parse(body)?;
+    let body: types::ResponsesBody = misplaced::read(body, &translate::FIELDS)?;
     translate::check(&body)?;
     let echo = Echo::new(&body);
     let (chat, origins) = translate::chat(body)?;

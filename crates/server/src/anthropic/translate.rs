@@ -16,11 +16,15 @@ use crate::origins::Origins;
 use crate::transcript::Transcript;
 
 /// Fields of chats that have another name here.
-pub const FIELDS: [(&str, &str); 4] = [
+pub const FIELDS: [(&str, &str); 7] = [
+    ("max_completion_tokens", "max_tokens"),
+    ("n_predict", "max_tokens"),
     ("stop", "stop_sequences"),
     ("user", "metadata.user_id"),
     ("response_format", "output_config.format"),
     ("parallel_tool_calls", "tool_choice.disable_parallel_tool_use"),
+    // Of a function.
+    (".parameters", ".input_schema"),
 ];
 
 /// The chat that `body` asks for, and where its messages come from.
@@ -59,6 +63,7 @@ pub fn chat(body: MessagesBody) -> Result<(GenerationBody, Origins), ApiError> {
         top_k: body.top_k,
         stop: body.stop_sequences.map(Strings::Many),
         user: body.metadata.and_then(|metadata| metadata.user_id),
+        cache_salt: body.cache_salt,
         response_format,
         stream: body.stream,
         tools,

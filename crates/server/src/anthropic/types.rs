@@ -38,6 +38,8 @@ pub struct MessagesBody {
     pub output_config: Option<OutputConfig>,
     /// For whom the request is.
     pub metadata: Option<Metadata>,
+    /// Cached prefixes are shared only with requests of the same salt.
+    pub cache_salt: Option<String>,
     /// Not served.
     pub container: Option<Value>,
     /// Not served.

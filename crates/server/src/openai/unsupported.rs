@@ -39,7 +39,8 @@ pub fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn is_one(value: &Value) -> bool {
+/// Null and 1.
+pub fn is_one(value: &Value) -> bool {
     value.is_null() || value.as_f64() == Some(1.0)
 }
 

@@ -18,8 +18,10 @@ use crate::responses::types::{
 use crate::transcript::Transcript;
 
 /// Fields of chats that have another name here.
-pub const FIELDS: [(&str, &str); 3] = [
+pub const FIELDS: [(&str, &str); 5] = [
     ("max_completion_tokens", "max_output_tokens"),
+    ("max_tokens", "max_output_tokens"),
+    ("n_predict", "max_output_tokens"),
     ("messages", "input"),
     ("response_format", "text.format"),
 ];
@@ -51,7 +53,8 @@ pub fn chat(body: ResponsesBody) -> Result<(GenerationBody, Origins), ApiError> 
     }
     chat.flush()?;
     let (messages, origins) = chat.transcript.end();
-    let tools = body.tools.map(|tools| tools.into_iter().map(tool).collect());
+    let tools = body.tools.map(|tools| (0..).zip(tools).map(tool).collect::<Result<_, _>>());
+    let tools = tools.transpose()?.map(Tools::new).transpose()?;
     let generation = GenerationBody {
         model: body.model,
         messages: Some(messages),
@@ -59,9 +62,10 @@ pub fn chat(body: ResponsesBody) -> Result<(GenerationBody, Origins), ApiError> 
         temperature: body.temperature,
         top_p: body.top_p,
         user: body.user,
+        cache_salt: body.cache_salt,
         response_format: body.text.and_then(|text| text.format).map(response_format),
         stream: body.stream,
-        tools: tools.map(Tools::new).transpose()?,
+        tools,
         tool_choice: body.tool_choice.map(tool_choice),
         parallel_tool_calls: body.parallel_tool_calls,
         ..GenerationBody::default()
@@ -240,10 +244,13 @@ fn joined(content: Content) -> String {
     }
 }
 
-fn tool(tool: TheirTool) -> ToolBody {
+fn tool((index, tool): (usize, TheirTool)) -> Result<ToolBody, ApiError> {
     let TheirTool { kind, name, description, parameters, .. } = tool;
+    if kind == "function" && name.is_none() {
+        return Err(ApiError::invalid(format!("tools[{index}].name"), "`name` is missing"));
+    }
     let function = name.map(|name| FunctionBody { name, description, parameters });
-    ToolBody { kind, function }
+    Ok(ToolBody { kind, function })
 }
 
 /// In the words of chats.

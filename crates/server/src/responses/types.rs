@@ -35,6 +35,8 @@ pub struct ResponsesBody {
     pub text: Option<TextConfig>,
     /// Whose request it is; where tenants share, requests of one user share.
     pub user: Option<String>,
+    /// Cached prefixes are shared only with requests of the same salt.
+    pub cache_salt: Option<String>,
     /// Told back as it came.
     pub metadata: Option<JsonObject>,
     /// Not served: nothing is stored.

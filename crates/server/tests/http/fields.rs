@@ -234,6 +234,34 @@ async fn what_is_cached_is_shared_with_the_same_salt_alone() {
 }
 
 #[tokio::test]
+async fn salts_separate_chats_of_other_forms_too() {
+    let server = Setup::new().start().await;
+    let content = "salted ".repeat(12);
+    let messages = json!([{"role": "user", "content": content}]);
+    let forms = [
+        (
+            "/v1/messages",
+            "/cache_read_input_tokens",
+            json!({"messages": messages, "max_tokens": 1}),
+        ),
+        (
+            "/v1/responses",
+            "/input_tokens_details/cached_tokens",
+            json!({"input": content, "max_output_tokens": 1}),
+        ),
+    ];
+    for (path, cached, body) in forms {
+        let mut found = Vec::new();
+        for salt in ["a", "b", "a"] {
+            let salted = merged(body.clone(), &json!({"cache_salt": format!("{path} {salt}")}));
+            let reply = server.post(path, &salted).await.json();
+            found.push(reply["usage"].pointer(cached).cloned());
+        }
+        assert_eq!(json!(found), json!([0, 0, 80]), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn what_ended_the_answer_and_control_tokens_are_shown_on_request() {
     let server = Setup::new().start().await;
     let shown = || json!({"include_stop_str_in_output": true});

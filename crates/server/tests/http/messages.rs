@@ -273,6 +273,20 @@ async fn the_template_sees_system_calls_and_results() {
     assert_eq!(whole(&server, &body).await["content"][0]["text"], told);
 }
 
+/// Sends `value` in `field` and wants a refusal whose message begins with `start`.
+async fn refused(server: &Server, field: &str, value: Value, start: &str) {
+    let mut body = asks("x");
+    body[field] = value;
+    let reply = server.post(PATH, &body).await;
+    let shown = format!("{field}: {:.300} gave {}", body[field].to_string(), reply.body);
+    assert_eq!(reply.status, 400, "{shown}");
+    let reply = reply.json();
+    let kind = (&reply["type"], &reply["error"]["type"]);
+    assert_eq!(kind, (&json!("error"), &json!("invalid_request_error")));
+    let message = reply["error"]["message"].as_str().expect("a message");
+    assert!(message.starts_with(start), "{shown}");
+}
+
 #[tokio::test]
 async fn refusals_have_anthropics_form_and_name_what_the_client_wrote() {
     let server = start(REPEATS).await;
@@ -311,36 +325,35 @@ async fn refusals_have_anthropics_form_and_name_what_the_client_wrote() {
             json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]),
             "messages: ",
         ),
+        (
+            "messages",
+            json!([{"role": "assistant", "content": "b"}, {"role": "user", "content": []}]),
+            "messages: ",
+        ),
         ("system", json!([{"type": "image"}]), "system[0].type: "),
+        ("tools", json!([{"name": "a", "input_schema": {"a": "x".repeat(70_000)}}]), "tools[0]: "),
+        ("stop", json!(["a"]), "stop: `stop` is not supported here; send `stop_sequences`"),
         ("temperature", json!(3), "temperature: "),
         ("stop_sequences", json!([""]), "stop_sequences: "),
         ("stop_sequences", json!("a"), "stop_sequences: "),
         ("tools", json!([{"type": "bash_20250124", "name": "bash"}]), "tools[0].type: "),
-        ("tools", json!([{"name": "a b"}]), "tools[0].function.name: "),
+        ("tools", json!([{"name": "a b"}]), "tools[0].name: "),
+        ("seed", json!(1), "seed: "),
         ("tools", json!(vec![json!({"name": "a"}); 129]), "tools: "),
         ("tool_choice", json!({"type": "tool"}), "tool_choice: "),
         ("tool_choice", json!({"type": "some"}), "tool_choice: "),
         ("tool_choice", json!({"type": "any"}), "tool_choice: "),
-        ("output_config", json!({"format": {"type": "xml"}}), "output_config.format: "),
+        (
+            "output_config",
+            json!({"format": {"type": "xml"}}),
+            "output_config.format: `output_config.format.type` ",
+        ),
         ("metadata", json!({"user_id": "x".repeat(600)}), "metadata.user_id: "),
         ("mcp_servers", json!([{"type": "url"}]), "mcp_servers: "),
         ("container", json!("c"), "container: "),
     ];
     for (field, value, start) in cases {
-        let mut body = asks("x");
-        body[field] = value;
-        let reply = server.post(PATH, &body).await;
-        let shown = format!("{field}: {:.300} gave {}", body[field].to_string(), reply.body);
-        assert_eq!(reply.status, 400, "{shown}");
-        let reply = reply.json();
-        assert_eq!(
-            (&reply["type"], &reply["error"]["type"]),
-            (&json!("error"), &json!("invalid_request_error"))
-        );
-        assert!(
-            reply["error"]["message"].as_str().is_some_and(|text| text.starts_with(start)),
-            "{shown}"
-        );
+        refused(&server, field, value, start).await;
     }
 }
 

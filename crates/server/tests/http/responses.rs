@@ -297,7 +297,8 @@ async fn refusals_name_what_the_client_wrote() {
         ("max_output_tokens", json!(0), "max_output_tokens"),
         ("temperature", json!(3), "temperature"),
         ("tools", json!([{"type": "web_search"}]), "tools[0].type"),
-        ("tools", json!([{"type": "function"}]), "tools[0].function"),
+        ("tools", json!([{"type": "function"}]), "tools[0].name"),
+        ("tools", json!([{"type": "function", "name": "a b"}]), "tools[0].name"),
         ("tool_choice", json!({"type": "function", "name": "h"}), "tool_choice"),
         ("tool_choice", json!({"type": "file_search"}), "tool_choice"),
         ("text", json!({"format": {"type": "xml"}}), "text.format"),
@@ -332,6 +333,22 @@ async fn refusals_name_what_the_client_wrote() {
     }
     assert_eq!(server.post(PATH, &body).await.status, 200);
     server.idle().await;
+}
+
+#[tokio::test]
+async fn messages_of_refusals_name_what_the_client_wrote() {
+    let server = start(REPEATS).await;
+    for (field, value, message) in [
+        ("max_output_tokens", json!(0), "max_output_tokens is 0;"),
+        ("max_output_tokens", json!(5000), "this model's maximum context length is 1000 tokens,"),
+        ("text", json!({"format": {"type": "xml"}}), "`text.format.type` is \"xml\";"),
+    ] {
+        let mut body = asks("x");
+        body[field] = value;
+        let told = server.post(PATH, &body).await.error("message");
+        let told = told.as_str().expect("a message");
+        assert!(told.starts_with(message) && !told.contains("max_tokens"), "{told}");
+    }
 }
 
 #[tokio::test]
