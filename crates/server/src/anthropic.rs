@@ -41,7 +41,7 @@ pub async fn messages(
 ) -> Result<Response, ApiError> {
     let Begun { mut generation, stream, .. } = begin(&app, request, "msg_", read).await?;
     if stream.is_some() {
-        return streamed(generation, Box::new(MessageEvents::new())).await;
+        return streamed(&app, generation, Box::new(MessageEvents::new())).await;
     }
     let answers = generation.collect().await?;
     let answer = &answers.first().expect("there is one choice").answer;

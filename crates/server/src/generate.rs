@@ -19,6 +19,7 @@ use crate::openai::completions::Completion;
 use crate::openai::error::{ApiError, ENGINE_STOPPED, SHUTTING_DOWN};
 use crate::openai::reply::{Endpoint, ReplyHead};
 use crate::openai::types::parse;
+use crate::panics::{Watch, WatchedStream};
 use crate::request_id::{RequestId, random_hex};
 use crate::stream::{Events, Generation, SseBody};
 use crate::validate::{Door, StreamRules, Valid};
@@ -53,7 +54,7 @@ async fn generate(
     let Begun { mut generation, stream, room, .. } = begin(&app, request, prefix, read).await?;
     if let Some(rules) = stream {
         let chunks = Chunks::new(endpoint, generation.head(), rules);
-        return Ok(held(streamed(generation, Box::new(chunks)).await?, room));
+        return Ok(held(streamed(&app, generation, Box::new(chunks)).await?, room));
     }
     let answers = generation.collect().await?;
     let tokenizer = &app.tokenizer;
@@ -119,11 +120,14 @@ pub async fn begin<T: Send + 'static>(
 
 /// The streamed reply of `generation`, in the form of `events`.
 pub async fn streamed(
+    app: &App,
     generation: Generation,
     events: Box<dyn Events>,
 ) -> Result<Response, ApiError> {
+    let request_id = Some(generation.head().request_id.clone());
+    let watch = Watch { panics: app.panics.clone(), request_id };
     let body = SseBody::start(generation, events).await?;
-    let mut response = Response::new(Body::new(body));
+    let mut response = Response::new(Body::new(WatchedStream::new(body, watch)));
     let headers = response.headers_mut();
     let media_type = HeaderValue::from_static("text/event-stream; charset=utf-8");
     headers.insert(header::CONTENT_TYPE, media_type);

@@ -38,7 +38,7 @@ pub async fn responses(
         begin(&app, request, "resp_", read).await?;
     if stream.is_some() {
         let events = ResponseEvents::new(generation.head().clone(), echo);
-        return streamed(generation, Box::new(events)).await;
+        return streamed(&app, generation, Box::new(events)).await;
     }
     let answers = generation.collect().await?;
     let answer = &answers.first().expect("there is one choice").answer;

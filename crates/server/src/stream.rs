@@ -26,6 +26,7 @@ use crate::openai::error::ApiError;
 use crate::openai::log_probs::ScoredToken;
 use crate::openai::prompt::ToldPrompt;
 use crate::openai::reply::{PromptTokensDetails, ReplyHead, Timings, Usage, WholeAnswer};
+use crate::panics::Stream;
 use crate::validate::{PromptSums, StopRules};
 
 /// A reply in the making.
@@ -333,7 +334,8 @@ impl SseBody {
             Ok(piece) => self.tell(&piece),
             Err(error) => {
                 self.over = true;
-                self.ready.push_back(self.events.failed(&error));
+                let event = self.failed(&error);
+                self.ready.push_back(event);
             }
         }
     }
@@ -341,6 +343,13 @@ impl SseBody {
     fn tell(&mut self, piece: &Piece) {
         self.over = self.generation.is_done();
         self.ready.extend(self.events.piece(piece, &self.generation));
+    }
+}
+
+impl Stream for SseBody {
+    fn failed(&mut self, error: &ApiError) -> Bytes {
+        self.generation.failure = Some(error.to_string());
+        self.events.failed(error)
     }
 }
 

@@ -1,9 +1,7 @@
-use std::convert::Infallible;
-
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
-use http::StatusCode;
+use http::{StatusCode, header};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
@@ -25,12 +23,43 @@ impl HttpBody for Half {
     }
 }
 
+impl Stream for Half {
+    fn failed(&mut self, error: &ApiError) -> Bytes {
+        format!("own: {error}").into()
+    }
+}
+
+/// A stream that panics, and again while it tells so.
+struct Twice;
+
+impl HttpBody for Twice {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        panic!("once")
+    }
+}
+
+impl Stream for Twice {
+    fn failed(&mut self, _: &ApiError) -> Bytes {
+        panic!("twice")
+    }
+}
+
 async fn panics() -> Response {
     panic!("{} is wrong", "something")
 }
 
-async fn stream() -> Response {
-    ([(header::CONTENT_TYPE, "text/event-stream")], Body::new(Half(false))).into_response()
+async fn stream(State(panics): State<Panics>) -> Body {
+    Body::new(WatchedStream::new(Half(false), Watch { panics, request_id: None }))
+}
+
+async fn twice(State(panics): State<Panics>) -> Body {
+    Body::new(WatchedStream::new(Twice, Watch { panics, request_id: None }))
 }
 
 async fn plain() -> Body {
@@ -40,12 +69,14 @@ async fn plain() -> Body {
 /// The reply to a GET of `path`, and the panics there were.
 async fn ask(path: &str) -> (Response, Panics) {
     let panics_total = Panics::default();
-    let router: Router = Router::new()
+    let router = Router::new()
         .route("/panics", get(panics))
         .route("/stream", get(stream))
+        .route("/twice", get(twice))
         .route("/plain", get(plain))
         .route("/well", get(async || "well"))
-        .layer(from_fn_with_state(panics_total.clone(), catch));
+        .layer(from_fn_with_state(panics_total.clone(), catch))
+        .with_state(panics_total.clone());
     let request = Request::get(path).body(Body::empty()).unwrap();
     (router.oneshot(request).await.unwrap(), panics_total)
 }
@@ -62,13 +93,22 @@ async fn a_panic_is_500_in_our_shape_and_counted() {
 }
 
 #[tokio::test]
-async fn a_stream_that_panics_ends_with_an_error_event() {
+async fn a_stream_that_panics_ends_with_an_error_event_in_its_own_form() {
     let (reply, panics) = ask("/stream").await;
     let text = reply.into_body().collect().await.unwrap().to_bytes();
     let text = std::str::from_utf8(&text).unwrap();
-    let rest = text.strip_prefix("data: one\n\nevent: error\ndata: {\"error\":").expect(text);
-    assert_eq!(rest.matches("\n\n").count(), 1, "nothing follows: {rest}");
+    let error = text.strip_prefix("data: one\n\nown: ").expect(text);
+    assert_eq!(error, "the server has failed at this request; its log says why");
     assert_eq!(panics.total(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_even_tell_so_breaks_off() {
+    let (reply, panics) = ask("/twice").await;
+    let mut body = reply.into_body();
+    assert!(body.frame().await.unwrap().is_err());
+    assert!(body.frame().await.is_none());
+    assert_eq!(panics.total(), 2);
 }
 
 #[tokio::test]

@@ -107,15 +107,10 @@ impl<'a> Response<'a> {
     ) -> Self {
         let is_cut = finish == Finish::Length;
         let head = generation.head();
-        let last = answer.blocks.len().saturating_sub(1);
-        let item = |(index, block): (usize, &Block)| {
-            let is_cut = is_cut && index == last;
-            Item::new(block, &item_id(head, index, block), Status::of(is_cut))
-        };
         Response {
             status: if is_cut { "incomplete" } else { "completed" },
             incomplete_details: is_cut.then(|| json!({"reason": "max_output_tokens"})),
-            output: answer.blocks.iter().enumerate().map(item).collect(),
+            output: items(head, answer, Status::of(is_cut)),
             usage: Some(usage(generation)),
             ..Self::begun(head, echo)
         }
@@ -123,16 +118,23 @@ impl<'a> Response<'a> {
 
     /// A reply that failed when `answer` had come.
     pub fn failed(head: &'a ReplyHead, echo: &'a Echo, answer: &Answer, error: &ApiError) -> Self {
-        let item = |(index, block): (usize, &Block)| {
-            Item::new(block, &item_id(head, index, block), Status::Incomplete)
-        };
         Response {
             status: "failed",
             error: Some(json!({"code": "server_error", "message": error.to_string()})),
-            output: answer.blocks.iter().enumerate().map(item).collect(),
+            output: items(head, answer, Status::Incomplete),
             ..Self::begun(head, echo)
         }
     }
+}
+
+/// The items of `answer`: all are whole but the last, which is as far as `last` says.
+fn items(head: &ReplyHead, answer: &Answer, last: Status) -> Vec<Item> {
+    let item = |(index, block): (usize, &Block)| {
+        let is_last = index + 1 == answer.blocks.len();
+        let status = if is_last { last } else { Status::Completed };
+        Item::new(block, &item_id(head, index, block), status)
+    };
+    answer.blocks.iter().enumerate().map(item).collect()
 }
 
 fn usage(generation: &Generation) -> Value {

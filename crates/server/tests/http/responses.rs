@@ -364,4 +364,16 @@ async fn a_failure_in_a_stream_is_a_failed_response() {
         (&json!("failed"), &json!("server_error"))
     );
     assert_eq!(response["output"][0]["content"][0]["text"], "ab");
+    // What was told as whole before stays so.
+    let body = json!({
+        "input": "<think>hm</think>ab!", "temperature": 0, "max_output_tokens": 99,
+    });
+    let events = server.stream(PATH, &body).await.events().await;
+    let output = events.last().expect("events").json()["response"]["output"].clone();
+    let done =
+        events.iter().find(|event| event.name.as_deref() == Some("response.output_item.done"));
+    assert_eq!(output[0], done.expect("thoughts end").json()["item"]);
+    assert_eq!(output[0]["status"], "completed");
+    let last = (&output[1]["status"], &output[1]["content"][0]["text"]);
+    assert_eq!(last, (&json!("incomplete"), &json!("ab")));
 }
