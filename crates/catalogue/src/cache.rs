@@ -2,8 +2,10 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use crate::entry::Entry;
 use crate::error::Error;
 
 /// Gives the folder that model files are kept in; it need not exist yet.
@@ -20,6 +22,11 @@ fn cache_dir_from(xdg: Option<OsString>, home: Option<OsString>) -> Result<PathB
         .or_else(|| absolute(home).map(|home| home.join(".cache")))
         .map(|base| base.join("millrace"))
         .ok_or(Error::NoCacheDir)
+}
+
+/// Whether the file of `entry` is in the folder `cache`, by its name and length; a fetch looks closer.
+pub fn is_in(cache: &Path, entry: &Entry) -> bool {
+    fs::metadata(cache.join(entry.file)).is_ok_and(|found| found.len() == entry.bytes)
 }
 
 #[cfg(test)]

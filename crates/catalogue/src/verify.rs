@@ -5,7 +5,7 @@
 //! length and time, the record stands for the hash.
 
 use std::fs::{self, File, Metadata};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -15,7 +15,7 @@ use crate::entry::Entry;
 use crate::error::Error;
 
 /// Bytes that are read, hashed and written at a time.
-pub(crate) const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Length and hash of some bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,28 +26,42 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Whether this is what `entry` names.
-    pub fn is(&self, entry: &Entry) -> bool {
-        self.bytes == entry.bytes && self.sha256 == entry.sha256
+    /// Whether this is what has that length and hash.
+    pub fn is(&self, bytes: u64, sha256: &str) -> bool {
+        self.bytes == bytes && self.sha256 == sha256
     }
 
     /// Reads and hashes a whole file.
     pub fn of_file(path: &Path) -> Result<Self, Error> {
-        let mut file = File::open(path).map_err(Error::io("open", path))?;
+        let file = File::open(path).map_err(Error::io("open", path))?;
         let mut meter = Meter::default();
-        let mut chunk = vec![0; CHUNK_BYTES];
-        loop {
-            let count = file.read(&mut chunk).map_err(Error::io("read", path))?;
-            if count == 0 {
-                return Ok(meter.finish());
-            }
-            meter.add(&chunk[..count]);
+        for_each_chunk(file, Error::io("read", path), |chunk| {
+            meter.add(chunk);
+            Ok(())
+        })?;
+        Ok(meter.finish())
+    }
+}
+
+/// Hands all that `from` gives to `take`, piece by piece; `failed` makes an error of one in reading.
+pub(crate) fn for_each_chunk(
+    mut from: impl Read,
+    failed: impl FnOnce(io::Error) -> Error,
+    mut take: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match from.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(count) => take(&chunk[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
         }
     }
 }
 
 /// Counts and hashes bytes as they pass.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Meter {
     bytes: u64,
     hash: Sha256,
@@ -112,8 +126,8 @@ mod tests {
         fs::write(&file, "abc").unwrap();
         let content = Content::of_file(&file).unwrap();
         assert_eq!(content, Content { bytes: 3, sha256: ABC.into() });
-        assert!(content.is(&entry()));
-        assert!(!content.is(&Entry { bytes: 4, ..entry() }));
+        assert!(content.is(3, ABC));
+        assert!(!content.is(4, ABC) && !content.is(3, "00"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub struct PullArgs {
     name: String,
 }
 
-/// Fetches a model and prints where it is.
+/// Fetches a model and prints where it is; its licence's terms are said before the download.
 pub fn run(args: &PullArgs) -> Result<ExitCode> {
     let path = source::fetch(&args.name)?;
     writeln!(std::io::stdout(), "{}", path.display()).context("cannot write the path")?;

