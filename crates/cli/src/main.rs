@@ -19,6 +19,7 @@ mod prompts;
 mod bench;
 mod generate;
 mod pull;
+mod models;
 mod check;
 mod roofline;
 mod plan;
@@ -46,6 +47,14 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Fetch a model of the catalogue.
     Pull(pull::PullArgs),
+    /// List the models of the catalogue and of the cache folder, and say which fit this machine.
+    ///
+    /// For each: whether it is present, its size on disk or to fetch, the types of its weights, its
+    /// context, the memory that `millrace serve` takes for one request of the whole context (weights,
+    /// activations, buffers, keys and values), what `serve` without options would do with that on this
+    /// machine if nothing else ran (the whole context, or so many tokens of it, or not at all), and
+    /// its licence.
+    Models(models::ModelsArgs),
     /// Read a model file's header, tokenizer and chat template, and say what is there or wrong.
     Check(check::CheckArgs),
     /// Measure what this machine can do, the model's ceilings on it, and what share is reached.
@@ -85,6 +94,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(*args),
         Command::Generate(args) => generate::run(args),
         Command::Pull(args) => pull::run(&args),
+        Command::Models(args) => models::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Roofline(args) => roofline::run(&args),
         Command::Plan(args) => plan::run(&args),

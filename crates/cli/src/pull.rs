@@ -11,7 +11,7 @@ use crate::source;
 /// Options of `millrace pull`.
 #[derive(Args)]
 pub struct PullArgs {
-    /// The catalogue's name of the model.
+    /// The catalogue's name of the model (`millrace models` lists them).
     #[arg(default_value = "smollm2-135m")]
     name: String,
 }

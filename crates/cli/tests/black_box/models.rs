@@ -1,7 +1,9 @@
-//! `check`, `pull` and `generate`: models by themselves.
+//! `check`, `pull`, `models` and `generate`: models by themselves.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
 
 use crate::process::{Process, REAL, TINY, millrace};
 
@@ -62,6 +64,34 @@ fn a_bad_model_ends_with_code_2_and_one_line_of_cause() {
     assert_eq!(&other[at..at + 5], b"llama");
     other[at..at + 5].copy_from_slice(b"ollam");
     assert!(assert_unusable(&path, &other).contains("`ollam`"));
+}
+
+#[test]
+fn the_default_model_is_listed_as_it_is() {
+    let path = default_model();
+    let list: Value = serde_json::from_str(millrace(["models", "--json"]).output()).unwrap();
+    let listed = &list["models"][0];
+    assert_eq!(listed["name"], "smollm2-135m");
+    assert_eq!(listed["path"], path.to_str().expect("it is text"));
+    assert_eq!(listed["bytes"], fs::metadata(path).unwrap().len());
+    // What the catalogue says of the file, and what the file says itself.
+    assert_eq!(listed["weight_types"], json!(["Q4_1", "Q8_0", "F32"]));
+    assert_eq!(listed["context"], 8192);
+    assert_eq!(listed["licence"], "Apache-2.0");
+    let plan = millrace(["plan", "--json"]);
+    let plan: Value = serde_json::from_str(&plan.stdout).expect("it is JSON");
+    for term in ["weights_bytes", "activation_bytes", "buffer_bytes"] {
+        assert_eq!(listed[term], plan[term], "{term}");
+    }
+    assert_eq!(listed["kv_bytes"], plan["block_bytes"].as_u64().unwrap() * (8192 / 32));
+
+    let table = millrace(["models"]);
+    let row = table.output().lines().find(|line| line.starts_with("smollm2-135m ")).unwrap();
+    assert!(
+        ["  93.81 MiB  ", "  Q4_1 Q8_0 F32  ", "  8,192  "].iter().all(|c| row.contains(c)),
+        "{row}"
+    );
+    assert!(table.stdout.lines().any(|line| line.starts_with("gemma3-270m ")), "{}", table.stdout);
 }
 
 /// The answer to `arguments`.

@@ -22,6 +22,7 @@ fn every_option_has_a_help_text() {
         ("serve", ["--memory-utilization", "--enable-web-page", "--shutdown-timeout"]),
         ("generate", ["--max-tokens", "--temperature", "--threads"]),
         ("pull", ["--help", "--version", "[NAME]"]),
+        ("models", ["--help", "--version", "--json"]),
         ("check", ["--help", "--version", "[MODEL]"]),
         ("roofline", ["--model", "--context", "--json"]),
         ("plan", ["--device", "--length", "--device-model"]),
