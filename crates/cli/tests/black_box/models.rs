@@ -20,7 +20,7 @@ fn a_good_model_is_described() {
         "architecture   llama\n",
         "layers         30\n",
         "context        8192 tokens\n",
-        "tokenizer      gpt2 / smollm, 49152 tokens, 48900 merges\n",
+        "tokenizer      gpt2 / smollm, 48900 merges, 49152 tokens\n",
         "end tokens     2 `<|im_end|>`\n",
         "chat           template works: \"Hello\" from a user is a prompt of 31 tokens\n",
     ] {
