@@ -110,7 +110,9 @@ impl Choice {
     pub fn divide(&mut self, text: String) -> Vec<Part> {
         let parts = self.divider.push(text, self.finish.is_some());
         self.stopped |= self.divider.is_over();
-        self.finish = self.finish.map(|finish| self.divider.finish(finish));
+        // What is complete is so whatever else its last token used up.
+        let reason = |finish| if self.stopped { Finish::Stop } else { finish };
+        self.finish = self.finish.map(|finish| self.divider.finish(reason(finish)));
         parts
     }
 
