@@ -3,9 +3,10 @@
 //! Lines pass a bounded queue to a thread that writes them: a pipe that nobody empties or a disk that is
 //! full costs lines, and never the service. Lost lines are counted (`millrace:log_dropped_total`).
 //!
-//! A line is a line: whatever a client's field holds, control characters are written as `\xNN`, so that
-//! nobody can make up a line, or move the cursor of a terminal.
+//! A line is a line: whatever a client's field holds, control characters are written as `\xNN` (in JSON as
+//! `\u00NN`, which is all it knows), so that nobody can make up a line, or move the cursor of a terminal.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
@@ -40,6 +41,15 @@ enum LogFormat {
     Json,
 }
 
+/// What a line is, for what may stand in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LineForm {
+    Text,
+    /// Text whose colours are escape sequences.
+    ColouredText,
+    Json,
+}
+
 /// A log that was begun. Dropping it writes what is left, if that can be done in a moment.
 pub struct Log {
     queue: SyncSender<Entry>,
@@ -55,14 +65,18 @@ enum Entry {
 impl Log {
     /// Begins the log of this process. Panics go there too.
     pub fn begin(args: &LogArgs) -> Log {
-        let has_colours = args.log_format == LogFormat::Text && io::stderr().is_terminal();
+        let form = match args.log_format {
+            LogFormat::Text if io::stderr().is_terminal() => LineForm::ColouredText,
+            LogFormat::Text => LineForm::Text,
+            LogFormat::Json => LineForm::Json,
+        };
         let (log, lines) = Log::channel(LINES_MAX);
         let dropped = log.dropped.clone();
         thread::spawn(move || write_lines(io::stderr(), &lines, &dropped));
-        let writer = Writer { queue: log.queue.clone(), dropped: log.dropped.clone(), has_colours };
+        let writer = Writer { queue: log.queue.clone(), dropped: log.dropped.clone(), form };
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
-            .with_ansi(has_colours)
+            .with_ansi(form == LineForm::ColouredText)
             .with_target(false)
             .with_max_level(args.log_level);
         match args.log_format {
@@ -129,12 +143,12 @@ fn write_lines(mut sink: impl Write, lines: &Receiver<Entry>, dropped: &LogDropp
 struct Writer {
     queue: SyncSender<Entry>,
     dropped: LogDropped,
-    has_colours: bool,
+    form: LineForm,
 }
 
 impl Write for Writer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.queue.try_send(Entry::Line(one_line(line, self.has_colours))).is_err() {
+        if self.queue.try_send(Entry::Line(one_line(line, self.form))).is_err() {
             self.dropped.count();
         }
         Ok(line.len())
@@ -145,45 +159,55 @@ impl Write for Writer {
     }
 }
 
-/// `line` with all control characters escaped but the newline at its end, and the escape of colours
+/// `line` with all control characters escaped, C1 too, but the newline at its end, and the escape of colours
 /// where there are any (in values the library has escaped it already).
-fn one_line(line: &[u8], has_colours: bool) -> Vec<u8> {
-    let text = line.strip_suffix(b"\n").unwrap_or(line);
-    let mut escaped = Vec::with_capacity(line.len());
-    for &byte in text {
-        if byte.is_ascii_control() && !(byte == b'\x1b' && has_colours) {
-            escaped.extend(format!("\\x{byte:02x}").into_bytes());
-        } else {
-            escaped.push(byte);
+fn one_line(line: &[u8], form: LineForm) -> Vec<u8> {
+    let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
+    let mut escaped = String::with_capacity(line.len());
+    for c in text.chars() {
+        match (c, u32::from(c), form) {
+            ('\x1b', _, LineForm::ColouredText) => escaped.push(c),
+            (_, code, LineForm::Json) if c.is_control() => _ = write!(escaped, "\\u{code:04x}"),
+            (_, code, _) if c.is_control() => _ = write!(escaped, "\\x{code:02x}"),
+            _ => escaped.push(c),
         }
     }
-    escaped.push(b'\n');
-    escaped
+    escaped.push('\n');
+    escaped.into_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn line(text: &str, has_colours: bool) -> String {
-        String::from_utf8(one_line(text.as_bytes(), has_colours)).expect("text stays text")
+    fn line(text: &str, form: LineForm) -> String {
+        String::from_utf8(one_line(text.as_bytes(), form)).expect("text stays text")
     }
 
     #[test]
     fn a_line_is_one_line_whatever_is_in_it() {
         assert_eq!(
-            line("a\r\nb\x1b[2J\x07\0\u{7f}é\n", false),
-            "a\\x0d\\x0ab\\x1b[2J\\x07\\x00\\x7fé\n"
+            line("a\r\nb\x1b[2J\x07\0\u{7f}\u{85}\u{9b}2Jé\u{a0}\n", LineForm::Text),
+            "a\\x0d\\x0ab\\x1b[2J\\x07\\x00\\x7f\\x85\\x9b2Jé\u{a0}\n"
         );
-        assert_eq!(line("\x1b[32mINFO\x1b[0m a\nb\n", true), "\x1b[32mINFO\x1b[0m a\\x0ab\n");
-        assert_eq!(line("", false), "\n");
+        let coloured = line("\x1b[32mINFO\x1b[0m a\nb\n", LineForm::ColouredText);
+        assert_eq!(coloured, "\x1b[32mINFO\x1b[0m a\\x0ab\n");
+        assert_eq!(line("", LineForm::Text), "\n");
+    }
+
+    #[test]
+    fn a_line_of_json_stays_json() {
+        let written = serde_json::json!({"text": "a\nb\x1b[2J\u{7f}\u{9b}2J\\x7f\"é"});
+        let line = line(&format!("{written}\n"), LineForm::Json);
+        assert!(!line.trim_end_matches('\n').contains(char::is_control), "{line:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).expect(&line), written);
     }
 
     #[test]
     fn lines_beyond_the_queue_are_dropped_and_counted_while_nobody_writes() {
         let (log, lines) = Log::channel(3);
-        let mut writer =
-            Writer { queue: log.queue.clone(), dropped: log.dropped(), has_colours: false };
+        let (queue, dropped) = (log.queue.clone(), log.dropped());
+        let mut writer = Writer { queue, dropped, form: LineForm::Text };
         for text in ["0\n", "1\n", "2\n", "3\n", "4\n"] {
             writer.write_all(text.as_bytes()).expect("it never fails");
         }
