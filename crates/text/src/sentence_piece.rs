@@ -22,25 +22,83 @@ pub(crate) struct SentencePiece {
     bytes: Box<[Option<u32>; 256]>,
     /// Whether a space is put before a text.
     space_prefix: bool,
+    /// Whether a token has a space behind something else.
+    has_inner_spaces: bool,
 }
 
-/// A part of the text that is merged so far.
+/// What is left of a text while its characters are merged.
+struct Symbols<'a> {
+    text: &'a str,
+    /// One for each character, in order, also when it was merged into the one before it.
+    list: Vec<Symbol>,
+}
+
+/// A part of the text that is merged so far. A long text has many, so they are small.
 #[derive(Clone, Copy)]
 struct Symbol {
-    start: usize,
-    /// Equal to `start` once it was merged into the one before it.
-    end: usize,
-    before: Option<usize>,
-    after: Option<usize>,
+    /// Its first byte.
+    start: u32,
+    /// The index of the symbol before it; means nothing for the first.
+    before: u32,
+    /// The index of the symbol after it, for the last one the length of the list; its own index once
+    /// it was merged into the one before it.
+    after: u32,
+}
+
+const _: () = assert!(size_of::<Symbol>() == 12 && size_of::<Pair>() == 12);
+
+impl<'a> Symbols<'a> {
+    /// The characters of `text`. Panics if it has 4 GiB.
+    fn new(text: &'a str) -> Self {
+        assert!(u32::try_from(text.len()).is_ok(), "a text of {} bytes is too long", text.len());
+        let mut list = Vec::with_capacity(text.chars().count());
+        for (index, (start, _)) in (0_u32..).zip(text.char_indices()) {
+            let (start, before) = (start as u32, index.saturating_sub(1));
+            list.push(Symbol { start, before, after: index + 1 });
+        }
+        Symbols { text, list }
+    }
+
+    fn get(&self, index: u32) -> Option<Symbol> {
+        self.list.get(index as usize).copied()
+    }
+
+    /// The text of the symbols from `first` to the one before `end`.
+    fn text(&self, first: Symbol, end: u32) -> &'a str {
+        let end = self.get(end).map_or(self.text.len(), |symbol| symbol.start as usize);
+        &self.text[first.start as usize..end]
+    }
+
+    /// The text of a symbol and the one after it, if both are there.
+    fn both(&self, left: u32) -> Option<&'a str> {
+        let symbol = self.get(left).filter(|symbol| symbol.after != left)?;
+        Some(self.text(symbol, self.get(symbol.after)?.after))
+    }
+
+    /// Merges the symbol after `left` into it.
+    fn merge(&mut self, left: u32) {
+        let right = self.list[left as usize].after;
+        let after = self.list[right as usize].after;
+        self.list[right as usize].after = right;
+        self.list[left as usize].after = after;
+        if let Some(next) = self.list.get_mut(after as usize) {
+            next.before = left;
+        }
+    }
+
+    /// The texts of those that are left.
+    fn texts(&self) -> impl Iterator<Item = &'a str> {
+        let left = (0_u32..).zip(&self.list).filter(|(index, symbol)| symbol.after != *index);
+        left.map(|(_, &symbol)| self.text(symbol, symbol.after))
+    }
 }
 
 /// Two neighbours that may be merged. The greatest is merged first.
 struct Pair {
     score: f32,
-    left: usize,
-    right: usize,
+    left: u32,
     /// Bytes of both when the pair was found: of a pair with others it is out of date.
-    len: usize,
+    len: u32,
 }
 
 impl Ord for Pair {
@@ -102,7 +160,9 @@ impl SentencePiece {
         if tokens.is_empty() {
             return Err(TokenizerError::NoTextTokens);
         }
-        Ok(Self { tokens, bytes, space_prefix })
+        let has_inner_space = |token: &String| token.trim_start_matches(SPACE).contains(SPACE);
+        let has_inner_spaces = tokens.keys().any(has_inner_space);
+        Ok(Self { tokens, bytes, space_prefix, has_inner_spaces })
     }
 
     /// Whether a byte that no longer token spells has a token of its own.
@@ -113,7 +173,8 @@ impl SentencePiece {
     /// Calls `visit` with the ids of `text`, in order, until it fails. `at_start`: nothing, or a
     /// token that was found as a whole, stands before it. A byte without a token is left out.
     ///
-    /// Time grows with `n log n` of the text.
+    /// Time grows with `n log n` of what lies between spaces, or of the whole text if a token has a space
+    /// inside; memory by 12 bytes for each character of that and 12 for each pair that waits.
     pub(crate) fn each_token(
         &self,
         text: &str,
@@ -128,55 +189,63 @@ impl SentencePiece {
             marked.push(SPACE);
         }
         marked.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
-        for symbol in self.merged(&marked) {
-            let spelling = &marked[symbol.start..symbol.end];
-            match self.tokens.get(spelling) {
-                Some(&(id, _)) => visit(id)?,
-                None => {
-                    let bytes = spelling.bytes().map(|byte| self.bytes[usize::from(byte)]);
-                    bytes.flatten().try_for_each(&mut *visit)?;
-                }
-            }
+        let mut rest = marked.as_str();
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(self.piece_len(rest));
+            self.each_token_of(piece, visit)?;
+            rest = behind;
         }
         Ok(())
     }
 
-    /// The parts of `text` that are left when nothing can be merged any more.
-    fn merged(&self, text: &str) -> impl Iterator<Item = Symbol> {
-        let mut symbols: Vec<Symbol> = Vec::with_capacity(text.len());
-        for (index, (start, c)) in text.char_indices().enumerate() {
-            let (before, end) = (index.checked_sub(1), start + c.len_utf8());
-            let after = (end < text.len()).then_some(index + 1);
-            symbols.push(Symbol { start, end, before, after });
+    /// Bytes of the first part of `text` that is merged by itself: up to a space behind something else,
+    /// if no token goes across such a place.
+    fn piece_len(&self, text: &str) -> usize {
+        if self.has_inner_spaces {
+            return text.len();
         }
-        let mut pairs = BinaryHeap::new();
-        for left in 0..symbols.len() {
-            pairs.extend(self.pair(text, &symbols, left));
-        }
-        while let Some(Pair { left, right, len, .. }) = pairs.pop() {
-            let (start, end) = (symbols[left].start, symbols[right].end);
-            let is_merged = |symbol: Symbol| symbol.start == symbol.end;
-            if is_merged(symbols[left]) || is_merged(symbols[right]) || end - start != len {
+        let spaces = text.len() - text.trim_start_matches(SPACE).len();
+        text[spaces..].find(SPACE).map_or(text.len(), |end| spaces + end)
+    }
+
+    fn each_token_of(
+        &self,
+        piece: &str,
+        visit: &mut dyn FnMut(u32) -> Result<(), TokenizerError>,
+    ) -> Result<(), TokenizerError> {
+        self.merged(piece).texts().try_for_each(|spelling| match self.tokens.get(spelling) {
+            Some(&(id, _)) => visit(id),
+            None => {
+                let bytes = spelling.bytes().map(|byte| self.bytes[usize::from(byte)]);
+                bytes.flatten().try_for_each(&mut *visit)
+            }
+        })
+    }
+
+    /// What is left of `text` when nothing can be merged any more.
+    fn merged<'a>(&self, text: &'a str) -> Symbols<'a> {
+        let mut symbols = Symbols::new(text);
+        let characters = 0..symbols.list.len() as u32;
+        let mut pairs: BinaryHeap<Pair> =
+            characters.filter_map(|left| self.pair(&symbols, left)).collect();
+        while let Some(Pair { left, len, .. }) = pairs.pop() {
+            if symbols.both(left).is_none_or(|text| text.len() != len as usize) {
                 continue;
             }
-            let after = symbols[right].after;
-            symbols[right].end = symbols[right].start;
-            (symbols[left].end, symbols[left].after) = (end, after);
-            if let Some(after) = after {
-                symbols[after].before = Some(left);
+            symbols.merge(left);
+            if 0 < left {
+                pairs.extend(self.pair(&symbols, symbols.list[left as usize].before));
             }
-            pairs.extend(symbols[left].before.and_then(|left| self.pair(text, &symbols, left)));
-            pairs.extend(self.pair(text, &symbols, left));
+            pairs.extend(self.pair(&symbols, left));
         }
-        symbols.into_iter().filter(|symbol| symbol.start != symbol.end)
+        symbols
     }
 
     /// The symbol `left` with the one after it, if a token spells both.
-    fn pair(&self, text: &str, symbols: &[Symbol], left: usize) -> Option<Pair> {
-        let right = symbols[left].after?;
-        let (start, end) = (symbols[left].start, symbols[right].end);
-        let (_, score) = *self.tokens.get(&text[start..end])?;
-        Some(Pair { score, left, right, len: end - start })
+    fn pair(&self, symbols: &Symbols, left: u32) -> Option<Pair> {
+        let both = symbols.both(left)?;
+        let (_, score) = *self.tokens.get(both)?;
+        Some(Pair { score, left, len: both.len() as u32 })
     }
 }
 

@@ -3,8 +3,9 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::{SentencePiece, token_bytes};
 use crate::tokenizer::{ControlTokens, Tokenizer};
-use crate::vocabulary::{Merging, TokenKind, TokenizerError, TokenizerSpec};
+use crate::vocabulary::{Merging, TokenKind, TokenizerError, TokenizerSpec, Vocabulary};
 
 /// A text with its ids.
 type Case = (String, Vec<u32>);
@@ -118,7 +119,43 @@ fn infinite_and_equal_scores_make_no_panic() {
     }
 }
 
+/// Merges the best pair, the leftmost of equal ones, until there is none: by looking at all each time.
+fn merged_slowly(pieces: &SentencePiece, text: &str) -> Vec<String> {
+    let mut parts: Vec<String> = text.chars().map(String::from).collect();
+    loop {
+        let pairs = parts.windows(2).enumerate().filter_map(|(left, pair)| {
+            pieces.tokens.get(&pair.concat()).map(|&(_, score)| (score, left))
+        });
+        let best = pairs.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
+        let Some((_, left)) = best else { return parts };
+        let right = parts.remove(left + 1);
+        parts[left].push_str(&right);
+    }
+}
+
+/// Tokens of three characters, with one more.
+fn few_characters(inner: &str) -> SentencePiece {
+    let tokens = ["a", "b", "▁", "aa", "ab", "ba", "▁a", "▁▁", "aab", "bab", "▁ab", inner];
+    let scores = [0.0, 0.0, 0.0, -1.0, -2.0, -2.0, -1.0, -3.0, -1.5, -0.5, -2.0, -0.5];
+    let kinds = vec![TokenKind::Normal; tokens.len()];
+    let tokens = tokens.map(str::to_owned).into();
+    let vocabulary = Vocabulary::new(tokens, kinds, token_bytes).expect("valid");
+    SentencePiece::new(&vocabulary, &scores, false).expect("valid")
+}
+
 proptest! {
+    #[test]
+    fn what_is_merged_is_what_looking_at_all_pairs_merges(text in "[ab▁]{1,40}", crosses: bool) {
+        let pieces = few_characters(if crosses { "b▁" } else { "bb" });
+        prop_assert_eq!(pieces.has_inner_spaces, crosses);
+        let slowly = merged_slowly(&pieces, &text);
+        prop_assert_eq!(pieces.merged(&text).texts().collect::<Vec<_>>(), slowly.clone());
+        let mut ids = Vec::new();
+        pieces.each_token(&text, false, &mut |id| { ids.push(id); Ok(()) }).expect("encodes");
+        let expected: Vec<u32> = slowly.iter().map(|part| pieces.tokens[part].0).collect();
+        prop_assert_eq!(ids, expected);
+    }
+
     #[test]
     fn any_text_goes_through_and_back(text in "[ -~éß日🙂\\n\\t]{0,60}") {
         let (spec, _) = models().remove(1);
