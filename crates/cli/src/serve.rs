@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use engine::{Worker, WorkerExit};
 use sampling::Pooling;
@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use crate::launch::{EngineArgs, Launched, launch};
 use crate::log::{Log, LogArgs};
 
-/// Most of a file of keys that is read: more than the keys that may be in it take.
+/// Bytes of a file of keys: more than the keys that may be in it take.
 const KEY_FILE_BYTES: u64 = 16 << 20;
 
 /// Options of `millrace serve`.
@@ -173,12 +173,19 @@ fn keys(args: &ServeArgs) -> Result<Keys> {
     }
     if let Some(path) = &args.api_key_file {
         let name = format!("--api-key-file {}", path.display());
-        let mut text = String::new();
-        let file = File::open(path).with_context(|| name.clone())?;
-        file.take(KEY_FILE_BYTES).read_to_string(&mut text).with_context(|| name.clone())?;
+        let text = key_file(path).with_context(|| name.clone())?;
         keys.add_lines(&text).map_err(|(line, error)| anyhow!("{name}: line {line}: {error}"))?;
     }
     Ok(keys)
+}
+
+/// The text of a file of keys. One that is too large is refused and not cut: what is left of a key would
+/// be a key.
+fn key_file(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(KEY_FILE_BYTES + 1).read_to_string(&mut text)?;
+    ensure!(text.len() as u64 <= KEY_FILE_BYTES, "it has more than {} MiB", KEY_FILE_BYTES >> 20);
+    Ok(text)
 }
 
 fn tls(args: &ServeArgs) -> Result<Option<Tls>> {

@@ -1,6 +1,7 @@
 //! Keys: who may come in, and whose requests theirs are.
 
-use constant_time_eq::constant_time_eq_32;
+use std::collections::HashMap;
+
 use engine::Tenant;
 use http::{HeaderMap, HeaderValue, Request, header};
 use sha2::{Digest, Sha256};
@@ -52,10 +53,12 @@ pub enum KeyError {
 
 /// The keys that clients may show; without any, nobody is asked for one.
 ///
-/// Kept as digests: what is compared has one length, and takes one time whatever was sent.
+/// Found by their digests, however many there are. How long that takes says something of a digest at
+/// most, and nobody can choose what to send by its digest.
 #[derive(Clone, Default)]
 pub struct Keys {
-    keys: Vec<([u8; 32], usize)>,
+    /// Numbers of owners.
+    keys: HashMap<[u8; 32], usize>,
     owners: Vec<Owner>,
 }
 
@@ -127,14 +130,14 @@ impl Keys {
             return Err(KeyError::TooMany);
         }
         let digest = digest(key.as_bytes());
-        if self.keys.iter().any(|(known, _)| *known == digest) {
+        if self.keys.contains_key(&digest) {
             return Err(KeyError::Twice);
         }
         let owner = match owner {
             Some(name) => self.owner(name, weight)?,
             None => self.new_owner(Owner { name: None, weight: 1 }),
         };
-        self.keys.push((digest, owner));
+        self.keys.insert(digest, owner);
         Ok(())
     }
 
@@ -167,16 +170,10 @@ impl Keys {
         !self.keys.is_empty()
     }
 
-    /// Whose key `headers` carry; none if it is nobody's. Takes as long whatever was sent.
+    /// Whose key `headers` carry; none if it is nobody's.
     pub fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
-        let find = |sent: &[u8]| {
-            let sent = digest(sent);
-            self.keys.iter().fold(None, |found, (key, owner)| {
-                if constant_time_eq_32(key, &sent) { Some(*owner) } else { found }
-            })
-        };
-        let owners: Vec<usize> = sent_keys(headers).filter_map(find).collect();
-        owners.first().map(|&number| {
+        let owner = sent_keys(headers).find_map(|key| self.keys.get(&digest(key)));
+        owner.map(|&number| {
             // One owner's keys tell nobody apart.
             let tenant = (1 < self.owners.len())
                 .then(|| Tenant { id: number as u64 + 1, weight: self.owners[number].weight });

@@ -99,13 +99,16 @@ fn what_cannot_be_meant_is_refused_with_its_place() {
     };
     let (certificates, key) = (path(&folder, "cert.pem"), path(&folder, "key.pem"));
     let (empty, twice) = (write("empty", "# none\n"), write("twice", "sk-1\n\nsk-1 a\n"));
-    let cases: [(&[&str], &[&str]); 8] = [
+    // Its last line would be another key if it were cut.
+    let large = write("large", &format!("{}\nsk-1-and-more\n", "#".repeat((16 << 20) - 5)));
+    let cases: [(&[&str], &[&str]); 9] = [
         (&["--ssl-certfile", &certificates], &["--ssl-keyfile"]),
         (&["--ssl-certfile", "/no/c", "--ssl-keyfile", &key], &["/no/c", "No such file"]),
         (&["--ssl-certfile", &certificates, "--ssl-keyfile", &empty], &["empty", "private key"]),
         (&["--api-key-file", "/no/keys"], &["--api-key-file", "/no/keys", "No such file"]),
         (&["--api-key-file", &empty], &["--api-key-file", "no key"]),
         (&["--api-key-file", &twice], &["twice", "line 3", "each once"]),
+        (&["--api-key-file", &large], &["large", "more than 16 MiB"]),
         (&["--api-key", ""], &["--api-key", "visible"]),
         (&["--allowed-origins", "https://a/"], &["--allowed-origins", "https://a/"]),
     ];

@@ -107,6 +107,19 @@ fn lines_that_cannot_be_meant_are_refused_with_their_number() {
 }
 
 #[test]
+fn each_of_all_the_keys_that_there_may_be_is_found() {
+    let keys = from_lines(&(0..KEYS).map(|number| format!("sk-{number}\n")).collect::<String>());
+    let keys = keys.expect("not too many");
+    let mut ids: Vec<u64> = (0..KEYS)
+        .map(|number| tenant(&keys, &format!("sk-{number}")).expect("several").id)
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), KEYS);
+    assert_eq!(bearer(&keys, &format!("sk-{KEYS}")), None);
+}
+
+#[test]
 fn keys_are_not_shown() {
     let keys = from_lines("sesame\nopen door").expect("good");
     assert_eq!(format!("{keys:?}"), "Keys(2 of 2 owners)");
