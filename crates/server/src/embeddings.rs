@@ -38,35 +38,63 @@ pub async fn embeddings(
     let count = inputs.prompts.len();
     // Their sum is that of one body's tokens.
     let prompt_tokens = inputs.prompts.iter().map(|prompt| prompt.len() as u32).sum();
-    let (id, began) = (format!("embd-{}", random_hex()), Instant::now());
-    let answer = embed(&app, inputs).await;
-    let failure = answer.as_ref().err().map(ApiError::to_string);
-    let outcome = if failure.is_some() { "failed" } else { "finished" };
-    let e2e_ms = began.elapsed().as_micros() as f64 / 1e3;
-    tracing::info!(
-        id,
-        request_id = tag.as_str(),
-        endpoint = "/v1/embeddings",
-        outcome,
-        failure,
-        inputs = count,
-        prompt_tokens,
-        e2e_ms,
-        "request"
-    );
+    let id = format!("embd-{}", random_hex());
+    let began = Instant::now();
+    let line = LogLine { id: &id, request_id: tag, inputs: count, prompt_tokens, began, end: None };
+    let data = line.tell(embed(&app, inputs).await)?;
     let usage = EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens };
     let reply = Embeddings {
         id,
         object: "list",
         created: unix_time(),
         model: app.info.model.clone(),
-        data: answer?,
+        data,
         usage,
     };
     let bytes = serde_json::to_vec(&reply).expect("vectors are finite");
     // What was reserved for the vectors is free again once they are sent.
     let response = ([(header::CONTENT_TYPE, "application/json")], bytes).into_response();
     Ok(held(response, room))
+}
+
+/// One line per request, whichever way it ended. No text of the client's in it.
+struct LogLine<'a> {
+    id: &'a str,
+    request_id: RequestId,
+    inputs: usize,
+    prompt_tokens: u32,
+    began: Instant,
+    /// How it ended; none if the client left before.
+    end: Option<Result<(), String>>,
+}
+
+impl LogLine<'_> {
+    /// Tells how the request ended.
+    fn tell<T>(mut self, answer: Result<T, ApiError>) -> Result<T, ApiError> {
+        self.end = Some(answer.as_ref().map(|_| ()).map_err(ApiError::to_string));
+        answer
+    }
+}
+
+impl Drop for LogLine<'_> {
+    fn drop(&mut self) {
+        let (outcome, failure) = match &self.end {
+            Some(Ok(())) => ("finished", None),
+            Some(Err(failure)) => ("failed", Some(failure)),
+            None => ("cancelled", None),
+        };
+        tracing::info!(
+            id = self.id,
+            request_id = self.request_id.as_str(),
+            endpoint = "/v1/embeddings",
+            outcome,
+            failure,
+            inputs = self.inputs,
+            prompt_tokens = self.prompt_tokens,
+            e2e_ms = self.began.elapsed().as_micros() as f64 / 1e3,
+            "request"
+        );
+    }
 }
 
 /// Embeds some inputs at a time, so that a long list leaves places to others.

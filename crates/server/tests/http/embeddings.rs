@@ -1,7 +1,12 @@
 //! `/v1/embeddings`. The device's state of a position is its token, its position and 1.
 
+use std::io;
+use std::sync::{Arc, Mutex};
+
 use http::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::client::{request, send};
 use crate::harness::{Server, Setup};
@@ -186,4 +191,54 @@ async fn an_embedding_has_its_place_in_the_order_as_any_request() {
     drop(gate);
     first.events().await;
     assert_eq!((answered.recv().await, answered.recv().await), (Some(-5), Some(5)));
+}
+
+/// What a log has written.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Written {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_leaves_a_line_in_the_log() {
+    let log = Written::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let (server, gate) = Setup::new().start_gated().await;
+    let body = json!({"input": ["ab", "abf"]}).to_string();
+    let head = format!(
+        "POST {EMBEDDINGS} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let accepted = "millrace:requests_accepted_total";
+    server.metrics_until(|metrics| metrics.value(accepted, "") == 2.0).await;
+    assert!(!log.text().contains(EMBEDDINGS), "{}", log.text());
+    drop(stream);
+    server.metrics_until(|_| log.text().contains(EMBEDDINGS)).await;
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains(EMBEDDINGS)).expect("it was seen");
+    for field in ["outcome=\"cancelled\"", "inputs=2", "prompt_tokens=5"] {
+        assert!(line.contains(field), "no {field} in {line}");
+    }
+    drop(gate);
+    server.idle().await;
 }
