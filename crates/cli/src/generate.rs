@@ -11,7 +11,7 @@ use grammar::Guided;
 use sampling::{SamplingParams, SamplingRequest};
 use text::{Decoder, Message};
 
-use crate::launch::{EngineArgs, Launched, launch};
+use crate::launch::{Connections, EngineArgs, Launched, launch};
 
 /// Options of `millrace generate`.
 #[derive(Args)]
@@ -59,7 +59,8 @@ pub struct GenerateArgs {
 pub fn run(args: GenerateArgs) -> Result<ExitCode> {
     let prompt = read_prompt(&args.prompt)?;
     let (sink, reports) = mpsc::channel();
-    let launched = launch(&args.engine, None, move |report| drop(sink.send(report)))?;
+    let launched =
+        launch(&args.engine, None, Connections::NONE, move |report| drop(sink.send(report)))?;
     let tokens = tokens(&args, &launched, prompt)?;
     let request = request(&args, &launched, tokens)?;
     launched.handle.submit(request)?;

@@ -17,6 +17,7 @@ use model::quantization::Quantization;
 use model::transformer::{Transformer, TransformerSizes};
 use model::weights::Weights;
 use sampling::SamplingParams;
+use server::config::CONNECTIONS_MAX;
 use server::{ServerInfo, limits};
 use text::{ChatTemplate, Tokenizer};
 
@@ -102,7 +103,8 @@ pub struct EngineArgs {
     pub max_num_queued_reqs: Option<u32>,
 
     /// Who goes first when not everybody can: fcfs (first come, first served), priority (requests
-    /// with a lower `priority` first) or fair (each `user` gets its share).
+    /// with a lower `priority` first) or fair (each client gets its share: the owner of its key where there are
+    /// keys of several owners, else its `user`).
     #[arg(long, default_value_t = SchedulingPolicy::Fcfs, value_name = "POLICY")]
     pub scheduling_policy: SchedulingPolicy,
 
@@ -203,10 +205,33 @@ pub struct Launched {
     pub info: ServerInfo,
 }
 
+/// Connections that may be open at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Connections {
+    /// How many.
+    pub most: u32,
+    /// Whether they are behind TLS.
+    pub has_tls: bool,
+}
+
+impl Connections {
+    /// Where nobody connects.
+    pub const NONE: Connections = Connections { most: 0, has_tls: false };
+    /// As many as `serve` takes unless it is told otherwise.
+    pub const USUAL: Connections = Connections { most: CONNECTIONS_MAX as u32, has_tls: false };
+
+    /// What the buffers of one take at most.
+    pub fn bytes_each(self) -> u64 {
+        let tls = if self.has_tls { limits::TLS_BYTES } else { 0 };
+        (2 * limits::CONNECTION_BUFFER_BYTES + tls) as u64
+    }
+}
+
 /// Loads the model, divides the memory and starts the engine, which reports to `sink`.
 pub fn launch(
     args: &EngineArgs,
     served_name: Option<&str>,
+    connections: Connections,
     sink: impl FnMut(Report<model::cpu::Extra>) + Send + 'static,
 ) -> Result<Launched> {
     args.check()?;
@@ -221,7 +246,7 @@ pub fn launch(
         .transpose()
         .context("chat template")?;
     let name = served_name.map_or_else(|| source.served_name(), str::to_string);
-    let Plan { budget, sizes, config, info } = plan(args, &file, name)?;
+    let Plan { budget, sizes, config, info } = plan(args, &file, name, connections)?;
     tracing::info!("{budget}");
     // The next three in the words that vLLM's users look for.
     tracing::info!("Available KV cache memory: {:.2} GiB", budget.kv_bytes as f64 / GIB);
@@ -249,12 +274,19 @@ pub struct Requirements {
     pub threads: usize,
     /// Requests that run or wait, at most.
     pub requests: u32,
+    /// Connections, at most.
+    pub connections: Connections,
 }
 
 impl Requirements {
     /// Of the model in `file` with these options, which were checked. Refuses what the kernels do not compute and a
     /// length that the model does not have.
-    pub fn new(args: &EngineArgs, file: &ModelFile, machine: MachineMemory) -> Result<Self> {
+    pub fn new(
+        args: &EngineArgs,
+        file: &ModelFile,
+        machine: MachineMemory,
+        connections: Connections,
+    ) -> Result<Self> {
         Weights::check(&file.config)?;
         let context = u32::try_from(file.config.context_length).unwrap_or(u32::MAX);
         if let Some(asked) = args.max_model_len {
@@ -277,7 +309,7 @@ impl Requirements {
             weights_bytes: Weights::bytes_of(file),
             activation_bytes: Transformer::activation_bytes(&file.config, &sizes, threads)
                 + CpuDevice::thread_bytes(threads, &file.config, sizes.positions_max),
-            buffer_bytes: buffer_bytes(requests),
+            buffer_bytes: buffer_bytes(requests, connections),
             block_bytes: Transformer::block_bytes(&file.config, &sizes),
             block_size: args.block_size,
             max_model_len: args.max_model_len.unwrap_or(context),
@@ -288,13 +320,19 @@ impl Requirements {
             utilization: args.memory_utilization,
             kv_cache_bytes: args.kv_cache_memory_bytes,
         };
-        Ok(Requirements { demand, memory, sizes, threads, requests })
+        Ok(Requirements { demand, memory, sizes, threads, requests, connections })
     }
 }
 
-fn plan(args: &EngineArgs, file: &ModelFile, served_name: String) -> Result<Plan> {
+fn plan(
+    args: &EngineArgs,
+    file: &ModelFile,
+    served_name: String,
+    connections: Connections,
+) -> Result<Plan> {
     let machine = machine::memory()?;
-    let Requirements { demand, memory, mut sizes, .. } = Requirements::new(args, file, machine)?;
+    let Requirements { demand, memory, mut sizes, .. } =
+        Requirements::new(args, file, machine, connections)?;
     let budget = divide(args, demand, memory)?;
     sizes.block_count = budget.block_count as usize;
     sizes.positions_max = budget.demand.max_model_len as usize;
@@ -328,10 +366,11 @@ fn divide(args: &EngineArgs, demand: Demand, memory: Memory) -> Result<Budget> {
     }
 }
 
-/// The most that the process, request bodies and undelivered text may take.
-fn buffer_bytes(requests: u32) -> u64 {
+/// The most that the process, request bodies, connections and undelivered text may take.
+fn buffer_bytes(requests: u32, connections: Connections) -> u64 {
     PROCESS_BYTES
         + limits::BODIES_BYTES_IN_FLIGHT as u64
+        + u64::from(connections.most) * connections.bytes_each()
         + u64::from(requests) * limits::STREAM_BUFFER_BYTES as u64
 }
 
@@ -411,7 +450,8 @@ mod tests {
         let blocks = |dtype: &str| {
             let options = ["--kv-cache-memory-bytes", "1MiB", "--kv-cache-dtype", dtype];
             let args = parse(&options.map(OsString::from));
-            let Plan { sizes, info, .. } = plan(&args, &file, String::new()).unwrap();
+            let Plan { sizes, info, .. } =
+                plan(&args, &file, String::new(), Connections::NONE).unwrap();
             assert_eq!(info.kv_cache_dtype, dtype);
             assert_eq!(sizes.kv_type.to_string(), dtype);
             info.block_count
@@ -419,6 +459,20 @@ mod tests {
         assert_eq!(blocks("f16"), blocks("bf16"));
         // A head of 32 numbers has a scale of four bytes: 36 bytes in place of 64.
         assert_eq!(blocks("int8"), blocks("bf16") * 64 / 36);
+    }
+
+    #[test]
+    fn connections_count_with_all_their_buffers() {
+        let file = Source::parse("dummy:tiny").open().unwrap();
+        let machine = MachineMemory { total_bytes: 8 << 30, available_bytes: 8 << 30 };
+        let buffers = |most, has_tls| {
+            let connections = Connections { most, has_tls };
+            let asked = Requirements::new(&parse(&[]), &file, machine, connections).unwrap();
+            asked.demand.buffer_bytes
+        };
+        let none = buffers(0, false);
+        assert_eq!(buffers(3, false) - none, 3 * (64 << 10));
+        assert_eq!(buffers(3, true) - none, 3 * (128 << 10));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use model::gguf::tensor_kind_name;
 use serde_json::{Value, json};
 
 use crate::errors;
-use crate::launch::{EngineArgs, Requirements};
+use crate::launch::{Connections, EngineArgs, Requirements};
 use crate::machine::{self, MachineMemory};
 
 /// Shown where something is not known.
@@ -148,7 +148,8 @@ fn other_files(cache: &Path) -> Result<Vec<PathBuf>> {
 impl Header {
     fn read(path: &Path, options: &EngineArgs, machine: MachineMemory) -> Result<Header> {
         let file = ModelFile::open(path)?;
-        let Requirements { demand, memory, .. } = Requirements::new(options, &file, machine)?;
+        let Requirements { demand, memory, .. } =
+            Requirements::new(options, &file, machine, Connections::USUAL)?;
         let fit = match Budget::new(demand, memory) {
             Ok(_) => Fit::Whole,
             Err(BudgetError::ModelLenTooLong { feasible, .. }) => Fit::Shorter(feasible),

@@ -19,7 +19,7 @@ use server::{Ending, Parts, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::launch::{EngineArgs, Launched, launch};
+use crate::launch::{Connections, EngineArgs, Launched, launch};
 use crate::log::{Log, LogArgs};
 
 /// Bytes of a file of keys: more than the keys that may be in it take.
@@ -128,9 +128,10 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     let origins: Vec<String> = args.allowed_origins.into_iter().flat_map(|list| list.0).collect();
     let guard = Guard::new(listener.local_addr()?, &args.allowed_hosts, &origins)
         .context("--allowed-host and --allowed-origins")?;
+    let connections = Connections { most: args.max_connections, has_tls: tls.is_some() };
     let (sink, reports) = server::dispatch::channel();
     let Launched { handle, worker, tokenizer, template, info } =
-        launch(&args.engine, args.served_model_name.as_deref(), sink)?;
+        launch(&args.engine, args.served_model_name.as_deref(), connections, sink)?;
     let config = ServerConfig {
         keys,
         guard,

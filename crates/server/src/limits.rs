@@ -46,7 +46,7 @@
 //! | the same, longer | `ServerConfig::iteration_timeout` | open replies end with an error, and so does the server |
 //! | time in which a client takes nothing of what was sent | [`WRITE_TIMEOUT`] | the connection is closed |
 //! | time in which a client's machine answers nothing, while nothing is sent to it | [`PEER_SILENCE`], asked after each [`PEER_PROBE`] | the connection is closed |
-//! | buffer of one connection | [`CONNECTION_BUFFER_BYTES`] each way | nothing more is read or written until there is room |
+//! | buffer of one connection | [`CONNECTION_BUFFER_BYTES`] each way, behind TLS [`TLS_BUFFER_BYTES`] more | nothing more is read or written until there is room |
 //! | time in which a stream says nothing | [`KEEP_ALIVE`] | a comment is sent |
 //! | time to drain | `ServerConfig::shutdown_timeout` | what still runs ends with an error |
 
@@ -93,8 +93,14 @@ pub const PEER_PROBE: Duration = Duration::from_secs(5);
 /// so that neither the client nor a proxy between takes the connection for dead. Shorter than the
 /// 15 s that are usual at the client's end.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// What hyper may hold for one connection, each way.
-pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
+/// What hyper may hold for one connection, each way: as much as the longest head.
+pub const CONNECTION_BUFFER_BYTES: usize = HEAD_BYTES;
+/// What rustls may hold of what was encrypted for one connection and is not sent: a record.
+pub const TLS_BUFFER_BYTES: usize = 16 << 10;
+/// What a TLS connection takes beside hyper's buffers: what is to be sent, a record that comes in as it
+/// is and deciphered, and the state of the session. During the handshake, when hyper has no buffers yet,
+/// a message of the client's may take it all.
+pub const TLS_BYTES: usize = 64 << 10;
 /// Prompts in one completion request.
 pub const PROMPTS: usize = 16;
 /// Messages in one chat request.

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, InconsistentKeys, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::limits::{HANDSHAKE_TIMEOUT, TLS_BUFFER_BYTES};
 
 /// Why a certificate or its key cannot be served with.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,9 @@ impl Tls {
 
     /// Shakes hands. None if that does not succeed in time: then nobody is there to be told.
     pub(crate) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.0.accept(stream)).await {
+        let handshake =
+            self.0.accept_with(stream, |session| session.set_buffer_limit(Some(TLS_BUFFER_BYTES)));
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");

@@ -12,7 +12,7 @@ use plan::memory::{EngineSizes, Estimate};
 
 use super::model::Model;
 use crate::errors;
-use crate::launch::{EngineArgs, Requirements};
+use crate::launch::{Connections, EngineArgs, Requirements};
 use crate::machine::{self, MachineMemory};
 use crate::sizes::parse_bytes;
 
@@ -155,7 +155,7 @@ impl EngineOptions {
         let (name, file) = model.ours.as_ref().expect("the caller looked");
         let args = self.serve_args(name)?;
         args.check()?;
-        let requirements = Requirements::new(&args, file, device.memory)?;
+        let requirements = Requirements::new(&args, file, device.memory, Connections::USUAL)?;
         Ok(Engine {
             demand: requirements.demand,
             memory: requirements.memory,

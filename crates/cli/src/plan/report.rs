@@ -77,7 +77,7 @@ fn demand_rows(findings: &Findings) -> Vec<Row> {
 }
 
 fn serve_rows(requirements: &Requirements) -> Vec<Row> {
-    let Requirements { demand, sizes, threads, requests, .. } = requirements;
+    let Requirements { demand, sizes, threads, requests, connections, .. } = requirements;
     vec![
         ("weights", "packed as the header says".into(), size(demand.weights_bytes)),
         (
@@ -92,9 +92,11 @@ fn serve_rows(requirements: &Requirements) -> Vec<Row> {
         (
             "buffers",
             format!(
-                "process {} + request bodies {} + {} requests x {}",
+                "process {} + request bodies {} + {} connections x {} + {} requests x {}",
                 Bytes(PROCESS_BYTES),
                 Bytes(limits::BODIES_BYTES_IN_FLIGHT as u64),
+                n(u64::from(connections.most)),
+                Bytes(connections.bytes_each()),
                 n(u64::from(*requests)),
                 Bytes(limits::STREAM_BUFFER_BYTES as u64)
             ),
