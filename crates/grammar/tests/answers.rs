@@ -411,3 +411,18 @@ fn as_many_functions_as_there_may_be_are_followed() {
     let one = "<tool_call>\n{\"name\": \"function_77\", \"arguments\": {\"city\": \"Bern\"}}\n</tool_call>";
     check(&Spec::Frame(frame), &[one, &format!("{one}\n{one}")], &[&format!("{one} ")]);
 }
+
+/// Every `b` belongs to the first of the two, so that the second never begins.
+#[test]
+fn a_grammar_that_leaves_one_byte_for_ever_takes_one_step_at_a_time() {
+    let options = "\n%llguidance {\"no_forcing\": false}";
+    for more in ["", options] {
+        let grammar = compile(&Spec::Lark(format!("start: \"x\" B B\nB: /b+/{more}")));
+        let mut matcher = grammar.matcher();
+        for token in std::iter::once(b'x').chain([b'b'; 300]).map(u32::from) {
+            let set = matcher.mask().expect("there is always a next byte");
+            assert!(set.contains(token) && set.len() == 1);
+            matcher.advance(token);
+        }
+    }
+}
