@@ -70,8 +70,7 @@ fn regex() -> impl Strategy<Value = String> {
             (inner, times).prop_map(|(a, times)| format!("({a}){times}")),
         ]
     });
-    let parts =
-        ["(", ")", "[", "^", "$", "\\b", "(?=a)", "*", "\\", "{999999999}", "(a+)+", "&", "~"];
+    let parts = ["(", ")", "[", "^", "$", "\\b", "(?=a)", "*", "\\", "(a+)+", "&", "~"];
     spoilt(whole, &parts)
 }
 
