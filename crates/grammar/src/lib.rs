@@ -33,4 +33,4 @@ pub use frame::Frame;
 pub use matcher::{Grammar, Matcher};
 pub use spec::Spec;
 pub use token_set::TokenSet;
-pub use vocabulary::{Encode, Vocabulary};
+pub use vocabulary::Vocabulary;

@@ -8,10 +8,6 @@ use crate::frame::Frame;
 use crate::limits::{BRACKETS_DEPTH, CHOICES, CHOICES_BYTES, LARK_BYTES, REGEX_BYTES};
 use crate::schema::{check_schema, spaced};
 
-/// Where a client's grammar leaves no choice about the next byte, the library must not run ahead of the
-/// answer: one such as `start: B B`, `B: /b+/` leaves none for ever. Errors keep their lines behind it.
-const NO_FORCING: &str = "\n%llguidance {\"no_forcing\": true}\n";
-
 /// What an answer must look like, as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Spec {
@@ -24,8 +20,7 @@ pub enum Spec {
     Regex(String),
     /// One of these texts.
     Choice(Vec<String>),
-    /// A sentence of a grammar in llguidance's variant of Lark's syntax, whose start is `start`. What
-    /// it leaves no choice about may be written in any tokens.
+    /// A sentence of a grammar in llguidance's variant of Lark's syntax, whose start is `start`.
     Lark(String),
     /// Parts that follow each other.
     Frame(Frame),
@@ -75,7 +70,7 @@ impl Spec {
                     choices.iter().map(|text| json!(text).to_string()).collect();
                 TopLevelGrammar::from_lark(format!("start: {}", quoted.join(" | ")))
             }
-            Spec::Lark(text) => TopLevelGrammar::from_lark(text.clone() + NO_FORCING),
+            Spec::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
             Spec::Frame(frame) => TopLevelGrammar::from_lark(frame.to_lark()),
         }
     }

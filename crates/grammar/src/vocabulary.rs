@@ -11,9 +11,6 @@ const TOKEN_BYTES: usize = 1_000;
 /// A byte that no text has, and that the library marks tokens without text with.
 const MARK: u8 = 0xFF;
 
-/// The ids of a text.
-pub type Encode = Box<dyn Fn(&str) -> Vec<u32> + Send + Sync>;
-
 /// A model's tokens, by id.
 pub struct Vocabulary {
     /// Bytes that each token stands for in text, possibly a part of a character; none for those
@@ -21,14 +18,12 @@ pub struct Vocabulary {
     pub tokens: Vec<Vec<u8>>,
     /// Tokens that end an answer.
     pub end_tokens: Vec<u32>,
-    /// How the model's tokenizer writes a text: what a grammar leaves no choice about is written so.
-    pub encode: Encode,
 }
 
 impl Vocabulary {
     /// In the library's form.
     pub(crate) fn into_library(self) -> Result<TokEnv, SpecError> {
-        let Vocabulary { mut tokens, end_tokens, encode } = self;
+        let Vocabulary { mut tokens, end_tokens } = self;
         let Some(&end) = end_tokens.first() else { return Err(SpecError::NoEndToken) };
         if TOKENS < tokens.len() {
             return Err(SpecError::VocabularyTooLarge { tokens: tokens.len(), limit: TOKENS });
@@ -44,13 +39,12 @@ impl Vocabulary {
         }
         let info = TokRxInfo::new(tokens.len() as u32, end);
         let trie = TokTrie::from(&info, &tokens).with_eos_tokens(&end_tokens);
-        Ok(std::sync::Arc::new(Environment { trie, encode }))
+        Ok(std::sync::Arc::new(Environment { trie }))
     }
 }
 
 struct Environment {
     trie: TokTrie,
-    encode: Encode,
 }
 
 impl TokenizerEnv for Environment {
@@ -59,6 +53,13 @@ impl TokenizerEnv for Environment {
     }
 
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
-        self.trie.tokenize_with_greedy_fallback(bytes, |text| (self.encode)(text))
+        self.trie.greedy_tokenize(bytes)
+    }
+
+    /// So that the library never runs ahead of an answer where only one text may follow: that text may
+    /// have no end (`start: B B`, `B: /b+/`) or a far one (`b{999999999}`), and no limit counts it. The
+    /// model then chooses among the tokens that the text begins with.
+    fn tokenize_is_canonical(&self) -> bool {
+        false
     }
 }

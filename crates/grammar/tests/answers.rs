@@ -15,8 +15,7 @@ fn compiler() -> Compiler {
     tokens.push(b"<|end|>".to_vec());
     tokens.extend(["{\"", "\":", "true", "false", ", ", "123", "}}"].map(|text| text.into()));
     tokens.push(Vec::new());
-    let encode = Box::new(|text: &str| text.bytes().map(u32::from).collect());
-    Compiler::new(Vocabulary { tokens, end_tokens: vec![END], encode })
+    Compiler::new(Vocabulary { tokens, end_tokens: vec![END] })
 }
 
 fn compile(spec: &Spec) -> Grammar {
@@ -263,8 +262,7 @@ fn what_cannot_be_followed_is_refused_with_one_short_line() {
 
 #[test]
 fn a_model_without_end_tokens_has_no_grammars() {
-    let encode = Box::new(|_: &str| Vec::new());
-    let vocabulary = Vocabulary { tokens: vec![b"a".to_vec()], end_tokens: Vec::new(), encode };
+    let vocabulary = Vocabulary { tokens: vec![b"a".to_vec()], end_tokens: Vec::new() };
     let compiler = Compiler::new(vocabulary);
     for _ in 0..2 {
         assert_eq!(compiler.compile(&Spec::JsonObject).unwrap_err(), SpecError::NoEndToken);
@@ -281,8 +279,7 @@ fn hostile_tokens_do_no_harm() {
         b"ab".to_vec(),
         b"ab".to_vec(),
     ]);
-    let encode = Box::new(|text: &str| text.bytes().map(u32::from).collect());
-    let compiler = Compiler::new(Vocabulary { tokens, end_tokens: vec![257, 0], encode });
+    let compiler = Compiler::new(Vocabulary { tokens, end_tokens: vec![257, 0] });
     let grammar = compiler.compile(&Spec::Regex("ab|[ab]+c".to_owned())).unwrap();
     let ends = |answer: &str| {
         let answer: Vec<u32> = answer.bytes().map(u32::from).collect();
@@ -412,17 +409,27 @@ fn as_many_functions_as_there_may_be_are_followed() {
     check(&Spec::Frame(frame), &[one, &format!("{one}\n{one}")], &[&format!("{one} ")]);
 }
 
-/// Every `b` belongs to the first of the two, so that the second never begins.
+/// Answers of which only one text is possible, and that text is endless or nearly so.
 #[test]
-fn a_grammar_that_leaves_one_byte_for_ever_takes_one_step_at_a_time() {
-    let options = "\n%llguidance {\"no_forcing\": false}";
-    for more in ["", options] {
-        let grammar = compile(&Spec::Lark(format!("start: \"x\" B B\nB: /b+/{more}")));
+fn what_leaves_one_text_for_long_takes_one_step_at_a_time() {
+    let check = |spec: Spec, answer: &str| {
+        let grammar = compile(&spec);
         let mut matcher = grammar.matcher();
-        for token in std::iter::once(b'x').chain([b'b'; 300]).map(u32::from) {
+        for token in answer.bytes().map(u32::from) {
             let set = matcher.mask().expect("there is always a next byte");
-            assert!(set.contains(token) && set.len() == 1);
+            assert!(set.contains(token) && set.len() == 1, "{spec:?}");
             matcher.advance(token);
         }
-    }
+    };
+    let bs = "b".repeat(300);
+    // Every `b` belongs to the first of the two, so that the second never begins.
+    let endless = "start: \"x\" B B\nB: /b+/";
+    check(Spec::Lark(endless.to_owned()), &format!("x{bs}"));
+    check(Spec::Lark(endless.to_owned() + "\n%llguidance {\"no_forcing\": false}"), &bs[..0]);
+    check(Spec::Regex("b{999999999}a".to_owned()), &bs);
+    let long = json!({"type": "string", "pattern": "^b+$", "minLength": 999_999_999});
+    check(Spec::JsonSchema(long), &format!("\"{bs}"));
+    let close = json!({"whitespace_flexible": false});
+    let items = json!({"type": "array", "items": {"const": 1}, "minItems": 999_999_999, "x-guidance": close});
+    check(Spec::JsonSchema(items), &format!("[{}", "1,".repeat(100)));
 }

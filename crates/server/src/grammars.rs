@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use grammar::{Cache, Compiler, Constraint, Grammar, Guided, Spec, SpecError, Vocabulary};
-use text::{ControlTokens, Tokenizer};
+use text::Tokenizer;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -97,7 +97,7 @@ fn refusal(param: &'static str, error: &SpecError) -> ApiError {
 }
 
 /// The tokenizer's vocabulary as grammars see it. Control tokens are no text.
-fn vocabulary(tokenizer: &Arc<Tokenizer>) -> Vocabulary {
+fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary {
     let ids = 0..u32::try_from(tokenizer.vocabulary_len()).expect("ids are 32 bits wide");
     let bytes = |id| match tokenizer.token_bytes(id) {
         Some(bytes) if !tokenizer.is_control(id) => bytes.to_vec(),
@@ -105,10 +105,5 @@ fn vocabulary(tokenizer: &Arc<Tokenizer>) -> Vocabulary {
     };
     let tokens = ids.map(bytes).collect();
     let end_tokens = tokenizer.end_tokens().to_vec();
-    let tokenizer = Arc::clone(tokenizer);
-    let encode = move |text: &str| {
-        // Without ids the grammar's next byte is chosen like any other.
-        tokenizer.encode(text, ControlTokens::AsText).unwrap_or_default()
-    };
-    Vocabulary { tokens, end_tokens, encode: Box::new(encode) }
+    Vocabulary { tokens, end_tokens }
 }
