@@ -157,6 +157,12 @@ impl Door<'_> {
                 vec![prompt.ids]
             }
         };
+        if wanted.is_some() && body.allowed_token_ids.is_some() {
+            // Together they may leave no token in the middle of an answer.
+            let message = "`allowed_token_ids` stands beside what the answer must look like, which says \
+                           the tokens itself; give one of them";
+            return Err(ApiError::invalid("allowed_token_ids", message));
+        }
         check_choices(prompts.len(), samples)?;
         let tokens = prompts.iter().map(|prompt| prompt.len() as u32).sum();
         let room = telling.bytes(&prompts, samples)?;
@@ -188,6 +194,7 @@ impl Door<'_> {
 
     /// Tokens of the prompt of a chat, however many.
     pub fn chat_len(&self, body: &GenerationBody) -> Result<usize, ApiError> {
+        cache_salt(body.cache_salt.as_deref())?;
         self.model(body.model.as_deref())?;
         let tool_use = ToolUse::new(Endpoint::Chat, body)?;
         let Some(messages) = &body.messages else {

@@ -9,7 +9,6 @@ use crate::openai::tools::{
     AllowedTools, Arguments, FunctionBody, FunctionName, NamedTool, ToolBody, ToolChoice, Tools,
 };
 use crate::openai::types::{ChatMessage, Content, GenerationBody, Part};
-use crate::openai::unsupported::is_empty;
 use crate::origins::Origins;
 use crate::responses::types::{
     Input, Item, NamedTool as TheirNamed, ResponsesBody, TextFormat, ToolBody as TheirTool,
@@ -77,14 +76,14 @@ fn refuse_unsupported(body: &ResponsesBody) -> Result<(), ApiError> {
     const NOTHING_STORED: &str = "this server stores no responses; send the whole `input`";
     const NOT_SERVED: &str = "it is not supported by this server; leave it out";
     let fields = [
-        ("previous_response_id", &body.previous_response_id, NOTHING_STORED),
-        ("conversation", &body.conversation, NOTHING_STORED),
-        ("background", &body.background, NOT_SERVED),
-        ("prompt", &body.prompt, NOT_SERVED),
-        ("top_logprobs", &body.top_logprobs, NOT_SERVED),
+        ("previous_response_id", &body.previous_response_id, Value::Null, NOTHING_STORED),
+        ("conversation", &body.conversation, Value::Null, NOTHING_STORED),
+        ("background", &body.background, Value::Bool(false), NOT_SERVED),
+        ("prompt", &body.prompt, Value::Null, NOT_SERVED),
+        ("top_logprobs", &body.top_logprobs, Value::from(0), NOT_SERVED),
     ];
-    for (name, value, why) in fields {
-        if value.as_ref().is_some_and(|value| !is_empty(value)) {
+    for (name, value, nothing, why) in fields {
+        if value.as_ref().is_some_and(|value| !value.is_null() && *value != nothing) {
             return Err(ApiError::invalid(name, format!("`{name}`: {why}")));
         }
     }

@@ -130,7 +130,7 @@ fn schema(param: &'static str, value: &Value) -> Result<Option<Spec>, ApiError> 
 }
 
 fn choice(param: &'static str, value: &Value) -> Result<Option<Spec>, ApiError> {
-    if is_empty(value) {
+    if value.is_null() || value.as_array().is_some_and(Vec::is_empty) {
         return Ok(None);
     }
     let texts = value.as_array().and_then(|items| {
@@ -148,7 +148,8 @@ fn text(
     spec: fn(String) -> Spec,
 ) -> Result<Option<Spec>, ApiError> {
     match value {
-        _ if is_empty(value) => Ok(None),
+        Value::Null => Ok(None),
+        Value::String(text) if text.is_empty() => Ok(None),
         Value::String(text) => Ok(Some(spec(text.clone()))),
         _ => Err(ApiError::invalid(param, format!("`{param}` must be a string"))),
     }

@@ -73,12 +73,10 @@ async fn a_bias_moves_the_choice_to_and_from_tokens() {
 }
 
 #[tokio::test]
-async fn only_allowed_tokens_are_chosen_also_under_a_grammar() {
+async fn only_allowed_tokens_are_chosen() {
     let server = Setup::new().start().await;
     let more = json!({"allowed_token_ids": [98, 99]});
     assert_eq!(completion(&server, "abc", more).await, "bbc");
-    let more = json!({"allowed_token_ids": [98, 99, 256], "guided_regex": "[ac]{2}"});
-    assert_eq!(completion(&server, "abcd", more).await, "cc");
 }
 
 #[tokio::test]
