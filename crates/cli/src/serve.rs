@@ -86,8 +86,8 @@ pub struct ServeArgs {
     #[arg(long, default_value_t = Pooling::Mean, value_name = "TYPE")]
     pooling_type: Pooling,
 
-    /// Most connections open at once; further ones wait in the kernel's backlog. Each takes up to 128 KiB
-    /// while it is read and written, and a file descriptor.
+    /// Most connections open at once; further ones wait in the kernel's backlog. Each has 64 KiB
+    /// in the memory budget (128 KiB behind TLS) and a file descriptor.
     #[arg(
         long,
         default_value_t = CONNECTIONS_MAX as u32,
