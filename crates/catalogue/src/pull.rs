@@ -134,8 +134,9 @@ impl Puller<'_> {
         let available =
             fs4::available_space(&self.cache).map_err(Error::io("look at", &self.cache))?;
         if available < needed {
-            let path = self.cache.clone();
-            return Err(Error::NoSpace { model: self.entry.name, path, available, needed });
+            let (model, path) = (self.entry.name.to_owned(), self.cache.clone());
+            let variable = "XDG_CACHE_HOME";
+            return Err(Error::NoSpace { model, path, available, needed, variable });
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("workload", &[]),
     ("catalogue", &[]),
     ("chromium", &[]),
+    ("mock_hub", &[]),
     ("tidy", &[]),
     ("model", &["kernels", "engine", "text", "sampling", "grammar"]),
     ("server", &["engine", "text", "sampling", "grammar"]),

@@ -310,7 +310,7 @@ fn of_two_pulls_at_once_one_downloads_and_the_other_waits() {
         is_downloading.recv().unwrap();
         let mut seen = Vec::new();
         let second = bench.puller(COPY).pull(&mut |step| {
-            seen.push(step);
+            seen.push(step.clone());
             if step == Progress::Waiting {
                 waiting.send(()).unwrap();
             }

@@ -1,0 +1,222 @@
+//! Which files of a repository make the model, by their names and the index of shards.
+
+use std::collections::BTreeSet;
+
+use super::name::{Name, check_path, is_gguf, is_part_of_split};
+
+/// The weights of a model that is not cut into shards.
+const WHOLE: &str = "model.safetensors";
+/// Which shard has which weights.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+/// What a model in safetensors cannot be loaded without.
+const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
+/// What belongs to it if it is there.
+const OPTIONAL: [&str; 4] = [
+    "generation_config.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+];
+/// Part of the name of the file that is taken among several, as llama.cpp does.
+const PREFERRED: &str = "q4_k_m";
+/// How the names of GGUF files begin that are no language models: projectors of images, statistics.
+const OTHER_KINDS: [&str; 2] = ["mmproj", "imatrix"];
+/// Most names that a message lists.
+const LISTED_MAX: usize = 40;
+
+/// What of a repository is taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// One GGUF file, and among how many if it was preferred.
+    Gguf { file: String, among: Option<usize> },
+    /// A folder with a model in safetensors: these files, and if [`INDEX`] is one, the shards it names.
+    Folder { files: Vec<&'static str> },
+}
+
+/// Why nothing can be taken.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unfit {
+    /// The file that was named is not there.
+    #[error("it has no such file, but {has}")]
+    NoFile {
+        /// GGUF files that it has.
+        has: String,
+    },
+    /// None of several files is preferred.
+    #[error("it has several GGUF files; name one of them as hf:ORG/NAME:FILE: {files}")]
+    Several {
+        /// Which.
+        files: String,
+    },
+    /// What it has cannot be loaded.
+    #[error("{0}")]
+    Nothing(String),
+}
+
+/// Chooses among the paths of all files of a repository, which have been checked.
+pub(super) fn choose(name: &Name, files: &[String]) -> Result<Choice, Unfit> {
+    let has = |file: &str| files.iter().any(|found| found == file);
+    let ggufs: Vec<&String> = files.iter().filter(|file| is_model_gguf(file)).collect();
+    if let Some(file) = name.file() {
+        return match has(file) {
+            true => Ok(Choice::Gguf { file: file.to_owned(), among: None }),
+            false => Err(Unfit::NoFile { has: listed(&ggufs) }),
+        };
+    }
+    let weights = [WHOLE, INDEX].into_iter().find(|file| has(file));
+    let missing: Vec<&str> = REQUIRED.into_iter().filter(|file| !has(file)).collect();
+    if let Some(weights) = weights.filter(|_| missing.is_empty()) {
+        let optional = OPTIONAL.into_iter().filter(|file| has(file));
+        return Ok(Choice::Folder {
+            files: REQUIRED.into_iter().chain(optional).chain([weights]).collect(),
+        });
+    }
+    if ggufs.is_empty() {
+        return Err(Unfit::Nothing(match weights {
+            Some(weights) => format!("it has {weights}, but no {}", missing.join(" and no ")),
+            None => format!("it has neither {WHOLE} nor {INDEX} nor a .gguf file"),
+        }));
+    }
+    choose_gguf(&ggufs)
+}
+
+fn choose_gguf(ggufs: &[&String]) -> Result<Choice, Unfit> {
+    let whole: Vec<&String> =
+        ggufs.iter().copied().filter(|file| !is_part_of_split(file)).collect();
+    let is_preferred = |file: &&&String| file.to_ascii_lowercase().contains(PREFERRED);
+    let preferred: Vec<&&String> = whole.iter().filter(is_preferred).collect();
+    match (&whole[..], &preferred[..]) {
+        ([], _) => Err(Unfit::Nothing(format!(
+            "its GGUF files are split into parts, and such are not read (join them with \
+             `llama-gguf-split --merge`): {}",
+            listed(ggufs)
+        ))),
+        ([file], _) => Ok(Choice::Gguf { file: file.to_string(), among: None }),
+        (_, [file]) => Ok(Choice::Gguf { file: file.to_string(), among: Some(whole.len()) }),
+        _ => Err(Unfit::Several { files: listed(&whole) }),
+    }
+}
+
+/// Whether a file is named as one with a language model in GGUF.
+pub(super) fn is_model_gguf(path: &str) -> bool {
+    let file = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+    is_gguf(&file) && !OTHER_KINDS.iter().any(|kind| file.starts_with(kind))
+}
+
+fn listed(files: &[&String]) -> String {
+    let mut names: Vec<&str> = files.iter().take(LISTED_MAX).map(|file| file.as_str()).collect();
+    match files.len() {
+        0 => names.push("no GGUF files"),
+        all if LISTED_MAX < all => names.push("…"),
+        _ => {}
+    }
+    names.join(", ")
+}
+
+/// The paths of the shards that an index names, each once.
+///
+/// Error: the text is no such index, or it names what cannot be a file of the repository.
+pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        /// By the names of tensors.
+        weight_map: std::collections::HashMap<String, String>,
+    }
+    let index: Index = serde_json::from_slice(index).map_err(|error| error.to_string())?;
+    let shards: BTreeSet<String> = index.weight_map.into_values().collect();
+    for shard in &shards {
+        check_path(shard)?;
+        if !shard.ends_with(".safetensors") {
+            return Err(format!("`{}` does not end in .safetensors", shard.escape_debug()));
+        }
+    }
+    Ok(shards.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(name: &str, files: &[&str]) -> Result<Choice, String> {
+        let files: Vec<String> = files.iter().map(|file| file.to_string()).collect();
+        choose(&Name::parse(name).unwrap(), &files).map_err(|unfit| unfit.to_string())
+    }
+
+    fn gguf(file: &str, among: Option<usize>) -> Result<Choice, String> {
+        Ok(Choice::Gguf { file: file.to_owned(), among })
+    }
+
+    #[test]
+    fn a_folder_is_what_loading_it_takes_and_nothing_else() {
+        let all = [
+            ".gitattributes",
+            "README.md",
+            "config.json",
+            "consolidated.safetensors",
+            "generation_config.json",
+            "model.safetensors",
+            "onnx/model.onnx",
+            "pytorch_model.bin",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "x.gguf",
+        ];
+        let files = vec![
+            "config.json",
+            "tokenizer.json",
+            "generation_config.json",
+            "tokenizer_config.json",
+            "model.safetensors",
+        ];
+        assert_eq!(chosen("a/b", &all), Ok(Choice::Folder { files }));
+        let sharded = ["config.json", "model-00001-of-00002.safetensors", INDEX, "tokenizer.json"];
+        let files = vec!["config.json", "tokenizer.json", INDEX];
+        assert_eq!(chosen("a/b", &sharded), Ok(Choice::Folder { files }));
+    }
+
+    #[test]
+    fn of_gguf_files_it_is_the_only_one_or_the_preferred_or_the_one_named() {
+        assert_eq!(
+            chosen("a/b", &["mmproj-x.gguf", "x.gguf", "config.json"]),
+            gguf("x.gguf", None)
+        );
+        let several = ["x-Q4_K_M.gguf", "x-Q8_0.gguf", "x-Q6_K-00001-of-00002.gguf"];
+        assert_eq!(chosen("a/b", &several), gguf("x-Q4_K_M.gguf", Some(2)));
+        assert_eq!(chosen("a/b:x-Q8_0.gguf", &several), gguf("x-Q8_0.gguf", None));
+        let said = chosen("a/b", &["x-Q8_0.gguf", "x-F16.gguf"]).unwrap_err();
+        assert!(said.contains("x-Q8_0.gguf, x-F16.gguf") && said.contains(":FILE"), "{said}");
+        let said = chosen("a/b:y.gguf", &several).unwrap_err();
+        assert!(said.contains("x-Q8_0.gguf"), "{said}");
+        let said = chosen("a/b", &["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"]).unwrap_err();
+        assert!(said.contains("--merge"), "{said}");
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_is_refused_before_it_is_fetched() {
+        let said =
+            chosen("a/b", &["model.safetensors", "config.json", "tokenizer.model"]).unwrap_err();
+        assert!(said.contains("no tokenizer.json"), "{said}");
+        let said = chosen("a/b", &["pytorch_model.bin", "config.json"]).unwrap_err();
+        assert!(said.contains("neither model.safetensors"), "{said}");
+        let many: Vec<String> = (0..1000).map(|i| format!("{i}.gguf")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(chosen("a/b", &many).unwrap_err().len() < 1000);
+    }
+
+    #[test]
+    fn an_index_names_each_shard_once_and_nothing_outside() {
+        let index =
+            |map: &str| shards(format!(r#"{{"metadata": {{}}, "weight_map": {map}}}"#).as_bytes());
+        let two = r#"{"a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-2.safetensors"}"#;
+        assert_eq!(index(two).unwrap(), ["m-1.safetensors", "m-2.safetensors"]);
+        for bad in [
+            r#"{"a": "../m.safetensors"}"#,
+            r#"{"a": "/m.safetensors"}"#,
+            r#"{"a": "m.bin"}"#,
+            "[]",
+        ] {
+            assert!(index(bad).is_err(), "{bad}");
+        }
+        assert!(shards(b"no index").is_err());
+    }
+}

@@ -1,0 +1,158 @@
+//! Where files of a repository are in the cache that all clients of the hub share.
+//!
+//! The layout is that of `huggingface_hub` (`models--ORG--NAME` with `blobs/HASH`, `snapshots/COMMIT/FILE`,
+//! which are links to blobs, and `refs/main`, which holds a commit), and so are the lock of a blob
+//! (`.locks/models--ORG--NAME/HASH.lock`, by `flock`) and its name while it is incomplete.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use crate::error::Error;
+use crate::progress::Progress;
+
+/// Begins the name of a repository's folder.
+const FOLDER_PREFIX: &str = "models--";
+/// Stands for the `/` of ORG/NAME; neither part has it.
+const SEPARATOR: &str = "--";
+/// Deepest folder of a snapshot that is looked into.
+const DEPTH_MAX: usize = 8;
+
+/// The folder of one repository.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    locks: PathBuf,
+}
+
+impl Folder {
+    /// That of `repository`, ORG/NAME, in `cache`; neither need exist.
+    pub fn of(cache: &Path, repository: &str) -> Self {
+        let folder = format!("{FOLDER_PREFIX}{}", repository.replace('/', SEPARATOR));
+        Self { path: cache.join(&folder), locks: cache.join(".locks").join(&folder) }
+    }
+
+    /// Where the bytes with this hash are, once they are whole.
+    pub fn blob(&self, hash: &str) -> PathBuf {
+        self.path.join("blobs").join(hash)
+    }
+
+    /// Where the bytes with this hash are until they are whole.
+    pub fn incomplete_blob(&self, hash: &str) -> PathBuf {
+        self.path.join("blobs").join(format!("{hash}.incomplete"))
+    }
+
+    /// The files of a commit.
+    pub fn snapshot(&self, commit: &str) -> PathBuf {
+        self.path.join("snapshots").join(commit)
+    }
+
+    /// The snapshot that `main` names, if there is one.
+    pub fn main_snapshot(&self) -> Option<PathBuf> {
+        let commit = fs::read_to_string(self.main_ref()).ok()?;
+        let commit = commit.trim();
+        Some(self.snapshot(commit)).filter(|snapshot| is_commit(commit) && snapshot.is_dir())
+    }
+
+    /// Has `main` name this commit from now on.
+    pub fn set_main(&self, commit: &str) -> Result<(), Error> {
+        let path = self.main_ref();
+        if fs::read_to_string(&path).is_ok_and(|found| found == commit) {
+            return Ok(());
+        }
+        replace(&path, |new| fs::write(new, commit))
+    }
+
+    fn main_ref(&self) -> PathBuf {
+        self.path.join("refs").join("main")
+    }
+
+    /// Makes the folders, and waits until no other process is getting this blob. The system drops the
+    /// lock with the file, also when this process is killed.
+    pub fn lock_blob(&self, hash: &str, say: &mut dyn FnMut(Progress)) -> Result<File, Error> {
+        let path = self.locks.join(format!("{hash}.lock"));
+        for folder in [&self.locks, &self.path.join("blobs")] {
+            fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        }
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(Error::io("create", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                say(Progress::Waiting);
+                file.lock().map_err(Error::io("lock", &path))?;
+            }
+            Err(TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
+        }
+        Ok(file)
+    }
+
+    /// Has `file` of `commit` lead to the blob with this hash.
+    pub fn link(&self, commit: &str, file: &str, hash: &str) -> Result<(), Error> {
+        let link = self.snapshot(commit).join(file);
+        let up = "../".repeat(2 + file.matches('/').count());
+        let target = PathBuf::from(format!("{up}blobs/{hash}"));
+        if fs::read_link(&link).is_ok_and(|found| found == target) {
+            return Ok(());
+        }
+        replace(&link, |new| symlink(&target, new))
+    }
+}
+
+/// Makes something under a name of its own and puts it in place in one step, whatever was there.
+fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), Error> {
+    let folder = path.parent().expect("it is in a repository's folder");
+    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let new = path.with_added_extension(format!("{}.tmp", process::id()));
+    // A process of this number may have been killed here.
+    let _ = fs::remove_file(&new);
+    make(&new).map_err(Error::io("write", &new))?;
+    fs::rename(&new, path).map_err(Error::io("put in place", path))
+}
+
+/// Whether a commit is written as the hub writes them; it is then a plain folder name.
+pub(super) fn is_commit(text: &str) -> bool {
+    is_hex(text, 40)
+}
+
+/// Whether a text is so many lower-case hexadecimal digits.
+pub(super) fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The paths of all files below `snapshot`, sorted; of links only those that lead to a file.
+pub(super) fn files_in(snapshot: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    add_files(snapshot, "", DEPTH_MAX, &mut files);
+    files.sort();
+    files
+}
+
+fn add_files(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<String>) {
+    for found in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(name) = found.file_name().into_string() else { continue };
+        let path = found.path();
+        if path.is_file() {
+            files.push(format!("{prefix}{name}"));
+        } else if 0 < depth && found.file_type().is_ok_and(|kind| kind.is_dir()) {
+            add_files(&path, &format!("{prefix}{name}/"), depth - 1, files);
+        }
+    }
+}
+
+/// ORG/NAME of each repository of models in `cache`, sorted.
+pub(super) fn repositories_in(cache: &Path) -> Result<Vec<String>, Error> {
+    let found = match fs::read_dir(cache) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("read", cache)(error)),
+    };
+    let names = found.flatten().filter_map(|found| found.file_name().into_string().ok());
+    let mut repositories: Vec<String> = names
+        .filter_map(|name| Some(name.strip_prefix(FOLDER_PREFIX)?.replacen(SEPARATOR, "/", 1)))
+        .collect();
+    repositories.sort();
+    Ok(repositories)
+}

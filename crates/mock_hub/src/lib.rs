@@ -1,0 +1,376 @@
+//! A hub of models for tests: files in memory behind the hub's routes, on two hosts, with faults on order.
+//!
+//! It does not know who asks it, what the files hold or what becomes of them. It answers as the hub does:
+//! small files by themselves behind a redirect on the same host, large ones (LFS) by a redirect to a second
+//! host, which knows them by their hash. Both note what they are asked. It panics where a test would.
+#![forbid(unsafe_code)]
+
+mod http;
+
+use std::collections::BTreeMap;
+use std::io::BufReader;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+
+use serde_json::json;
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+use http::{End, Reply, Request};
+
+/// A running hub; it ends with the process of the test.
+pub struct MockHub {
+    hub: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By ORG/NAME.
+    repositories: BTreeMap<String, Repository>,
+    /// Old names and new ones.
+    renamed: Vec<(String, String)>,
+    faults: Vec<(&'static str, usize, Fault)>,
+    asked: Vec<Asked>,
+    /// Where large files are.
+    store: String,
+}
+
+#[derive(Default)]
+struct Repository {
+    /// By path.
+    files: BTreeMap<String, (Storage, Vec<u8>)>,
+    /// Who has no such token is refused.
+    token: Option<String>,
+}
+
+/// How a file is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// In the repository, known by its git hash.
+    Git,
+    /// On the second host, known by its SHA-256.
+    Lfs,
+}
+
+/// The two hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// Repositories, and small files.
+    Hub,
+    /// Large files.
+    Store,
+}
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Where it came.
+    pub host: Host,
+    /// `GET` or `HEAD`.
+    pub method: String,
+    /// Path and query, as they came.
+    pub target: String,
+    /// The value of `Range`.
+    pub range: Option<String>,
+    /// The value of `Authorization`.
+    pub authorization: Option<String>,
+    /// Bytes of the body that was sent back.
+    pub sent: usize,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// A status and a header, and nothing else.
+    Status(u16, &'static str, &'static str),
+    /// The connection is closed after so many bytes of the body.
+    Cut(usize),
+    /// Nothing comes after so many bytes of the body.
+    Stall(usize),
+    /// The first byte of the body is another one.
+    Garbled,
+    /// The body is so many bytes shorter, and its length says so.
+    Shorter(usize),
+    /// So many bytes follow the body, and its length says so.
+    Longer(usize),
+    /// `Range` is not heeded.
+    Whole,
+    /// Headers with hashes are left out.
+    NoHash,
+    /// This is the body.
+    Says(&'static str),
+    /// A header has this value.
+    Header(&'static str, &'static str),
+}
+
+impl MockHub {
+    /// Starts one without repositories.
+    pub fn start() -> MockHub {
+        let listen = || TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let (hub, store) = (listen(), listen());
+        let address = |of: &TcpListener| of.local_addr().expect("it is bound");
+        let address_of_hub = address(&hub);
+        let state = State { store: format!("http://{}", address(&store)), ..State::default() };
+        let state = Arc::new(Mutex::new(state));
+        for (host, listener) in [(Host::Hub, hub), (Host::Store, store)] {
+            let state = Arc::clone(&state);
+            thread::spawn(move || {
+                for connection in listener.incoming().map_while(Result::ok) {
+                    let state = Arc::clone(&state);
+                    thread::spawn(move || serve(connection, host, &state));
+                }
+            });
+        }
+        MockHub { hub: address_of_hub, state }
+    }
+
+    /// The value of `HF_ENDPOINT`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.hub)
+    }
+
+    /// Adds a file or replaces it, which makes another commit.
+    pub fn add(&self, repository: &str, file: &str, storage: Storage, bytes: &[u8]) {
+        let mut state = self.state();
+        let repository = state.repositories.entry(repository.to_owned()).or_default();
+        repository.files.insert(file.to_owned(), (storage, bytes.to_vec()));
+    }
+
+    /// Lets only those in who have this token.
+    pub fn gate(&self, repository: &str, token: &str) {
+        let mut state = self.state();
+        let repository = state.repositories.get_mut(repository).expect("it was added");
+        repository.token = Some(token.to_owned());
+    }
+
+    /// Gives a repository a new name; the old one leads there.
+    pub fn rename(&self, old: &str, new: &str) {
+        let mut state = self.state();
+        let repository = state.repositories.remove(old).expect("it was added");
+        state.repositories.insert(new.to_owned(), repository);
+        state.renamed.push((old.to_owned(), new.to_owned()));
+    }
+
+    /// Spoils the next `times` replies to requests whose `METHOD target` holds `part`.
+    pub fn spoil(&self, part: &'static str, times: usize, fault: Fault) {
+        self.state().faults.push((part, times, fault));
+    }
+
+    /// The commit that `main` names, 40 hexadecimal digits.
+    pub fn commit(&self, repository: &str) -> String {
+        self.state().repositories[repository].commit()
+    }
+
+    /// What has been asked since the last look.
+    pub fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.state().asked)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics within")
+    }
+}
+
+/// The name that git gives to a file with these bytes.
+pub fn git_hash(bytes: &[u8]) -> String {
+    let head = format!("blob {}\0", bytes.len());
+    hex(&Sha1::new().chain_update(head).chain_update(bytes).finalize())
+}
+
+/// The name that LFS gives to a file with these bytes.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Repository {
+    fn commit(&self) -> String {
+        let mut hash = Sha1::new();
+        for (path, (_, bytes)) in &self.files {
+            hash.update(format!("{path}\0{}\0", sha256(bytes)));
+        }
+        hex(&hash.finalize())
+    }
+}
+
+/// Answers what comes on one connection.
+fn serve(mut connection: TcpStream, host: Host, state: &Mutex<State>) {
+    let mut reader = BufReader::new(connection.try_clone().expect("sockets can be cloned"));
+    while let Some(request) = Request::read(&mut reader) {
+        let reply = state.lock().expect("no test panics within").reply(host, &request);
+        if !reply.write(&mut connection, &request.method).unwrap_or(false) {
+            return;
+        }
+    }
+}
+
+impl State {
+    /// The reply, spoilt if that was ordered, and a note of it.
+    fn reply(&mut self, host: Host, request: &Request) -> Reply {
+        let line = format!("{} {}", request.method, request.target);
+        let mut faults = self.faults.iter_mut();
+        let fault = faults.find(|(part, times, _)| 0 < *times && line.contains(part));
+        let fault = fault.map(|(_, times, fault)| {
+            *times -= 1;
+            fault.clone()
+        });
+        let first_byte = match fault {
+            Some(Fault::Whole) => None,
+            _ => request.first_byte(),
+        };
+        let mut reply = match host {
+            Host::Hub => self.of_hub(request, first_byte),
+            Host::Store => self.of_store(request, first_byte),
+        };
+        if let Some(fault) = fault {
+            spoil(&mut reply, &fault);
+        }
+        self.asked.push(Asked {
+            host,
+            method: request.method.clone(),
+            target: request.target.clone(),
+            range: request.header("range").map(str::to_owned),
+            authorization: request.header("authorization").map(str::to_owned),
+            sent: if request.method == "HEAD" { 0 } else { reply.body.len() },
+        });
+        reply
+    }
+
+    fn of_hub(&self, request: &Request, first_byte: Option<usize>) -> Reply {
+        let target = request.target.trim_start_matches('/');
+        let parts: Vec<&str> = target.split('/').collect();
+        // `api/models/ORG/NAME/revision/main`, `ORG/NAME/resolve/COMMIT/FILE` and, for small files,
+        // `api/resolve-cache/models/ORG/NAME/COMMIT/FILE`.
+        let (at, is_cache) = match parts[..] {
+            ["api", "models", ..] => (2, false),
+            ["api", "resolve-cache", "models", ..] => (3, true),
+            _ => (0, false),
+        };
+        let Some([org, name, rest @ ..]) = parts.get(at..) else { return missing("RepoNotFound") };
+        let name = format!("{org}/{name}");
+        if let Some((old, new)) = self.renamed.iter().find(|(old, _)| *old == name) {
+            let target = request.target.replacen(old, new, 1);
+            return Reply::status(307).with("location", target);
+        }
+        let Some(repository) = self.repositories.get(&name) else {
+            // Whoever has no token is not told whether there is such a repository.
+            let status = if request.header("authorization").is_some() { 404 } else { 401 };
+            return Reply { status, ..missing("RepoNotFound") };
+        };
+        let bearer = repository.token.as_ref().map(|token| format!("Bearer {token}"));
+        if bearer.is_some() && request.header("authorization") != bearer.as_deref() {
+            let status = if request.header("authorization").is_some() { 403 } else { 401 };
+            return Reply { status, ..missing("GatedRepo") }
+                .with("x-error-message", "Access is restricted");
+        }
+        match rest {
+            ["revision", "main"] => listing(repository),
+            ["resolve", commit, path @ ..] => {
+                self.resolve(&name, repository, commit, &path.join("/"))
+            }
+            [commit, path @ ..] if is_cache => {
+                match repository.files.get(&decoded(&path.join("/"))) {
+                    Some((_, bytes)) => content(bytes, first_byte)
+                        .with("x-repo-commit", commit)
+                        .with("etag", format!("\"{}\"", git_hash(bytes))),
+                    None => missing("EntryNotFound"),
+                }
+            }
+            _ => missing("RevisionNotFound"),
+        }
+    }
+
+    /// Where a file is.
+    fn resolve(&self, name: &str, repository: &Repository, commit: &str, path: &str) -> Reply {
+        if commit != repository.commit() && commit != "main" {
+            return missing("RevisionNotFound");
+        }
+        let Some((storage, bytes)) = repository.files.get(&decoded(path)) else {
+            return missing("EntryNotFound");
+        };
+        let commit = repository.commit();
+        match storage {
+            Storage::Git => Reply::status(307)
+                .with("x-repo-commit", &commit)
+                .with("location", format!("/api/resolve-cache/models/{name}/{commit}/{path}")),
+            Storage::Lfs => Reply::status(302)
+                .with("x-repo-commit", &commit)
+                .with("x-linked-size", bytes.len())
+                .with("x-linked-etag", format!("\"{}\"", sha256(bytes)))
+                .with("location", format!("{}/{}?signed=yes", self.store, sha256(bytes))),
+        }
+    }
+
+    fn of_store(&self, request: &Request, first_byte: Option<usize>) -> Reply {
+        let hash = request.target.trim_start_matches('/').split('?').next().unwrap_or_default();
+        let files = self.repositories.values().flat_map(|repository| repository.files.values());
+        let found = files.map(|(_, bytes)| bytes).find(|bytes| sha256(bytes) == hash);
+        found.map_or_else(|| missing("NoSuchKey"), |bytes| content(bytes, first_byte))
+    }
+}
+
+fn missing(code: &str) -> Reply {
+    Reply::status(404).with("x-error-code", code)
+}
+
+fn listing(repository: &Repository) -> Reply {
+    let siblings: Vec<_> = repository.files.keys().map(|path| json!({"rfilename": path})).collect();
+    let body = json!({"sha": repository.commit(), "siblings": siblings}).to_string().into_bytes();
+    Reply { body, ..Reply::status(200) }
+}
+
+/// The bytes from `first_byte` on, or all.
+fn content(bytes: &[u8], first_byte: Option<usize>) -> Reply {
+    match first_byte {
+        None => Reply { body: bytes.to_vec(), ..Reply::status(200) },
+        Some(first) if first < bytes.len() => {
+            let (last, all) = (bytes.len() - 1, bytes.len());
+            let reply = Reply { body: bytes[first..].to_vec(), ..Reply::status(206) };
+            reply.with("content-range", format!("bytes {first}-{last}/{all}"))
+        }
+        Some(_) => Reply::status(416),
+    }
+}
+
+/// A path without `%` and two digits.
+fn decoded(path: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = path.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let digits = (*first == b'%').then(|| tail.get(..2)).flatten();
+        let digits = digits.and_then(|digits| str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => (bytes.push(byte), rest = &tail[2..]),
+            None => (bytes.push(*first), rest = tail),
+        };
+    }
+    String::from_utf8(bytes).expect("paths are UTF-8")
+}
+
+fn spoil(reply: &mut Reply, fault: &Fault) {
+    let length = reply.body.len();
+    match *fault {
+        Fault::Status(status, name, value) => *reply = Reply::status(status).with(name, value),
+        Fault::Cut(kept) | Fault::Stall(kept) => {
+            reply.claimed_length = Some(length);
+            reply.body.truncate(kept);
+            reply.end =
+                Some(if matches!(fault, Fault::Cut(_)) { End::Closed } else { End::Silent });
+        }
+        Fault::Garbled => reply.body.iter_mut().take(1).for_each(|byte| *byte ^= 1),
+        Fault::Shorter(by) => reply.body.truncate(length - by),
+        Fault::Longer(by) => reply.body.resize(length + by, 0),
+        Fault::Whole => {}
+        Fault::NoHash => reply.headers.retain(|(name, _)| !name.ends_with("etag")),
+        Fault::Says(body) => reply.body = body.as_bytes().to_vec(),
+        Fault::Header(name, value) => {
+            reply.headers.retain(|(found, _)| *found != name);
+            reply.headers.push((name, value.to_owned()));
+        }
+    }
+}
