@@ -6,7 +6,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use engine::budget::{Budget, BudgetError, Demand, Memory, feasible_model_len};
-use engine::{Engine, EngineConfig, Handle, Report, SchedulingPolicy, SystemClock, Worker};
+use engine::{
+    Engine, EngineConfig, Handle, Report, SchedulingPolicy, Speculation, SystemClock, Worker,
+};
 use grammar::Guided;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
@@ -345,6 +347,7 @@ fn plan(
         max_num_queued_reqs: args.queued(),
         prefix_cache: args.enable_prefix_caching,
         scheduling_policy: args.scheduling_policy,
+        speculation: Speculation::OFF,
     };
     let info = info(args, file, served_name, &budget, machine);
     Ok(Plan { budget, sizes, config, info })

@@ -3,6 +3,9 @@
 use crate::policy::SchedulingPolicy;
 use crate::request::Limits;
 
+/// Most tokens of a draft that any configuration may ask for: each place has its counter.
+pub const DRAFT_TOKENS_MAX: usize = 15;
+
 /// How much the engine may hold and do at once. All values are checked where they are read in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -23,6 +26,26 @@ pub struct EngineConfig {
     pub prefix_cache: bool,
     /// Who goes first when not everybody can.
     pub scheduling_policy: SchedulingPolicy,
+    /// How far steps compute tokens that are only guessed.
+    pub speculation: Speculation,
+}
+
+/// How far steps compute drafts: tokens behind the last known one, which the device guesses. It keeps
+/// those that it would have chosen, so a step gives several tokens and the answer is the same.
+///
+/// A step of few positions waits for memory more than for products; there a draft costs little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Speculation {
+    /// Most tokens of a row's draft, at most [`DRAFT_TOKENS_MAX`]; 0 for none at all.
+    pub draft_tokens_max: u32,
+    /// Most positions of a step that has drafts, with theirs. What a step has left of it is shared
+    /// evenly among the rows that choose a token, so that a step that is as large has no drafts.
+    pub step_positions_max: u32,
+}
+
+impl Speculation {
+    /// No drafts.
+    pub const OFF: Speculation = Speculation { draft_tokens_max: 0, step_positions_max: 0 };
 }
 
 impl EngineConfig {

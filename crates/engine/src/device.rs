@@ -13,7 +13,8 @@ pub trait Device {
     type Extra: Send + 'static;
 
     /// Computes every row of `plan`: first writes the keys and values of each row's `compute`
-    /// positions into its blocks, then gives the next tokens of the sampled rows.
+    /// positions into its blocks, then gives the next tokens of the sampled rows. Of a row with room
+    /// for a draft it may give several: those that it would give one by one, whatever it guesses.
     ///
     /// An error means that the device as a whole is broken: every request fails and the engine
     /// stops.

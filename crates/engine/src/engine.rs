@@ -1,7 +1,7 @@
 //! The engine: plan, run, apply.
 
 use crate::clock::{Clock, Nanos};
-use crate::config::EngineConfig;
+use crate::config::{DRAFT_TOKENS_MAX, EngineConfig};
 use crate::device::{Device, DeviceError};
 use crate::event::{Event, FinishReason};
 use crate::ids::{BlockId, RequestId};
@@ -37,6 +37,9 @@ struct EngineTotals {
     cancelled: u64,
     failed: u64,
     rows_failed: u64,
+    drafts: u64,
+    draft_tokens: u64,
+    accepted_draft_tokens: [u64; DRAFT_TOKENS_MAX],
 }
 
 impl<D: Device> Engine<D> {
@@ -57,6 +60,8 @@ impl<D: Device> Engine<D> {
         for (name, value) in at_least_one {
             assert!(1 <= value, "{name} is {value}, but the engine needs at least 1");
         }
+        let draft = config.speculation.draft_tokens_max;
+        assert!(draft as usize <= DRAFT_TOKENS_MAX, "drafts of {draft} tokens cannot be counted");
         Engine {
             device,
             scheduler: Scheduler::new(config, hash_mask),
@@ -155,14 +160,20 @@ impl<D: Device> Engine<D> {
         match output {
             RowOutput::Computed => {
                 assert!(!sampled, "the device gave no token for {id:?}, whose row was sampled");
-                self.advance(row);
+                self.advance(row, 0);
                 false
             }
-            RowOutput::Tokens(tokens) => {
+            RowOutput::Tokens { tokens, drafted } => {
                 assert!(sampled, "the device gave tokens for {id:?}, whose row was not sampled");
-                assert!(!tokens.is_empty(), "the device gave an empty list of tokens for {id:?}");
-                self.advance(row);
-                self.append(row, tokens)
+                let (given, most) = (tokens.len(), row.draft_max);
+                assert!(
+                    (1..=drafted + 1).contains(&given) && drafted <= most,
+                    "the device gave {given} tokens for {id:?} of a draft of {drafted}, at most {most}"
+                );
+                let (appended, end) = self.append(row, tokens);
+                self.count_draft(row, drafted, appended - 1);
+                self.advance(row, appended - 1);
+                end.map(|reason| self.finish(row, reason)).is_some()
             }
             RowOutput::Failed(message) => {
                 self.totals.failed += 1;
@@ -173,26 +184,48 @@ impl<D: Device> Engine<D> {
         }
     }
 
-    fn advance(&mut self, row: &PlannedRow) {
-        self.totals.prompt_tokens += self.scheduler.advance(row) as u64;
+    fn advance(&mut self, row: &PlannedRow, accepted: usize) {
+        self.totals.prompt_tokens += self.scheduler.advance(row, accepted) as u64;
     }
 
-    /// Appends the tokens up to the first that ends the request; whether one did.
-    fn append(&mut self, row: &PlannedRow, tokens: Vec<Sampled<D::Extra>>) -> bool {
-        let now = self.now;
+    /// Counts what a row computed beside its plan, and what was made of it.
+    fn count_draft(&mut self, row: &PlannedRow, drafted: usize, accepted: usize) {
+        self.last_step_tokens += drafted;
+        self.totals.computed_tokens += drafted as u64;
+        self.totals.drafts += u64::from(0 < drafted);
+        self.totals.draft_tokens += drafted as u64;
+        for count in &mut self.totals.accepted_draft_tokens[..accepted] {
+            *count += 1;
+        }
+        self.scheduler.sequence(row).count_draft(drafted, accepted);
+    }
+
+    /// Appends the tokens up to the first that ends the request: how many, and why it ends.
+    fn append(
+        &mut self,
+        row: &PlannedRow,
+        tokens: Vec<Sampled<D::Extra>>,
+    ) -> (usize, Option<FinishReason>) {
         let sequence = self.scheduler.sequence(row);
-        let id = sequence.id;
+        let (id, known) = (sequence.id, sequence.tokens.len());
+        let mut end = None;
         for Sampled { token, extra } in tokens {
-            let end = sequence.append(token, now);
-            self.totals.generation_tokens += 1;
+            end = sequence.append(token, self.now);
             self.events.push(Event::Token { id, token, extra });
-            if let Some(reason) = end {
-                self.totals.finished += 1;
-                self.events.push(Event::Finished { id, reason, times: sequence.times(now) });
-                return true;
+            if end.is_some() {
+                break;
             }
         }
-        false
+        let appended = sequence.tokens.len() - known;
+        self.totals.generation_tokens += appended as u64;
+        (appended, end)
+    }
+
+    fn finish(&mut self, row: &PlannedRow, reason: FinishReason) {
+        self.totals.finished += 1;
+        let sequence = self.scheduler.sequence(row);
+        let (id, times) = (sequence.id, sequence.times(self.now));
+        self.events.push(Event::Finished { id, reason, times });
     }
 
     fn fail_all(&mut self, error: DeviceError) -> DeviceError {
@@ -225,6 +258,9 @@ impl<D: Device> Engine<D> {
             computed_tokens_total: totals.computed_tokens,
             prompt_tokens_total: totals.prompt_tokens,
             generation_tokens_total: totals.generation_tokens,
+            drafts_total: totals.drafts,
+            draft_tokens_total: totals.draft_tokens,
+            accepted_draft_tokens_total: totals.accepted_draft_tokens,
             preemptions_total: scheduler.preemptions,
             prefix_queries_total: scheduler.prefix_queries,
             prefix_hits_total: scheduler.prefix_hits,

@@ -82,4 +82,8 @@ pub struct RequestTimes {
     pub generated_tokens: u32,
     /// How often it lost its blocks to an earlier request.
     pub preemptions: u32,
+    /// Tokens of its drafts.
+    pub draft_tokens: u64,
+    /// Tokens of these that were accepted, and so are among those generated.
+    pub accepted_draft_tokens: u64,
 }

@@ -173,6 +173,25 @@ impl KvCache {
         true
     }
 
+    /// Gives the table blocks for up to `more` positions behind the `0..end` that it covers, as far as
+    /// blocks are free; for how many.
+    pub fn grow_as_far(&mut self, table: &mut BlockTable, end: usize, more: usize) -> usize {
+        let blocks = table.blocks.len() + self.pool.free_count();
+        let more = more.min(blocks * self.block_size - end);
+        let grown = self.grow(table, end + more);
+        assert!(grown, "there are fewer free blocks than were counted");
+        more
+    }
+
+    /// Takes the table's blocks behind those of the positions `0..end` back, none of which is full.
+    pub fn shrink(&mut self, table: &mut BlockTable, end: usize) {
+        let kept = end.div_ceil(self.block_size);
+        assert!(table.published <= kept, "a block is published, but not computed");
+        for block in table.blocks.drain(kept..).rev() {
+            self.pool.release_for_reuse(block);
+        }
+    }
+
     /// Makes the table's blocks findable that have become full, now that the positions
     /// `0..computed` of `tokens` are computed.
     pub fn publish(&mut self, table: &mut BlockTable, tokens: &[TokenId], computed: usize) {

@@ -7,7 +7,8 @@
 //! 4. At admission the longest prefix that is cached (`prefix`) is attached, not computed.
 //! 5. Blocks come from a fixed pool (`pages`); when it is empty the last running sequence is
 //!    preempted: it gives back its blocks, goes to the front of the queue and is computed again.
-//! 6. *Run*: a [`Device`] computes the rows of the [`StepPlan`] and samples where a row is due.
+//! 6. *Run*: a [`Device`] computes the rows of the [`StepPlan`] and samples where a row is due. In a
+//!    small step it may guess tokens, compute them too and keep the right ones ([`Speculation`]).
 //! 7. *Apply* (`engine`): tokens are appended, full blocks become shareable, ends are found.
 //! 8. [`Event`]s leave in a [`Report`]: tokens, then exactly one terminal event per request.
 //! 9. Its blocks go back to the pool; those with computed content stay findable until reused.
@@ -42,7 +43,7 @@ mod engine;
 mod worker;
 
 pub use clock::{Clock, FakeClock, Nanos, SystemClock};
-pub use config::EngineConfig;
+pub use config::{DRAFT_TOKENS_MAX, EngineConfig, Speculation};
 pub use device::{Device, DeviceError};
 pub use engine::Engine;
 pub use event::{Event, FinishReason, RequestTimes};

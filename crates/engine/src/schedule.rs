@@ -25,6 +25,7 @@ use crate::request::SubmitError;
 use crate::sequence::Sequence;
 use crate::step::{Row, StepPlan};
 
+mod drafts;
 mod fair;
 
 /// The sequences and their blocks.
@@ -68,6 +69,15 @@ pub struct PlannedRow {
     pub index: usize,
     /// Positions to compute.
     pub compute: Range<usize>,
+    /// Most tokens of its draft.
+    pub draft_max: usize,
+}
+
+impl PlannedRow {
+    /// A row without a draft.
+    fn new(index: usize, compute: Range<usize>) -> Self {
+        PlannedRow { index, compute, draft_max: 0 }
+    }
 }
 
 impl<P> Scheduler<P> {
@@ -129,10 +139,11 @@ impl<P> Scheduler<P> {
     /// There is at least one row if there is any sequence. Cost: the running sequences, and for
     /// each admission, or the head that does not fit, the blocks of its known tokens.
     pub fn plan(&mut self, now: Nanos) -> Vec<PlannedRow> {
-        let rows = match self.config.scheduling_policy {
+        let mut rows = match self.config.scheduling_policy {
             SchedulingPolicy::Fair => self.plan_fairly(now),
             SchedulingPolicy::Fcfs | SchedulingPolicy::Priority => self.plan_in_order(now),
         };
+        self.make_room_for_drafts(&mut rows);
         let idle = self.running.is_empty() && self.waiting.is_empty();
         assert!(idle || !rows.is_empty(), "there are sequences, but none of them can advance");
         rows
@@ -160,7 +171,7 @@ impl<P> Scheduler<P> {
                 break;
             }
             *budget -= compute.len();
-            rows.push(PlannedRow { index, compute });
+            rows.push(PlannedRow::new(index, compute));
             index += 1;
         }
     }
@@ -199,7 +210,7 @@ impl<P> Scheduler<P> {
             let grown = self.kv.grow(&mut head.table, compute.end);
             assert!(grown, "a part does not fit although the whole does");
             *budget -= compute.len();
-            rows.push(PlannedRow { index: self.running.len(), compute });
+            rows.push(PlannedRow::new(self.running.len(), compute));
             self.running.extend(self.waiting.pop_front());
         }
     }
@@ -214,6 +225,7 @@ impl<P> Scheduler<P> {
                 prompt_len: sequence.prompt_len,
                 compute: row.compute.clone(),
                 blocks: sequence.table.blocks(),
+                draft_max: row.draft_max,
                 params: &sequence.params,
             }
         };
@@ -225,12 +237,20 @@ impl<P> Scheduler<P> {
         &mut self.running[row.index]
     }
 
-    /// Records that a row was computed and makes the blocks that it filled findable. Gives how
-    /// many prompt tokens were computed for the first time.
-    pub fn advance(&mut self, row: &PlannedRow) -> usize {
+    /// Records that a row was computed, and so many tokens of its draft, which are known by now.
+    /// Makes the blocks that were filled findable, and takes those back that only the rest of the
+    /// draft needed. Gives how many prompt tokens were computed for the first time.
+    pub fn advance(&mut self, row: &PlannedRow, accepted: usize) -> usize {
+        let computed = row.compute.end + accepted;
         let sequence = &mut self.running[row.index];
-        self.kv.publish(&mut sequence.table, &sequence.tokens, row.compute.end);
-        sequence.advance(row.compute.end)
+        self.kv.publish(&mut sequence.table, &sequence.tokens, computed);
+        self.kv.shrink(&mut sequence.table, computed);
+        let prompt_tokens = sequence.advance(computed);
+        let tenant_id = sequence.tenant_id;
+        if self.config.scheduling_policy == SchedulingPolicy::Fair {
+            self.charge(tenant_id, accepted);
+        }
+        prompt_tokens
     }
 
     /// Drops the running sequences at these places, given in rising order, and takes their blocks

@@ -34,6 +34,8 @@ pub struct Sequence<P> {
     /// Prompt positions counted as computed or cached, so that recomputing counts nothing twice.
     prompt_counted: usize,
     cached_prompt_tokens: usize,
+    draft_tokens: u64,
+    accepted_draft_tokens: u64,
     arrived: Nanos,
     scheduled: Option<Nanos>,
     first_token: Option<Nanos>,
@@ -60,6 +62,8 @@ impl<P> Sequence<P> {
             stop_tokens: request.stop_tokens,
             prompt_counted: 0,
             cached_prompt_tokens: 0,
+            draft_tokens: 0,
+            accepted_draft_tokens: 0,
             arrived,
             scheduled: None,
             first_token: None,
@@ -119,6 +123,17 @@ impl<P> Sequence<P> {
         (self.max_tokens <= generated).then_some(FinishReason::Length)
     }
 
+    /// Most tokens of a draft of which all may be accepted: one more token always follows them.
+    pub fn draft_max(&self) -> usize {
+        self.max_tokens - self.generated() - 1
+    }
+
+    /// Counts a draft of so many tokens.
+    pub fn count_draft(&mut self, tokens: usize, accepted: usize) {
+        self.draft_tokens += tokens as u64;
+        self.accepted_draft_tokens += accepted as u64;
+    }
+
     /// The account of a sequence that ends now.
     pub fn times(&self, finished: Nanos) -> RequestTimes {
         let count = |n: usize| u32::try_from(n).expect("max_model_len is a u32");
@@ -131,6 +146,8 @@ impl<P> Sequence<P> {
             cached_prompt_tokens: count(self.cached_prompt_tokens),
             generated_tokens: count(self.generated()),
             preemptions: self.preemptions,
+            draft_tokens: self.draft_tokens,
+            accepted_draft_tokens: self.accepted_draft_tokens,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The engine's state in numbers, for metrics and plans.
 
 use crate::clock::Nanos;
+use crate::config::DRAFT_TOKENS_MAX;
 
 /// Gauges and running totals at one moment between two steps.
 ///
@@ -23,12 +24,19 @@ pub struct Snapshot {
     pub last_step_tokens: u32,
     /// Steps that the device ran.
     pub steps_total: u64,
-    /// Positions computed in all steps, those computed again after a preemption included.
+    /// Positions computed in all steps, those of drafts and those computed again after a preemption
+    /// included.
     pub computed_tokens_total: u64,
     /// Prompt tokens computed; cached ones and those computed again are not counted.
     pub prompt_tokens_total: u64,
     /// Tokens generated.
     pub generation_tokens_total: u64,
+    /// Drafts that were computed.
+    pub drafts_total: u64,
+    /// Tokens of these.
+    pub draft_tokens_total: u64,
+    /// Tokens of these that were accepted, by their place in the draft.
+    pub accepted_draft_tokens_total: [u64; DRAFT_TOKENS_MAX],
     /// Times that a running sequence lost its blocks.
     pub preemptions_total: u64,
     /// Tokens looked up in the prefix cache: those of each request when first

@@ -31,10 +31,14 @@ pub struct Row<'a, P> {
     /// `start` are in the cache already.
     pub compute: Range<usize>,
     /// The block table: position `p` is kept in block `blocks[p / block_size]`, slot
-    /// `p % block_size`. Covers the positions `0..compute.end`.
+    /// `p % block_size`. Covers the positions `0..compute.end + draft_max`.
     ///
-    /// A block that holds any of `compute` is in no other row's table; the others may be shared.
+    /// A block that holds any position from `compute.start` on is in no other row's table; the others
+    /// may be shared.
     pub blocks: &'a [BlockId],
+    /// Most tokens behind the last known one that the device may guess and compute as well; 0 unless
+    /// the row is [`sampled`](Row::sampled).
+    pub draft_max: usize,
     /// How to choose a token.
     pub params: &'a P,
 }
@@ -58,11 +62,23 @@ pub struct StepOutput<E> {
 pub enum RowOutput<E> {
     /// Computed; the row was not [`sampled`](Row::sampled).
     Computed,
-    /// The next tokens of a sampled row, at least one. Their keys and values are not in the cache
-    /// yet: a later step computes them.
-    Tokens(Vec<Sampled<E>>),
+    /// The next tokens of a sampled row.
+    Tokens {
+        /// The accepted beginning of the draft, then one token more: at least one. All but the last
+        /// have their keys and values in the cache; a later step computes the last.
+        tokens: Vec<Sampled<E>>,
+        /// How many tokens the draft had; at most [`draft_max`](Row::draft_max).
+        drafted: usize,
+    },
     /// Only this request ends, for example because its logits were not finite.
     Failed(String),
+}
+
+impl<E> RowOutput<E> {
+    /// One token, chosen without a draft.
+    pub fn token(token: TokenId, extra: E) -> Self {
+        RowOutput::Tokens { tokens: vec![Sampled { token, extra }], drafted: 0 }
+    }
 }
 
 /// A token that the device chose.

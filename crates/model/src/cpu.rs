@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use engine::{Device, DeviceError, Row, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
+use engine::{Device, DeviceError, Row, RowOutput, StepOutput, StepPlan, TokenId};
 use grammar::{Ahead, Guided};
 use kernels::cpu::Cpu;
 use kernels::isa::Work;
@@ -124,7 +124,7 @@ impl CpuDevice {
             return RowOutput::Failed("a number of the vector is not finite".to_owned());
         }
         // The engine ends requests with tokens. What was asked for is in the pool; nobody reads this.
-        RowOutput::Tokens(vec![Sampled { token: TokenId(0), extra: Default::default() }])
+        RowOutput::token(TokenId(0), Default::default())
     }
 
     /// Gives `scores` what it wants of the positions of `row`, whose tokens begin at `first` in the step.
@@ -177,7 +177,7 @@ fn in_words(scored: Result<Scored, SampleError>) -> Result<Scored, String> {
 
 fn output(scored: Result<Scored, String>) -> RowOutput<Extra> {
     match scored {
-        Ok((token, extra)) => RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra }]),
+        Ok((token, extra)) => RowOutput::token(TokenId(token), extra),
         Err(message) => RowOutput::Failed(message),
     }
 }

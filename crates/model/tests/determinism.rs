@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use engine::{
     CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy,
-    Snapshot, Tenant, TokenId,
+    Snapshot, Speculation, Tenant, TokenId,
 };
 use grammar::Guided;
 use kernels::cpu::Cpu;
@@ -157,6 +157,7 @@ impl Served {
             max_num_queued_reqs: 64,
             prefix_cache: setup.prefix_cache,
             scheduling_policy: SchedulingPolicy::Fcfs,
+            speculation: Speculation::OFF,
         };
         let mut engine = Engine::new(config, CpuDevice::new(cpu, transformer));
         let clock = FakeClock::new();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use engine::{
     CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy,
-    Snapshot, Tenant, TokenId,
+    Snapshot, Speculation, Tenant, TokenId,
 };
 use grammar::Guided;
 use kernels::blocks::dequantise;
@@ -37,6 +37,7 @@ fn roomy() -> EngineConfig {
         max_num_queued_reqs: 64,
         prefix_cache: true,
         scheduling_policy: SchedulingPolicy::Fcfs,
+        speculation: Speculation::OFF,
     }
 }
 

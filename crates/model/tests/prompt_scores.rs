@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine::{
     CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy,
-    Snapshot, Tenant, TokenId,
+    Snapshot, Speculation, Tenant, TokenId,
 };
 use grammar::Guided;
 use kernels::cpu::Cpu;
@@ -31,6 +31,7 @@ fn roomy() -> EngineConfig {
         max_num_queued_reqs: 64,
         prefix_cache: true,
         scheduling_policy: SchedulingPolicy::Fcfs,
+        speculation: Speculation::OFF,
     }
 }
 

@@ -127,6 +127,7 @@ mod tests {
             prompt_len: 20,
             compute,
             blocks: &blocks,
+            draft_max: 0,
             params: &(),
         };
         let plan = StepPlan { rows: vec![row(19..20), row(4..12)] };

@@ -1,6 +1,6 @@
 //! A device that computes nothing and takes the time that computing would take.
 
-use engine::{Device, DeviceError, FakeClock, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
+use engine::{Device, DeviceError, FakeClock, RowOutput, StepOutput, StepPlan, TokenId};
 
 use crate::cost::{StepCost, StepWork};
 
@@ -28,7 +28,7 @@ impl Device for ModelledDevice {
     fn run(&mut self, plan: &StepPlan<'_, ()>) -> Result<StepOutput<()>, DeviceError> {
         self.clock.advance(self.cost.step(StepWork::of(plan)));
         let output = |sampled| match sampled {
-            true => RowOutput::Tokens(vec![Sampled { token: TOKEN, extra: () }]),
+            true => RowOutput::token(TOKEN, ()),
             false => RowOutput::Computed,
         };
         Ok(StepOutput { rows: plan.rows.iter().map(|row| output(row.sampled())).collect() })

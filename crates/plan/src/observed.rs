@@ -80,6 +80,7 @@ impl ServerSizes {
             max_num_queued_reqs: otherwise.max_num_queued_reqs,
             prefix_cache: self.prefix_caching.unwrap_or(otherwise.prefix_cache),
             scheduling_policy: otherwise.scheduling_policy,
+            speculation: otherwise.speculation,
         }
     }
 }

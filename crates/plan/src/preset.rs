@@ -1,6 +1,6 @@
 //! Servers that are known by name.
 
-use engine::{EngineConfig, SchedulingPolicy};
+use engine::{EngineConfig, SchedulingPolicy, Speculation};
 
 use crate::cost::StepCost;
 use crate::simulate::ModelledServer;
@@ -23,6 +23,7 @@ pub const SEED: ModelledServer = ModelledServer {
         max_num_queued_reqs: 1_000,
         prefix_cache: true,
         scheduling_policy: SchedulingPolicy::Fcfs,
+        speculation: Speculation::OFF,
     },
     cost: StepCost {
         host_us: 3_665.0,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine::{
     CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy,
-    Tenant, TokenId,
+    Speculation, Tenant, TokenId,
 };
 use plan::cost::StepCost;
 use plan::device::ModelledDevice;
@@ -30,6 +30,7 @@ const ENGINE: EngineConfig = EngineConfig {
     max_num_queued_reqs: 200,
     prefix_cache: true,
     scheduling_policy: SchedulingPolicy::Fair,
+    speculation: Speculation::OFF,
 };
 
 /// Requests sent before are not counted: all begin at once, which nobody does for long.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ::engine::{EngineConfig, SchedulingPolicy};
+use ::engine::{EngineConfig, SchedulingPolicy, Speculation};
 use anyhow::{Context, Result, bail};
 use bench::{Lengths, Preset};
 use clap::Args;
@@ -72,6 +72,7 @@ const ENGINE: EngineConfig = EngineConfig {
     max_num_queued_reqs: 1 << 16,
     prefix_cache: true,
     scheduling_policy: SchedulingPolicy::Fcfs,
+    speculation: Speculation::OFF,
 };
 
 /// Place and value of `NAME=US`.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use ::engine::budget::Budget;
-use ::engine::{EngineConfig, SchedulingPolicy};
+use ::engine::{EngineConfig, SchedulingPolicy, Speculation};
 use anyhow::{Context, Result, bail, ensure};
 use bench::{Language, LengthLaws, Loads, Preset, USERS_MAX};
 use clap::Args;
@@ -211,6 +211,7 @@ pub(super) fn engine(findings: &Findings, budget: &Budget) -> EngineConfig {
         max_num_queued_reqs,
         prefix_cache: true,
         scheduling_policy: SchedulingPolicy::Fcfs,
+        speculation: Speculation::OFF,
     }
 }
 

@@ -22,7 +22,7 @@ const fn bug(
 }
 
 /// All of them, from the pool outwards.
-pub const BUGS: [Bug; 26] = [
+pub const BUGS: [Bug; 32] = [
     bug(
         "a block that is held stays in the free list",
         "pages.rs",
@@ -159,8 +159,8 @@ pub const BUGS: [Bug; 26] = [
     bug(
         "positions of running sequences do not count for the budget",
         "schedule.rs",
-        "            *budget -= compute.len();\n            rows.push(PlannedRow { index, compute });",
-        "            rows.push(PlannedRow { index, compute });",
+        "            *budget -= compute.len();\n            rows.push(PlannedRow::new(index, compute));",
+        "            rows.push(PlannedRow::new(index, compute));",
     ),
     bug(
         "a tenant beyond its share gives nothing back",
@@ -171,7 +171,43 @@ pub const BUGS: [Bug; 26] = [
     bug(
         "tokens behind the end are told",
         "engine.rs",
-        "times: sequence.times(now) });\n                return true;",
-        "times: sequence.times(now) });",
+        "if end.is_some() {\n                break;\n            }",
+        "",
+    ),
+    bug(
+        "the token behind a draft counts as computed",
+        "engine.rs",
+        "self.advance(row, appended - 1);",
+        "self.advance(row, appended.min(row.draft_max));",
+    ),
+    bug(
+        "accepted tokens of a draft are computed again",
+        "schedule.rs",
+        "sequence.advance(computed);",
+        "sequence.advance(row.compute.end);",
+    ),
+    bug(
+        "rejected tokens of a draft are published",
+        "schedule.rs",
+        "publish(&mut sequence.table, &sequence.tokens, computed)",
+        "publish(\n            &mut sequence.table,\n            &sequence.tokens,\n            (row.compute.end + row.draft_max).min(sequence.tokens.len()),\n        )",
+    ),
+    bug(
+        "blocks of rejected tokens are kept",
+        "schedule.rs",
+        "        self.kv.shrink(&mut sequence.table, computed);\n",
+        "",
+    ),
+    bug(
+        "a draft may go beyond max_tokens",
+        "sequence.rs",
+        "self.max_tokens - self.generated() - 1",
+        "self.max_tokens - self.generated()",
+    ),
+    bug(
+        "a large step has drafts",
+        "schedule/drafts.rs",
+        "most.saturating_sub(positions)",
+        "most.max(positions)",
     ),
 ];

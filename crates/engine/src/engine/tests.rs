@@ -2,6 +2,7 @@ use std::fmt::Write as _;
 
 use super::*;
 use crate::clock::FakeClock;
+use crate::config::Speculation;
 use crate::ids::TokenId;
 use crate::policy::{SchedulingPolicy, Tenant};
 use crate::request::CacheSalt;
@@ -10,7 +11,7 @@ use crate::step::StepPlan;
 /// Gives the number of known tokens as the next token, unless told otherwise.
 #[derive(Default)]
 struct Counter {
-    /// The last plan as text: `id:start..end[blocks]` for each row.
+    /// The last plan as text: `id:start..end+draft_max[blocks]` for each row.
     plan: String,
     /// What the next rows give instead, in order.
     instead: Vec<RowOutput<()>>,
@@ -26,7 +27,10 @@ impl Device for Counter {
         for row in &plan.rows {
             let blocks: Vec<u32> = row.blocks.iter().map(|block| block.0).collect();
             let space = if self.plan.is_empty() { "" } else { " " };
-            write!(self.plan, "{space}{}:{:?}{blocks:?}", row.id.0, row.compute).expect("a string");
+            let draft =
+                if 0 < row.draft_max { format!("+{}", row.draft_max) } else { String::new() };
+            write!(self.plan, "{space}{}:{:?}{draft}{blocks:?}", row.id.0, row.compute)
+                .expect("a string");
         }
         if self.broken {
             return Err(DeviceError("on fire".to_owned()));
@@ -43,7 +47,7 @@ impl Device for Counter {
 
 fn tokens(ids: &[u32]) -> RowOutput<()> {
     let sampled = |&id| Sampled { token: TokenId(id), extra: () };
-    RowOutput::Tokens(ids.iter().map(sampled).collect())
+    RowOutput::Tokens { tokens: ids.iter().map(sampled).collect(), drafted: ids.len() - 1 }
 }
 
 /// Blocks of 4 positions.
@@ -57,7 +61,14 @@ fn config() -> EngineConfig {
         max_num_queued_reqs: 4,
         prefix_cache: true,
         scheduling_policy: SchedulingPolicy::Fcfs,
+        speculation: Speculation::OFF,
     }
+}
+
+/// Drafts of up to 3 tokens in steps of up to 8 positions.
+fn drafting() -> EngineConfig {
+    let speculation = Speculation { draft_tokens_max: 3, step_positions_max: 8 };
+    EngineConfig { speculation, ..config() }
 }
 
 fn engine(config: EngineConfig) -> Engine<Counter> {
@@ -138,25 +149,6 @@ fn a_stop_token_is_told_and_then_the_request_is_finished() {
     engine.device.instead = vec![tokens(&[0])];
     engine.plan_of_step();
     assert_eq!(engine.told(), "1+0 1.Stop { token: TokenId(0) }");
-}
-
-#[test]
-fn of_several_tokens_those_behind_the_end_are_dropped() {
-    let mut engine = engine(config());
-    engine.ask(1, prompt(5), 9);
-    engine.ask(2, own_prompt(2, 5), 2);
-    engine.device.instead = vec![tokens(&[8, 0, 7]), tokens(&[1, 2, 3])];
-    engine.plan_of_step();
-    assert_eq!(engine.told(), "1+8 1+0 1.Stop { token: TokenId(0) } 2+1 2+2 2.Length");
-}
-
-#[test]
-fn several_tokens_are_computed_in_the_next_step() {
-    let mut engine = engine(config());
-    engine.ask(1, prompt(5), 9);
-    engine.device.instead = vec![tokens(&[8, 9, 10])];
-    engine.plan_of_step();
-    assert_eq!(engine.plan_of_step(), "1:5..8[0, 1]");
 }
 
 #[test]
@@ -399,10 +391,13 @@ fn the_account_of_a_request_says_when_and_how_much() {
         cached_prompt_tokens: 0,
         generated_tokens: 2,
         preemptions: 0,
+        draft_tokens: 0,
+        accepted_draft_tokens: 0,
     };
     let reason = FinishReason::Length;
     assert_eq!(event, Event::Finished { id: RequestId(1), reason, times });
 }
 
+mod drafts;
 mod priority;
 mod fair;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Speculation;
 
 fn places(scheduling_policy: SchedulingPolicy, capacity: u32) -> Places {
     Places::new(&EngineConfig {
@@ -10,6 +11,7 @@ fn places(scheduling_policy: SchedulingPolicy, capacity: u32) -> Places {
         max_num_queued_reqs: capacity - 1,
         prefix_cache: false,
         scheduling_policy,
+        speculation: Speculation::OFF,
     })
 }
 

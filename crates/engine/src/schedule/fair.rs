@@ -50,7 +50,7 @@ impl<P> Scheduler<P> {
         let rows = chunks.into_iter().enumerate().filter(|&(_, chunk)| 0 < chunk);
         rows.map(|(index, chunk)| {
             let start = self.running[index].computed;
-            PlannedRow { index, compute: start..start + chunk }
+            PlannedRow::new(index, start..start + chunk)
         })
         .collect()
     }
@@ -82,7 +82,8 @@ impl<P> Scheduler<P> {
         })
     }
 
-    fn charge(&mut self, tenant_id: u64, positions: usize) {
+    /// Adds positions computed for a tenant to its virtual time.
+    pub(super) fn charge(&mut self, tenant_id: u64, positions: usize) {
         let time = positions as u64 * TIME_PER_POSITION / self.places.weight(tenant_id);
         *self.served.entry(tenant_id).or_default() += time;
     }

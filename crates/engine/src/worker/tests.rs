@@ -2,12 +2,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
 use crate::clock::FakeClock;
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, Speculation};
 use crate::event::FinishReason;
 use crate::ids::TokenId;
 use crate::policy::{SchedulingPolicy, Tenant};
 use crate::request::CacheSalt;
-use crate::step::{RowOutput, Sampled, StepOutput, StepPlan};
+use crate::step::{RowOutput, StepOutput, StepPlan};
 
 /// What the device does in a step; each step waits for one.
 enum Turn {
@@ -33,7 +33,7 @@ impl Device for Gated {
             Turn::Break => return Err(DeviceError("on fire".to_owned())),
             Turn::Panic => panic!("scripted panic"),
         }
-        let token = |_| RowOutput::Tokens(vec![Sampled { token: TokenId(1), extra: () }]);
+        let token = |_| RowOutput::token(TokenId(1), ());
         Ok(StepOutput { rows: plan.rows.iter().map(token).collect() })
     }
 }
@@ -58,6 +58,7 @@ fn trial() -> Trial {
         max_num_queued_reqs: 1,
         prefix_cache: true,
         scheduling_policy: SchedulingPolicy::Fcfs,
+        speculation: Speculation::OFF,
     };
     let (entered_sender, entered) = channel();
     let (turns, turns_receiver) = channel();

@@ -1,4 +1,4 @@
-//! A scripted device that would notice any mistake with blocks.
+//! A scripted device that would notice any mistake with blocks, and guesses right and wrong.
 //!
 //! A slot keeps (position, token, hash of the whole beginning). The hash is made from what is
 //! *read* through the block table for the position before, so a wrong block anywhere spreads. The
@@ -77,7 +77,10 @@ pub struct SeenRow {
     pub tokens: Vec<TokenId>,
     pub prompt_len: usize,
     pub compute: Range<usize>,
+    pub draft_max: usize,
     pub blocks: Vec<BlockId>,
+    /// Tokens of the draft.
+    pub drafted: usize,
     /// How many tokens the device gave.
     pub given: usize,
 }
@@ -88,8 +91,8 @@ pub struct DeviceState {
     slots: Vec<Slot>,
     rng: Rng,
     pub faults: Faults,
-    /// Most tokens that a sampled row gives.
-    pub tokens_per_row_max: usize,
+    /// How often a token of a draft is right.
+    pub right_guess_percent: u64,
     pub seen: Vec<SeenRow>,
 }
 
@@ -105,7 +108,7 @@ impl ScriptedDevice {
             slots,
             rng,
             faults: Faults::default(),
-            tokens_per_row_max: 1,
+            right_guess_percent: 0,
             seen: Vec::new(),
         })))
     }
@@ -128,8 +131,12 @@ impl DeviceState {
     }
 
     fn read(&self, row: &Row<'_, Script>, position: usize) -> Slot {
+        self.read_as(row, position, row.tokens[position])
+    }
+
+    fn read_as(&self, row: &Row<'_, Script>, position: usize, token: TokenId) -> Slot {
         let slot = self.slots[self.slot_index(row, position)];
-        let (expected, token) = (position as u32, row.tokens[position]);
+        let expected = position as u32;
         assert_eq!(
             (slot.position, slot.token),
             (expected, token),
@@ -164,17 +171,37 @@ impl DeviceState {
         if !row.sampled() {
             return RowOutput::Computed;
         }
+        let draft = self.draft(row);
         let mut digest = self.digest(row, 0..row.tokens.len());
-        let mut last = self.read(row, row.tokens.len() - 1);
-        let count = self.rng.between(1, self.tokens_per_row_max);
         let mut tokens = Vec::new();
-        for position in (row.tokens.len()..).take(count) {
+        for (position, guess) in (row.tokens.len()..).zip(draft.iter().map(Some).chain([None])) {
             let token = row.params.next_token(digest);
             tokens.push(Sampled { token, extra: digest.0 });
+            if guess != Some(&token) {
+                break;
+            }
+            digest = digest.add(self.read_as(row, position, token));
+        }
+        RowOutput::Tokens { tokens, drafted: draft.len() }
+    }
+
+    /// Guesses some of the next tokens and writes them.
+    fn draft(&mut self, row: &Row<'_, Script>) -> Vec<TokenId> {
+        let mut digest = self.digest(row, 0..row.tokens.len());
+        let mut last = self.read(row, row.tokens.len() - 1);
+        let mut draft = Vec::new();
+        for position in (row.tokens.len()..).take(self.rng.between(0, row.draft_max)) {
+            let mut token = row.params.next_token(digest);
+            if !self.rng.chance(self.right_guess_percent) {
+                token.0 = (token.0 + 1) % row.params.vocabulary;
+            }
             last = Slot::after(Some(last), row.params.salt, position, token);
             digest = digest.add(last);
+            let index = self.slot_index(row, position);
+            self.slots[index] = last;
+            draft.push(token);
         }
-        RowOutput::Tokens(tokens)
+        draft
     }
 }
 
@@ -199,8 +226,8 @@ impl Device for ScriptedDevice {
         }
         let rows: Vec<_> = plan.rows.iter().map(|row| state.output(row)).collect();
         for (seen, output) in state.seen.iter_mut().zip(&rows) {
-            if let RowOutput::Tokens(tokens) = output {
-                seen.given = tokens.len();
+            if let RowOutput::Tokens { tokens, drafted } = output {
+                (seen.given, seen.drafted) = (tokens.len(), *drafted);
             }
         }
         Ok(StepOutput { rows })
@@ -213,7 +240,9 @@ fn seen(row: &Row<'_, Script>) -> SeenRow {
         tokens: row.tokens.to_vec(),
         prompt_len: row.prompt_len,
         compute: row.compute.clone(),
+        draft_max: row.draft_max,
         blocks: row.blocks.to_vec(),
+        drafted: 0,
         given: 0,
     }
 }
@@ -226,7 +255,8 @@ fn check_plan(plan: &StepPlan<'_, Script>, block_size: usize) {
         let compute = &row.compute;
         assert!(compute.start < compute.end, "{:?} computes nothing", row.id);
         assert!(compute.end <= row.tokens.len(), "{:?} computes unknown tokens", row.id);
-        let blocks = compute.end.div_ceil(block_size);
+        assert!(row.draft_max == 0 || row.sampled(), "{:?} drafts, but does not end", row.id);
+        let blocks = (compute.end + row.draft_max).div_ceil(block_size);
         assert_eq!(row.blocks.len(), blocks, "{:?} has a table of another length", row.id);
         let twice = plan.rows.iter().filter(|other| other.id == row.id).count();
         assert_eq!(twice, 1, "{:?} takes part more than once", row.id);

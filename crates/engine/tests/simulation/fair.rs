@@ -29,6 +29,9 @@ impl Model {
         }
         self.check_order_within_tenants(sometimes);
         self.check_budget(rows);
+        for (row, most) in rows.iter().zip(self.draft_rooms(rows, usize::MAX >> 1)) {
+            assert!(row.draft_max <= most, "{:?} may draft {} of {most}", row.id, row.draft_max);
+        }
         count_mixtures(rows, &self.config, sometimes);
         let [before, after] = snapshots;
         if before.preemptions_total < after.preemptions_total {

@@ -22,6 +22,11 @@ pub struct Client {
     pub scheduled: bool,
     cached: usize,
     preemptions: u32,
+    pub draft_tokens: u64,
+    /// Tokens behind the first that one step gave.
+    accepted_draft_tokens: u64,
+    /// Tokens told of the last step.
+    pub told_of_step: u64,
 }
 
 impl Client {
@@ -38,6 +43,8 @@ pub struct Model {
     pub running: Vec<RequestId>,
     pub waiting: VecDeque<RequestId>,
     pub computed_tokens: u64,
+    /// Drafts, and their tokens.
+    pub drafts: [u64; 2],
     /// Each tenant's weight, as its last accepted request gave it.
     pub weights: BTreeMap<u64, u64>,
 }
@@ -51,6 +58,7 @@ impl Model {
             running,
             waiting,
             computed_tokens: 0,
+            drafts: [0; 2],
             weights: BTreeMap::new(),
         }
     }
@@ -97,6 +105,9 @@ impl Model {
             scheduled: false,
             cached: 0,
             preemptions: 0,
+            draft_tokens: 0,
+            accepted_draft_tokens: 0,
+            told_of_step: 0,
         });
         self.enqueue(id);
     }
@@ -138,6 +149,7 @@ impl Model {
         } else if preempted == 0 && 0 < budget {
             self.check_head(rows, sometimes);
         }
+        self.check_drafts(rows, sometimes);
         count_mixtures(rows, &self.config, sometimes);
     }
 
@@ -158,6 +170,9 @@ impl Model {
         } else {
             "preempted while decoding"
         });
+        if 0 < client.accepted_draft_tokens {
+            sometimes.happened("preempted with tokens of a draft");
+        }
         if client.preemptions == 2 {
             sometimes.happened("preempted twice");
         }
@@ -220,7 +235,14 @@ impl Model {
         let client = &mut self.clients[id.0 as usize];
         assert!(!client.ended, "{id:?} has ended and then {event:?} follows");
         match event {
-            Event::Token { token, .. } => client.known.push(*token),
+            Event::Token { token, .. } => {
+                client.known.push(*token);
+                if 0 < client.told_of_step {
+                    client.computed += 1;
+                    client.accepted_draft_tokens += 1;
+                }
+                client.told_of_step += 1;
+            }
             Event::Failed { message, .. } => {
                 assert!(device_failed || message.contains("row of"), "{message}");
                 check_beginning(client);
@@ -238,6 +260,8 @@ impl Model {
                 assert_eq!(times.cached_prompt_tokens as usize, client.cached);
                 assert_eq!(times.scheduled.is_some(), client.scheduled);
                 assert_eq!(times.first_token.is_some(), !client.answer().is_empty());
+                assert_eq!(times.draft_tokens, client.draft_tokens);
+                assert_eq!(times.accepted_draft_tokens, client.accepted_draft_tokens);
                 let moments = [times.scheduled, times.first_token, Some(times.finished)];
                 assert!(moments.iter().flatten().is_sorted() && times.arrived <= times.finished);
                 check_answer(client, *reason, sometimes);
@@ -260,6 +284,12 @@ impl Model {
         let answers = self.clients.iter().map(|client| client.answer().len() as u64);
         assert_eq!(snapshot.generation_tokens_total, answers.sum::<u64>(), "generation tokens");
         assert_eq!(snapshot.computed_tokens_total, self.computed_tokens, "computed tokens");
+        let drafts = [snapshot.drafts_total, snapshot.draft_tokens_total];
+        assert_eq!(drafts, self.drafts, "drafts");
+        let accepted = self.clients.iter().map(|client| client.accepted_draft_tokens).sum::<u64>();
+        let by_place = snapshot.accepted_draft_tokens_total;
+        assert_eq!(by_place.iter().sum::<u64>(), accepted, "accepted tokens of drafts");
+        assert!(by_place.is_sorted_by(|a, b| b <= a), "a token is accepted, the one before is not");
         let cached = self.clients.iter().map(|client| client.cached as u64).sum::<u64>();
         let preemptions = self.clients.iter().map(|c| u64::from(c.preemptions)).sum::<u64>();
         if self.config.scheduling_policy == SchedulingPolicy::Fair {

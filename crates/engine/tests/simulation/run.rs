@@ -83,7 +83,7 @@ impl<'a> Simulation<'a> {
         let device_rng = Rng::new(rng.number());
         let device = ScriptedDevice::new(config.block_count, config.block_size, device_rng);
         device.state().faults = workload.faults;
-        device.state().tokens_per_row_max = workload.tokens_per_row_max;
+        device.state().right_guess_percent = workload.right_guess_percent;
         let engine = Engine::with_prefix_hash_mask(config, device.clone(), workload.hash_mask);
         Simulation {
             trace,
@@ -197,6 +197,9 @@ impl<'a> Simulation<'a> {
             self.model.step_fairly(&seen, &self.engine.queues(), snapshots, self.sometimes);
         } else {
             self.model.step(&seen, snapshots, self.sometimes);
+        }
+        for row in &seen {
+            self.model.follow_draft(row, self.sometimes);
         }
         let known_before = self.model.clients.iter().map(|client| client.known.len());
         let known_before: Vec<usize> = known_before.collect();

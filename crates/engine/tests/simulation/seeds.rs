@@ -9,6 +9,7 @@ mod oracle;
 mod sometimes;
 mod workload;
 mod model;
+mod drafts;
 mod fair;
 mod run;
 

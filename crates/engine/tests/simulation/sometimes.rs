@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Every event that is counted.
-pub const EVENTS: [&str; 39] = [
+pub const EVENTS: [&str; 48] = [
     "a chunk ends at the end of a block",
     "all blocks held",
     "block shared by two rows",
@@ -17,6 +17,13 @@ pub const EVENTS: [&str; 39] = [
     "decode of several tokens",
     "device failure with requests waiting",
     "device failure",
+    "draft accepted whole",
+    "draft across blocks",
+    "draft behind the last chunk of a prompt",
+    "draft cut by max_tokens",
+    "draft cut by the end of the pool",
+    "draft rejected at its first token",
+    "draft rejected in its middle",
     "fair: a share of less than one place",
     "fair: a tenant's request goes before an earlier one of another",
     "fair: hit on the way back",
@@ -29,12 +36,14 @@ pub const EVENTS: [&str; 39] = [
     "hit in the prefix cache",
     "hit on the way back from a preemption",
     "prefill in several chunks",
+    "no drafts in a large step",
     "one block in the pool",
     "places all taken",
     "preempted",
     "preempted twice",
     "preempted in prefill",
     "preempted while decoding",
+    "preempted with tokens of a draft",
     "refused: never fits",
     "refused: priority",
     "refused: queue full",

@@ -1,6 +1,9 @@
 //! What one seed asks for: sizes of the engine, clients, faults.
 
-use engine::{CacheSalt, EngineConfig, Request, SchedulingPolicy, Tenant, TokenId};
+use engine::{
+    CacheSalt, DRAFT_TOKENS_MAX, EngineConfig, Request, SchedulingPolicy, Speculation, Tenant,
+    TokenId,
+};
 
 use crate::device::{Faults, Script};
 use crate::rng::Rng;
@@ -12,7 +15,7 @@ pub struct Workload {
     /// Which bits of a prefix hash count; few of them force collisions.
     pub hash_mask: u64,
     pub faults: Faults,
-    pub tokens_per_row_max: usize,
+    pub right_guess_percent: u64,
     /// Rounds of arrivals and cancels, each followed by a step.
     pub rounds: usize,
     pub arrival_percent: u64,
@@ -45,7 +48,7 @@ impl Workload {
             config,
             hash_mask: rng.pick(&[u64::MAX, u64::MAX, 0b11, 0]),
             faults: rng.pick(&[calm, calm, stormy, breaking]),
-            tokens_per_row_max: rng.pick(&[1, 1, 4]),
+            right_guess_percent: rng.pick(&[0, 50, 90, 100]),
             rounds: rng.between(10, 50),
             arrival_percent: rng.pick(&[10, 30, 60]),
             burst_max: rng.between(1, 6),
@@ -131,5 +134,9 @@ fn config(rng: &mut Rng) -> EngineConfig {
             SchedulingPolicy::Priority,
             SchedulingPolicy::Fair,
         ]),
+        speculation: Speculation {
+            draft_tokens_max: rng.pick(&[0, 0, 1, 4, DRAFT_TOKENS_MAX as u32]),
+            step_positions_max: rng.pick(&[4, 8, 30]),
+        },
     }
 }

@@ -1,4 +1,4 @@
-use engine::SchedulingPolicy;
+use engine::{SchedulingPolicy, Speculation};
 use workload::lengths::Lengths;
 use workload::load::{LevelPlan, Load};
 
@@ -23,6 +23,7 @@ const ENGINE: EngineConfig = EngineConfig {
     max_num_queued_reqs: 80,
     prefix_cache: true,
     scheduling_policy: SchedulingPolicy::Fcfs,
+    speculation: Speculation::OFF,
 };
 
 const SEED: u64 = 3;

@@ -1,4 +1,4 @@
-use engine::SchedulingPolicy;
+use engine::{SchedulingPolicy, Speculation};
 use workload::analysis::{Evidence, Finding, analyse};
 use workload::distribution::Distribution;
 use workload::lengths::{LengthLaws, SharedPrefix};
@@ -23,6 +23,7 @@ pub(crate) const ENGINE: EngineConfig = EngineConfig {
     max_num_queued_reqs: 64,
     prefix_cache: true,
     scheduling_policy: SchedulingPolicy::Fcfs,
+    speculation: Speculation::OFF,
 };
 
 pub(crate) const SERVER: ModelledServer = ModelledServer { engine: ENGINE, cost: COST };

@@ -7,7 +7,7 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use engine::{Device, DeviceError, Row, RowOutput, Sampled, StepOutput, StepPlan, TokenId};
+use engine::{Device, DeviceError, Row, RowOutput, StepOutput, StepPlan, TokenId};
 use grammar::Guided;
 use sampling::{Context, LogProbs, Pool, Sampler, SamplingParams};
 use server::Extra;
@@ -72,7 +72,7 @@ fn add_states(row: &Row<'_, Guided<SamplingParams>>, pool: &Pool) -> RowOutput<E
         true if row.tokens[0].0 == u32::from(b'!') => {
             RowOutput::Failed("a number of the vector is not finite".to_owned())
         }
-        true => RowOutput::Tokens(vec![Sampled { token: TokenId(0), extra: Default::default() }]),
+        true => RowOutput::token(TokenId(0), Default::default()),
     }
 }
 
@@ -116,7 +116,7 @@ fn next(row: &Row<'_, Guided<SamplingParams>>) -> Result<RowOutput<Extra>, Devic
     };
     let scores = row.params.sampling.log_probs();
     let extra = scores.map(|count| Box::new(log_probs(token, generated, count)));
-    Ok(RowOutput::Tokens(vec![Sampled { token: TokenId(token), extra }]))
+    Ok(RowOutput::token(TokenId(token), extra))
 }
 
 /// Of a token of a prompt `generated` is the position before it. The token is the second likeliest, after the byte 255; then follow the ids from 0 on.

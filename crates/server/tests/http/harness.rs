@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Engine, EngineConfig, SchedulingPolicy, SystemClock, Worker};
+use engine::{Engine, EngineConfig, SchedulingPolicy, Speculation, SystemClock, Worker};
 use http::Method;
 use sampling::Pooling;
 use serde_json::Value;
@@ -48,6 +48,7 @@ impl Setup {
                 max_num_queued_reqs: 8,
                 prefix_cache: true,
                 scheduling_policy: SchedulingPolicy::Fcfs,
+                speculation: Speculation::OFF,
             },
             server: ServerConfig {
                 keys: Keys::default(),
