@@ -74,7 +74,7 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
             match event {
                 Event::Token { token, .. } => text += &decoder.push(token.0),
                 Event::Finished { reason, times, .. } => end = Some((reason, times)),
-                Event::Failed { message, .. } => bail!(message),
+                Event::Failed { failure, .. } => bail!(failure.message),
             }
         }
         match write!(out, "{text}").and_then(|()| out.flush()) {

@@ -3,7 +3,7 @@
 use crate::clock::{Clock, Nanos};
 use crate::config::{DRAFT_TOKENS_MAX, EngineConfig};
 use crate::device::{Device, DeviceError};
-use crate::event::{Event, FinishReason};
+use crate::event::{Cause, Event, Failure, FinishReason};
 use crate::ids::{BlockId, RequestId};
 use crate::kv::BlockState;
 use crate::request::{Request, SubmitError};
@@ -36,7 +36,7 @@ struct EngineTotals {
     finished: u64,
     cancelled: u64,
     failed: u64,
-    rows_failed: u64,
+    rows_faulty: u64,
     drafts: u64,
     draft_tokens: u64,
     accepted_draft_tokens: [u64; DRAFT_TOKENS_MAX],
@@ -175,10 +175,10 @@ impl<D: Device> Engine<D> {
                 self.advance(row, appended - 1);
                 end.map(|reason| self.finish(row, reason)).is_some()
             }
-            RowOutput::Failed(message) => {
+            RowOutput::Failed(failure) => {
                 self.totals.failed += 1;
-                self.totals.rows_failed += 1;
-                self.events.push(Event::Failed { id, message });
+                self.totals.rows_faulty += u64::from(failure.cause == Cause::Fault);
+                self.events.push(Event::Failed { id, failure });
                 true
             }
         }
@@ -232,7 +232,8 @@ impl<D: Device> Engine<D> {
         self.device_failed = true;
         for id in self.scheduler.take_all() {
             self.totals.failed += 1;
-            self.events.push(Event::Failed { id, message: error.to_string() });
+            let failure = Failure::fault(error.to_string());
+            self.events.push(Event::Failed { id, failure });
         }
         error
     }
@@ -270,7 +271,7 @@ impl<D: Device> Engine<D> {
             requests_finished_total: totals.finished,
             requests_cancelled_total: totals.cancelled,
             requests_failed_total: totals.failed,
-            rows_failed_total: totals.rows_failed,
+            rows_faulty_total: totals.rows_faulty,
         }
     }
 

@@ -30,8 +30,8 @@ pub enum Event<E> {
     Failed {
         /// The request.
         id: RequestId,
-        /// What went wrong.
-        message: String,
+        /// Why.
+        failure: Failure,
     },
 }
 
@@ -47,6 +47,36 @@ impl<E> Event<E> {
     pub fn is_terminal(&self) -> bool {
         !matches!(self, Event::Token { .. })
     }
+}
+
+/// Why a request could not be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Whose doing it is.
+    pub cause: Cause,
+    /// What went wrong.
+    pub message: String,
+}
+
+impl Failure {
+    /// A [`Cause::NoToken`].
+    pub fn no_token(message: impl Into<String>) -> Self {
+        Failure { cause: Cause::NoToken, message: message.into() }
+    }
+
+    /// A [`Cause::Fault`].
+    pub fn fault(message: impl Into<String>) -> Self {
+        Failure { cause: Cause::Fault, message: message.into() }
+    }
+}
+
+/// Whose doing it is that a request could not be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The request's own: what it asks for leaves no token to choose.
+    NoToken,
+    /// The device's or the engine's: what was computed is not finite, or nothing is computed any more.
+    Fault,
 }
 
 /// Why a request finished.

@@ -46,7 +46,7 @@ pub use clock::{Clock, FakeClock, Nanos, SystemClock};
 pub use config::{DRAFT_TOKENS_MAX, EngineConfig, Speculation};
 pub use device::{Device, DeviceError};
 pub use engine::Engine;
-pub use event::{Event, FinishReason, RequestTimes};
+pub use event::{Cause, Event, Failure, FinishReason, RequestTimes};
 pub use ids::{BlockId, RequestId, TokenId};
 pub use kv::BlockState;
 pub use policy::{SchedulingPolicy, Tenant, UnknownPolicy};

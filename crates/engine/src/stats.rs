@@ -56,8 +56,8 @@ pub struct Snapshot {
     pub requests_cancelled_total: u64,
     /// Requests that failed.
     pub requests_failed_total: u64,
-    /// Requests of these that failed alone: the device gave no token for their row.
-    pub rows_failed_total: u64,
+    /// Requests of these that failed alone by a [`Cause::Fault`](crate::Cause::Fault) of the device.
+    pub rows_faulty_total: u64,
 }
 
 impl Snapshot {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::event::Failure;
 use crate::ids::{BlockId, RequestId, TokenId};
 
 /// One step: the rows that the device computes together.
@@ -70,8 +71,8 @@ pub enum RowOutput<E> {
         /// How many tokens the draft had; at most [`draft_max`](Row::draft_max).
         drafted: usize,
     },
-    /// Only this request ends, for example because its logits were not finite.
-    Failed(String),
+    /// Only this request ends: its logits were not finite, or what it asks for leaves no token.
+    Failed(Failure),
 }
 
 impl<E> RowOutput<E> {

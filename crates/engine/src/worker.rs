@@ -15,7 +15,7 @@ use crate::clock::{Clock, Nanos};
 use crate::config::EngineConfig;
 use crate::device::{Device, DeviceError};
 use crate::engine::Engine;
-use crate::event::Event;
+use crate::event::{Event, Failure};
 use crate::ids::RequestId;
 use crate::places::Places;
 use crate::policy::Tenant;
@@ -333,7 +333,7 @@ impl<D: Device, S: FnMut(Report<D::Extra>)> Owner<D, S> {
         if in_flight.is_empty() {
             return;
         }
-        let failed = |id| Event::Failed { id, message: message.to_owned() };
+        let failed = |id| Event::Failed { id, failure: Failure::fault(message) };
         let events = in_flight.into_keys().map(failed).collect();
         (self.sink)(Report { events, snapshot: self.engine.snapshot() });
     }

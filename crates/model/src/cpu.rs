@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use engine::{Device, DeviceError, Row, RowOutput, StepOutput, StepPlan, TokenId};
+use engine::{Device, DeviceError, Failure, Row, RowOutput, StepOutput, StepPlan, TokenId};
 use grammar::{Ahead, Guided};
 use kernels::cpu::Cpu;
 use kernels::isa::Work;
@@ -32,7 +32,7 @@ struct SamplingThread {
     sampler: Sampler,
     history: Vec<u32>,
     /// Index among the sampled rows, and what came of the row.
-    sampled: Vec<(usize, Result<Scored, String>)>,
+    sampled: Vec<(usize, Result<Scored, Failure>)>,
 }
 
 impl CpuDevice {
@@ -78,9 +78,9 @@ impl Device for CpuDevice {
             rows[row] = match top {
                 Some(top) => {
                     let token = sampler.sample_top(&top, params, position);
-                    output(in_words(token.map(|token| (token, None))))
+                    output(token.map(|token| (token, None)).map_err(failure))
                 }
-                None => RowOutput::Failed("a logit is not a finite number".to_owned()),
+                None => RowOutput::Failed(Failure::fault("a logit is not a finite number")),
             };
         }
         for (&row, token) in step.whole.iter().zip(sampled) {
@@ -93,9 +93,9 @@ impl Device for CpuDevice {
                 *output = self.add_states(row, first, pool);
             }
             if let Some(scores) = params.prompt_scores()
-                && let Err(message) = self.score_prompt(row, first, scores)
+                && let Err(failure) = self.score_prompt(row, first, scores)
             {
-                *output = RowOutput::Failed(message);
+                *output = RowOutput::Failed(failure);
             }
         }
         Ok(StepOutput { rows })
@@ -121,7 +121,7 @@ impl CpuDevice {
             return RowOutput::Computed;
         }
         if !pool.is_finite() {
-            return RowOutput::Failed("a number of the vector is not finite".to_owned());
+            return RowOutput::Failed(Failure::fault("a number of the vector is not finite"));
         }
         // The engine ends requests with tokens. What was asked for is in the pool; nobody reads this.
         RowOutput::token(TokenId(0), Default::default())
@@ -134,7 +134,7 @@ impl CpuDevice {
         row: &Row<'_, Guided<SamplingParams>>,
         first: usize,
         scores: &PromptScores,
-    ) -> Result<(), String> {
+    ) -> Result<(), Failure> {
         let wanted: Vec<usize> = row.compute.clone().filter(|p| scores.wants(*p)).collect();
         for positions in wanted.chunks(self.transformer.logits_rows_max()) {
             let rows: Vec<_> = positions.iter().map(|p| first + p - row.compute.start).collect();
@@ -151,34 +151,38 @@ impl CpuDevice {
                     let (sampler, count) = (&mut thread.sampler, scores.count());
                     match isa.run(Score { sampler, logits, token, count }) {
                         Ok(log_probs) => scores.set(position, log_probs),
-                        Err(error) => thread.sampled.push((i, Err(error.to_string()))),
+                        Err(error) => thread.sampled.push((i, Err(failure(error)))),
                     }
                 },
             );
             let failed = self.threads.iter_mut().flat_map(|thread| thread.sampled.drain(..));
-            if let Some((_, Err(message))) = failed.min_by_key(|(index, _)| *index) {
-                return Err(message);
+            if let Some((_, Err(failure))) = failed.min_by_key(|(index, _)| *index) {
+                return Err(failure);
             }
         }
         Ok(())
     }
 
     /// Has the tokens computed that may follow `scored`, if a grammar says which.
-    fn work_ahead(&self, row: &Row<'_, Guided<SamplingParams>>, scored: &Result<Scored, String>) {
+    fn work_ahead(&self, row: &Row<'_, Guided<SamplingParams>>, scored: &Result<Scored, Failure>) {
         if let (Some(constraint), Ok((token, _))) = (&row.params.constraint, scored) {
             self.ahead.prepare(constraint, row.tokens.len() - row.prompt_len, *token);
         }
     }
 }
 
-fn in_words(scored: Result<Scored, SampleError>) -> Result<Scored, String> {
-    scored.map_err(|error| error.to_string())
+/// Whose doing it is that a row gives no token.
+fn failure(error: SampleError) -> Failure {
+    match error {
+        SampleError::NonFinite { .. } => Failure::fault(error.to_string()),
+        SampleError::AllMasked { .. } => Failure::no_token(error.to_string()),
+    }
 }
 
-fn output(scored: Result<Scored, String>) -> RowOutput<Extra> {
+fn output(scored: Result<Scored, Failure>) -> RowOutput<Extra> {
     match scored {
         Ok((token, extra)) => RowOutput::token(TokenId(token), extra),
-        Err(message) => RowOutput::Failed(message),
+        Err(failure) => RowOutput::Failed(failure),
     }
 }
 
@@ -254,7 +258,7 @@ fn sample(
     threads: &mut [SamplingThread],
     (plan, rows): (&StepPlan<'_, Guided<SamplingParams>>, &[usize]),
     logits: &mut [f32],
-) -> Vec<Result<Scored, String>> {
+) -> Vec<Result<Scored, Failure>> {
     let count = rows.len();
     if count == 0 {
         return Vec::new();
@@ -269,10 +273,12 @@ fn sample(
         let Guided { sampling: params, constraint } = row.params;
         let prompt_len = row.prompt_len;
         let allowed = constraint.as_ref().map(|c| c.allowed_after(&history[prompt_len..]));
-        let token = allowed.transpose().map_err(|error| error.to_string()).and_then(|allowed| {
+        // A grammar without a next token, or one that takes too long to find, is the request's.
+        let allowed = allowed.transpose().map_err(|error| Failure::no_token(error.to_string()));
+        let token = allowed.and_then(|allowed| {
             let allowed = allowed.as_ref().map(|set| set.words());
             let context = Context { tokens: history, prompt_len, allowed };
-            in_words(isa.run(Choice { sampler, logits, params, context }))
+            isa.run(Choice { sampler, logits, params, context }).map_err(failure)
         });
         sampled.push((index, token));
     });

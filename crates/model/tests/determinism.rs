@@ -175,7 +175,7 @@ impl Served {
                 match event {
                     Event::Token { id, token, .. } => tokens[id.0 as usize].push(token.0),
                     Event::Finished { .. } => ended += 1,
-                    Event::Failed { id, message } => panic!("{id:?}: {message}"),
+                    Event::Failed { id, failure } => panic!("{id:?}: {failure:?}"),
                 }
             }
         }

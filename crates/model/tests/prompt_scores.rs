@@ -92,7 +92,7 @@ fn run(
         match event {
             Event::Token { id, token, extra } => answers[id.0 as usize].push((token.0, extra)),
             Event::Finished { .. } => {}
-            Event::Failed { message, .. } => panic!("{message}"),
+            Event::Failed { failure, .. } => panic!("{failure:?}"),
         }
     }
     answers

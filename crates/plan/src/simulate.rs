@@ -402,7 +402,7 @@ impl<'a> Simulation<'a> {
                 conversation.resize(answered, TOKEN);
                 self.end(place, now, Status::Ok);
             }
-            Event::Failed { message, .. } => self.end(place, now, Status::Failed(message)),
+            Event::Failed { failure, .. } => self.end(place, now, Status::Failed(failure.message)),
         }
     }
 

@@ -145,7 +145,7 @@ impl Trial {
                     self.in_flight[crowd] -= 1;
                 }
                 Event::Token { .. } => self.outcome.tokens[crowd] += 1,
-                Event::Failed { message, .. } => panic!("{message}"),
+                Event::Failed { failure, .. } => panic!("{}", failure.message),
             }
         }
     }

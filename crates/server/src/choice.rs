@@ -122,10 +122,15 @@ impl Choice {
     }
 
     /// Ends the choice: adds held-back text to `text`.
-    pub fn finish(&mut self, end: End, text: &mut String) -> Result<(), ApiError> {
+    pub fn finish(
+        &mut self,
+        end: End,
+        rules: &StopRules,
+        text: &mut String,
+    ) -> Result<(), ApiError> {
         let (reason, times) = match end {
             End::Finished { reason, times } => (reason, times),
-            End::Failed(failure) => return Err(failure.into()),
+            End::Failed(failure) => return Err(failure.told(rules.masked_by)),
         };
         self.times = Some(times);
         if !self.stopped {

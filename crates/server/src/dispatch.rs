@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use engine::{
-    Event, FinishReason, Handle, Nanos, Report, Request, RequestId, RequestTimes, Snapshot,
+    Cause, Event, FinishReason, Handle, Nanos, Report, Request, RequestId, RequestTimes, Snapshot,
     SubmitError,
 };
 use grammar::Guided;
@@ -84,17 +84,23 @@ pub enum End {
 #[derive(Debug)]
 pub enum Failure {
     /// The engine says so.
-    Engine(String),
+    Engine(engine::Failure),
     /// The time to drain is over.
     ShuttingDown,
     /// The engine's thread has ended.
     EngineStopped,
 }
 
-impl From<Failure> for ApiError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Engine(message) => ApiError::Failed { message },
+impl Failure {
+    /// What the client is told; `masked_by` is the field that says which tokens there may be.
+    pub fn told(self, masked_by: Option<&'static str>) -> ApiError {
+        match self {
+            Failure::Engine(engine::Failure { cause: Cause::NoToken, message }) => {
+                ApiError::NoTokenLeft { param: masked_by, message }
+            }
+            Failure::Engine(engine::Failure { cause: Cause::Fault, message }) => {
+                ApiError::Failed { message }
+            }
             Failure::ShuttingDown => ApiError::Unavailable { reason: SHUTTING_DOWN },
             Failure::EngineStopped => ApiError::Unavailable { reason: ENGINE_STOPPED },
         }
@@ -389,7 +395,7 @@ impl State {
 fn end_of(event: Event<Extra>) -> End {
     match event {
         Event::Finished { reason, times, .. } => End::Finished { reason, times },
-        Event::Failed { message, .. } => End::Failed(Failure::Engine(message)),
+        Event::Failed { failure, .. } => End::Failed(Failure::Engine(failure)),
         Event::Token { .. } => unreachable!("only terminal events are passed here"),
     }
 }
@@ -405,6 +411,9 @@ fn outcome(end: &End, stop_string: bool) -> (Outcome, Option<&RequestTimes>) {
                 FinishReason::Cancelled => Outcome::Abort,
             };
             (outcome, Some(times))
+        }
+        End::Failed(Failure::Engine(failure)) if failure.cause == Cause::NoToken => {
+            (Outcome::NoToken, None)
         }
         End::Failed(_) => (Outcome::Error, None),
     }

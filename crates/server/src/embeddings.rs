@@ -129,7 +129,7 @@ async fn pooled(
         submitted.ended(event.choice.into());
         open -= 1;
         match *end {
-            End::Failed(failure) => return Err(failure.into()),
+            End::Failed(failure) => return Err(failure.told(None)),
             End::Finished { reason: FinishReason::Cancelled, .. } => return Err(cancelled()),
             End::Finished { .. } => {}
         }

@@ -52,12 +52,14 @@ pub enum Outcome {
     Length,
     /// The client left, or the server cut it off.
     Abort,
+    /// What it asked for left no token to choose.
+    NoToken,
     /// The device failed.
     Error,
 }
 
 impl Outcome {
-    const ALL: [Outcome; 4] = [Self::Stop, Self::Length, Self::Abort, Self::Error];
+    const ALL: [Outcome; 5] = [Self::Stop, Self::Length, Self::Abort, Self::NoToken, Self::Error];
 
     /// The label.
     pub fn as_str(self) -> &'static str {
@@ -65,6 +67,7 @@ impl Outcome {
             Self::Stop => "stop",
             Self::Length => "length",
             Self::Abort => "abort",
+            Self::NoToken => "no_token",
             Self::Error => "error",
         }
     }
@@ -283,7 +286,7 @@ impl Tally {
             (
                 "vllm:corrupted_requests",
                 "Requests that failed alone: a logit was not a finite number.",
-                snapshot.rows_failed_total,
+                snapshot.rows_faulty_total,
             ),
             ("millrace:requests_accepted", "Requests that the engine took.", self.accepted),
             ("millrace:panics", "Requests whose code panicked.", self.panics.total()),

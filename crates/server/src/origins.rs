@@ -26,6 +26,8 @@ impl Origins {
         if let Some(wanted) = &mut valid.wanted {
             wanted.param = theirs(wanted.param, fields).unwrap_or(wanted.param);
         }
+        let masked_by = &mut valid.rules.masked_by;
+        *masked_by = masked_by.map(|ours| theirs(ours, fields).unwrap_or(ours));
         Ok(valid)
     }
 

@@ -151,7 +151,7 @@ impl Generation {
         };
         if let Some(end) = end {
             self.submitted.ended(index);
-            choice.finish(*end, &mut text)?;
+            choice.finish(*end, &self.rules, &mut text)?;
         }
         let mut parts = choice.divide(text);
         choice.thought += u32::from(is_token && choice.is_thinking());

@@ -37,6 +37,7 @@ mod tools;
 use log_probs::{check_whole, log_probs};
 use parameters::Parameters;
 pub use prompts::{ChatPrompt, Prompting};
+use token_rules::masked_by;
 use told::Telling;
 use tools::{ToolUse, checked_tools};
 
@@ -85,6 +86,8 @@ pub struct StopRules {
     pub strings: Option<Arc<StopStrings>>,
     /// Whether what ends the answer is shown, and control tokens are.
     pub shown: Shown,
+    /// The field to blame if no token is left.
+    pub masked_by: Option<&'static str>,
 }
 
 /// What of an answer is shown that usually is not.
@@ -127,7 +130,7 @@ impl Door<'_> {
         self.model(body.model.as_deref())?;
         let stream = stream_rules(&body)?;
         let samples = samples(body.n)?;
-        let rules = self.stop_rules(&body)?;
+        let mut rules = self.stop_rules(&body)?;
         let tenant = self.caller.tenant_or(tenant(body.user.as_deref())?);
         let cache_salt = cache_salt(body.cache_salt.as_deref())?;
         let mut wanted = structured::wanted(&body)?;
@@ -135,11 +138,11 @@ impl Door<'_> {
         let vocabulary_len = self.tokenizer.vocabulary_len();
         let log_probs = log_probs(endpoint, &body)?;
         let telling = Telling::new(endpoint, &body, log_probs, stream.is_some())?;
-        let token_rules = self.token_rules(&body)?;
+        let tool_use = ToolUse::new(endpoint, &body)?;
+        let token_rules = self.token_rules(&body, wanted.is_some() || tool_use.forced.is_some())?;
         let request = SamplingRequest { log_probs, ..token_rules };
         let parameters = Parameters::new(&body, &rules, request, vocabulary_len)?;
         let prompting = self.prompting(endpoint, &body, asked.tokens)?;
-        let tool_use = ToolUse::new(endpoint, &body)?;
         let hides_reasoning = body.include_reasoning == Some(false);
         let is_named = tool_use.is_named();
         let mut answers = AnswerForm { hides_reasoning, is_named, ..AnswerForm::default() };
@@ -157,12 +160,7 @@ impl Door<'_> {
                 vec![prompt.ids]
             }
         };
-        if wanted.is_some() && body.allowed_token_ids.is_some() {
-            // Together they may leave no token in the middle of an answer.
-            let message = "`allowed_token_ids` stands beside what the answer must look like, which says \
-                           the tokens itself; give one of them";
-            return Err(ApiError::invalid("allowed_token_ids", message));
-        }
+        rules.masked_by = wanted.as_ref().map(|wanted| wanted.param).or(masked_by(&body));
         check_choices(prompts.len(), samples)?;
         let tokens = prompts.iter().map(|prompt| prompt.len() as u32).sum();
         let room = telling.bytes(&prompts, samples)?;
@@ -260,7 +258,7 @@ impl Door<'_> {
             stop: body.include_stop_str_in_output == Some(true),
             control: body.skip_special_tokens == Some(false),
         };
-        Ok(StopRules { tokens, min_tokens, strings, shown })
+        Ok(StopRules { tokens, min_tokens, strings, shown, masked_by: None })
     }
 
     /// A request for each choice, those of one prompt together.

@@ -122,7 +122,7 @@ impl Engine<Counter> {
         let text = |event: Event<()>| match event {
             Event::Token { id, token, .. } => format!("{}+{}", id.0, token.0),
             Event::Finished { id, reason, .. } => format!("{}.{reason:?}", id.0),
-            Event::Failed { id, message } => format!("{}!{message}", id.0),
+            Event::Failed { id, failure } => format!("{}!{}", id.0, failure.message),
         };
         self.drain_events().into_iter().map(text).collect::<Vec<_>>().join(" ")
     }
@@ -332,12 +332,25 @@ fn a_failed_row_ends_only_its_request() {
     let mut engine = engine(config());
     engine.ask(1, own_prompt(1, 3), 2);
     engine.ask(2, own_prompt(2, 3), 1);
-    engine.device.instead = vec![RowOutput::Failed("not finite".to_owned())];
+    engine.device.instead = vec![RowOutput::Failed(Failure::fault("not finite"))];
     engine.plan_of_step();
     assert_eq!(engine.told(), "1!not finite 2+3 2.Length");
     assert_eq!(engine.snapshot().requests_failed_total, 1);
-    assert_eq!(engine.snapshot().rows_failed_total, 1);
+    assert_eq!(engine.snapshot().rows_faulty_total, 1);
     assert_eq!(engine.block_state(BlockId(0)), BlockState::Free);
+}
+
+#[test]
+fn a_request_that_leaves_no_token_fails_and_is_no_fault() {
+    let mut engine = engine(config());
+    engine.ask(1, own_prompt(1, 3), 2);
+    engine.device.instead = vec![RowOutput::Failed(Failure::no_token("all masked"))];
+    engine.plan_of_step();
+    let failure = Failure { cause: Cause::NoToken, message: "all masked".to_owned() };
+    assert_eq!(engine.drain_events(), [Event::Failed { id: RequestId(1), failure }]);
+    engine.check_invariants();
+    assert_eq!(engine.snapshot().requests_failed_total, 1);
+    assert_eq!(engine.snapshot().rows_faulty_total, 0);
 }
 
 #[test]
@@ -349,7 +362,7 @@ fn a_broken_device_fails_every_request_and_every_later_one() {
     assert_eq!(engine.step(&FakeClock::new()), Err(DeviceError("on fire".to_owned())));
     engine.check_invariants();
     assert_eq!(engine.told(), "1!the device failed: on fire 2!the device failed: on fire");
-    assert_eq!(engine.snapshot().rows_failed_total, 0);
+    assert_eq!(engine.snapshot().rows_faulty_total, 0);
     let answer = engine.submit(RequestId(3), request(prompt(3), 1), Nanos(0));
     assert_eq!(answer, Err(SubmitError::Stopped));
 }

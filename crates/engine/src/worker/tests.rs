@@ -108,7 +108,7 @@ impl Trial {
             match ends.next() {
                 None => {}
                 Some(Event::Finished { id, reason, .. }) => return (id, format!("{reason:?}")),
-                Some(Event::Failed { id, message }) => return (id, message),
+                Some(Event::Failed { id, failure }) => return (id, failure.message),
                 Some(Event::Token { .. }) => unreachable!("a token is not terminal"),
             }
         }
@@ -240,7 +240,7 @@ fn a_panic_in_the_device_fails_everything_that_was_accepted() {
     let Trial { handle, worker, reports, .. } = trial;
     assert_eq!(worker.join(), WorkerExit::Panicked);
     let message = "the engine stopped: scripted panic".to_owned();
-    let failed = |id| Event::Failed { id, message: message.clone() };
+    let failed = |id| Event::Failed { id, failure: Failure::fault(message.as_str()) };
     let events: Vec<_> = reports.iter().flat_map(|report| report.events).collect();
     assert_eq!(events, [failed(first), failed(second)]);
     assert_eq!(handle.in_flight(), 0);

@@ -11,7 +11,8 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use engine::{
-    BlockId, Device, DeviceError, RequestId, Row, RowOutput, Sampled, StepOutput, StepPlan, TokenId,
+    BlockId, Device, DeviceError, Failure, RequestId, Row, RowOutput, Sampled, StepOutput,
+    StepPlan, TokenId,
 };
 
 use crate::rng::{Rng, mix};
@@ -166,7 +167,7 @@ impl DeviceState {
                 let index = self.slot_index(row, position);
                 self.slots[index] = Slot::POISON;
             }
-            return RowOutput::Failed(format!("row of {:?} failed", row.id));
+            return RowOutput::Failed(Failure::fault(format!("row of {:?} failed", row.id)));
         }
         if !row.sampled() {
             return RowOutput::Computed;

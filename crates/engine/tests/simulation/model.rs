@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::{
-    EngineConfig, Event, FinishReason, Request, RequestId, SchedulingPolicy, Snapshot, TokenId,
+    EngineConfig, Event, Failure, FinishReason, Request, RequestId, SchedulingPolicy, Snapshot,
+    TokenId,
 };
 
 use crate::device::{Script, SeenRow};
@@ -243,7 +244,7 @@ impl Model {
                 }
                 client.told_of_step += 1;
             }
-            Event::Failed { message, .. } => {
+            Event::Failed { failure: Failure { message, .. }, .. } => {
                 assert!(device_failed || message.contains("row of"), "{message}");
                 check_beginning(client);
                 sometimes.happened(if device_failed { "device failure" } else { "row failure" });

@@ -27,6 +27,14 @@ pub enum ApiError {
         /// The figures.
         message: String,
     },
+    /// What the request asks for leaves no token in the middle of its answer.
+    #[error("{message}")]
+    NoTokenLeft {
+        /// The field that says which tokens there may be.
+        param: Option<&'static str>,
+        /// What leaves none.
+        message: String,
+    },
     /// `model` names something else.
     #[error("the model `{model}` does not exist here; this server serves `{served}`")]
     UnknownModel {
@@ -132,7 +140,9 @@ impl ApiError {
     /// Status of the reply.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Invalid { .. } | Self::ContextLength { .. } => StatusCode::BAD_REQUEST,
+            Self::Invalid { .. } | Self::ContextLength { .. } | Self::NoTokenLeft { .. } => {
+                StatusCode::BAD_REQUEST
+            }
             Self::UnknownModel { .. } | Self::UnknownPath { .. } => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -153,6 +163,7 @@ impl ApiError {
             Self::ContextLength { .. } => {
                 ("invalid_request_error", Some("context_length_exceeded"))
             }
+            Self::NoTokenLeft { .. } => ("invalid_request_error", Some("no_token_left")),
             Self::UnknownModel { .. } => ("invalid_request_error", Some("model_not_found")),
             Self::UnknownPath { .. } => ("invalid_request_error", Some("unknown_url")),
             Self::Method { .. } => ("invalid_request_error", Some("method_not_allowed")),
@@ -176,6 +187,7 @@ impl ApiError {
         match self {
             Self::Invalid { param, .. } => param.as_deref(),
             Self::ContextLength { param, .. } => Some(*param),
+            Self::NoTokenLeft { param, .. } => *param,
             Self::UnknownModel { .. } => Some("model"),
             _ => None,
         }

@@ -118,9 +118,12 @@ impl<'a> Response<'a> {
 
     /// A reply that failed when `answer` had come.
     pub fn failed(head: &'a ReplyHead, echo: &'a Echo, answer: &Answer, error: &ApiError) -> Self {
+        // OpenAI's codes; of those for the client's own error this is the general one.
+        let is_clients = error.status().is_client_error();
+        let code = if is_clients { "invalid_prompt" } else { "server_error" };
         Response {
             status: "failed",
-            error: Some(json!({"code": "server_error", "message": error.to_string()})),
+            error: Some(json!({"code": code, "message": error.to_string()})),
             output: items(head, answer, Status::Incomplete),
             ..Self::begun(head, echo)
         }

@@ -118,7 +118,8 @@ mod tests {
 
     fn parameters(body: &GenerationBody) -> Parameters {
         let shown = Shown::default();
-        let rules = StopRules { tokens: Vec::new(), min_tokens: 0, strings: None, shown };
+        let (tokens, strings, masked_by) = (Vec::new(), None, None);
+        let rules = StopRules { tokens, min_tokens: 0, strings, shown, masked_by };
         Parameters::new(body, &rules, SamplingRequest::default(), 10).expect("a valid body")
     }
 

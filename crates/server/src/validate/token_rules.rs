@@ -8,12 +8,30 @@ use crate::limits::{ALLOWED_TOKENS, BAD_WORD_BYTES, BAD_WORDS, LOGIT_BIAS_MAX, L
 use crate::openai::error::ApiError;
 use crate::openai::types::GenerationBody;
 
+/// The field that leaves fewest tokens to choose from, but for what the answer must look like.
+pub(super) fn masked_by(body: &GenerationBody) -> Option<&'static str> {
+    let fields = [
+        ("allowed_token_ids", body.allowed_token_ids.is_some()),
+        ("bad_words", body.bad_words.is_some()),
+    ];
+    fields.into_iter().find_map(|(field, is_given)| is_given.then_some(field))
+}
+
 impl Door<'_> {
     /// Biases, allowed tokens and banned sequences of `body`, in a request of which all else is default.
-    pub(super) fn token_rules(&self, body: &GenerationBody) -> Result<SamplingRequest, ApiError> {
+    /// An answer that is `guided` by a grammar ends where that says so, so its end tokens are allowed, too.
+    pub(super) fn token_rules(
+        &self,
+        body: &GenerationBody,
+        guided: bool,
+    ) -> Result<SamplingRequest, ApiError> {
+        let mut allowed_tokens = self.allowed_tokens(body.allowed_token_ids.as_deref())?;
+        if guided && !allowed_tokens.is_empty() {
+            allowed_tokens.extend(self.tokenizer.end_tokens());
+        }
         Ok(SamplingRequest {
             logit_bias: self.logit_bias(body)?,
-            allowed_tokens: self.allowed_tokens(body.allowed_token_ids.as_deref())?,
+            allowed_tokens,
             bad_words: self.bad_words(body.bad_words.as_deref().unwrap_or_default())?,
             ..SamplingRequest::default()
         })

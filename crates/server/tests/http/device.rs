@@ -7,7 +7,7 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use engine::{Device, DeviceError, Row, RowOutput, StepOutput, StepPlan, TokenId};
+use engine::{Device, DeviceError, Failure, Row, RowOutput, StepOutput, StepPlan, TokenId};
 use grammar::Guided;
 use sampling::{Context, LogProbs, Pool, Sampler, SamplingParams};
 use server::Extra;
@@ -70,7 +70,7 @@ fn add_states(row: &Row<'_, Guided<SamplingParams>>, pool: &Pool) -> RowOutput<E
     match row.sampled() {
         false => RowOutput::Computed,
         true if row.tokens[0].0 == u32::from(b'!') => {
-            RowOutput::Failed("a number of the vector is not finite".to_owned())
+            RowOutput::Failed(Failure::fault("a number of the vector is not finite"))
         }
         true => RowOutput::token(TokenId(0), Default::default()),
     }
@@ -94,7 +94,7 @@ fn next(row: &Row<'_, Guided<SamplingParams>>) -> Result<RowOutput<Extra>, Devic
         match row.tokens[generated % row.prompt_len].0 {
             token if token == u32::from(b'$') => END,
             token if token == u32::from(b'!') => {
-                return Ok(RowOutput::Failed("the logits are not finite".to_owned()));
+                return Ok(RowOutput::Failed(Failure::fault("the logits are not finite")));
             }
             token if token == u32::from(b'#') => {
                 return Err(DeviceError("the script says so".to_owned()));
@@ -112,7 +112,7 @@ fn next(row: &Row<'_, Guided<SamplingParams>>) -> Result<RowOutput<Extra>, Devic
     };
     let token = match token {
         Ok(token) => token,
-        Err(message) => return Ok(RowOutput::Failed(message)),
+        Err(message) => return Ok(RowOutput::Failed(Failure::no_token(message))),
     };
     let scores = row.params.sampling.log_probs();
     let extra = scores.map(|count| Box::new(log_probs(token, generated, count)));

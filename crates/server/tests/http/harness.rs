@@ -168,7 +168,7 @@ impl Server {
     pub async fn metrics(&self) -> Metrics {
         let metrics = Metrics(self.get("/metrics").await.body);
         let ended: f64 =
-            ["stop", "length", "abort", "error"].map(|r| metrics.ended(r)).iter().sum();
+            ["stop", "length", "abort", "no_token", "error"].map(|r| metrics.ended(r)).iter().sum();
         let open = metrics.value("vllm:num_requests_running", "")
             + metrics.value("vllm:num_requests_waiting", "");
         let accepted = metrics.value("millrace:requests_accepted_total", "");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::Setup;
+use crate::harness::{Server, Setup};
 
 /// A greedy body that asks for up to 300 tokens, with `fields` in it.
 fn body(prompt: &str, fields: &Value) -> Value {
@@ -129,5 +129,112 @@ async fn what_is_invalid_unsupported_or_too_large_is_refused_by_name() {
     // Nothing was submitted, and the server goes on.
     let metrics = server.idle().await;
     assert_eq!(metrics.value("millrace:requests_accepted_total", ""), 0.0);
+    server.end().await;
+}
+
+/// The ids of these bytes.
+fn ids(text: &str) -> Vec<u32> {
+    text.bytes().map(u32::from).collect()
+}
+
+#[tokio::test]
+async fn tokens_are_those_of_the_grammar_that_other_fields_leave() {
+    let server = Setup::new().start().await;
+    let regex = "[a-d]{3}[x-z]";
+    let cases = [
+        // The script would say b, which the grammar allows.
+        (json!({"guided_regex": regex}), "bbbx"),
+        // Of those allowed the first; the end token need not be named.
+        (json!({"guided_regex": regex, "allowed_token_ids": ids("cdz")}), "cccz"),
+        (json!({"guided_regex": regex, "bad_words": ["b", "x"]}), "aaay"),
+        (json!({"guided_regex": regex, "bad_words": ["bb"]}), "babx"),
+        (json!({"guided_regex": regex, "logit_bias": {"98": -100, "100": 1, "122": 1}}), "dddz"),
+        // Where it may end, that is one way to go on, and where it must, the only one.
+        (json!({"guided_regex": "b+", "bad_words": ["bb"]}), "b"),
+        (json!({"guided_regex": "b{2}", "allowed_token_ids": ids("b"), "min_tokens": 9}), "bb"),
+    ];
+    for (fields, expected) in cases {
+        let reply = server.post("/v1/completions", &body("b", &fields)).await;
+        assert_eq!(reply.json()["choices"][0]["text"], expected, "{fields}: {}", reply.body);
+        assert_eq!(reply.json()["choices"][0]["finish_reason"], "stop");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn forced_calls_are_of_the_allowed_tokens() {
+    let server = Setup::new().start().await;
+    let chat = |allowed: &str| {
+        json!({
+            "messages": [{"role": "user", "content": "x"}],
+            "temperature": 0,
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {
+                "type": "object", "properties": {"a": {"type": "integer", "minimum": 0}},
+                "required": ["a"], "additionalProperties": false
+            }}}],
+            "tool_choice": "required",
+            "parallel_tool_calls": false,
+            "allowed_token_ids": ids(allowed),
+        })
+    };
+    let call = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 7}}</tool_call>\n ";
+    let reply = server.post("/v1/chat/completions", &chat(call)).await.json();
+    let function = &reply["choices"][0]["message"]["tool_calls"][0]["function"];
+    assert_eq!(function["name"], "f", "{reply}");
+    let arguments: Value =
+        serde_json::from_str(function["arguments"].as_str().expect("a text")).expect("JSON");
+    let digits = arguments["a"].to_string();
+    assert!(digits.bytes().all(|digit| digit == b'7'), "{digits}");
+    let reply = server.post("/v1/chat/completions", &chat("<to")).await.json();
+    assert_no_token_left(&reply, "tools");
+    server.end().await;
+}
+
+fn assert_no_token_left(reply: &Value, param: &str) {
+    let error = &reply["error"];
+    assert_eq!(error["type"], "invalid_request_error", "{reply}");
+    assert_eq!(error["code"], "no_token_left", "{reply}");
+    assert_eq!(error["param"], param, "{reply}");
+}
+
+/// Of so many requests nobody is to blame but those who sent them.
+async fn assert_not_faulty(server: &Server, requests: f64) {
+    let metrics = server.idle().await;
+    assert_eq!(metrics.ended("no_token"), requests);
+    assert_eq!(metrics.ended("error"), 0.0);
+    assert_eq!(metrics.value("vllm:corrupted_requests_total", ""), 0.0);
+    assert_eq!(server.get("/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_leaves_no_token_is_the_clients_error_before_and_within_a_stream() {
+    let server = Setup::new().start().await;
+    let cases = [
+        ("guided_regex", json!({"guided_regex": "b{3}c", "allowed_token_ids": ids("b")}), 3),
+        ("guided_regex", json!({"guided_regex": "b{3}c", "bad_words": ["c"]}), 3),
+        ("guided_regex", json!({"guided_regex": "b{3}c", "allowed_token_ids": ids("x")}), 0),
+        ("allowed_token_ids", json!({"allowed_token_ids": ids("b"), "bad_words": ["bbb"]}), 2),
+        // Needs more work for a step the longer it gets, and at some place more than is allowed.
+        ("grammar", json!({"grammar": "start: start start | \"b\"", "max_tokens": 900}), 100),
+    ];
+    for (param, fields, told) in &cases {
+        let reply = server.post("/v1/completions", &body("b", fields)).await;
+        assert_eq!(reply.status, 400, "{}", reply.body);
+        assert_no_token_left(&reply.json(), param);
+        let mut fields = fields.clone();
+        fields["stream"] = json!(true);
+        if *told == 0 {
+            let reply = server.post("/v1/completions", &body("b", &fields)).await;
+            assert_eq!(reply.status, 400, "{}", reply.body);
+            assert_no_token_left(&reply.json(), param);
+            continue;
+        }
+        let events = server.stream("/v1/completions", &body("b", &fields)).await.events().await;
+        let (end, tokens) = events.split_last().expect("an event");
+        assert!(*told <= tokens.len() && tokens.len() < 900, "{} tokens", tokens.len());
+        assert_eq!(end.name.as_deref(), Some("error"));
+        assert_no_token_left(&end.json(), param);
+    }
+    assert_not_faulty(&server, 2.0 * cases.len() as f64).await;
     server.end().await;
 }
