@@ -18,7 +18,7 @@ const UNUSABLE: u8 = 2;
 /// Options of `millrace check`.
 #[derive(Args)]
 pub struct CheckArgs {
-    /// A name of the catalogue, a path to a .gguf file, or dummy:SHAPE.
+    /// A name of the catalogue, a path to a .gguf file or to a folder, or dummy:SHAPE.
     #[arg(default_value = "smollm2-135m")]
     model: String,
 }

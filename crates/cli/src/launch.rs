@@ -39,8 +39,8 @@ const MAX_NUM_SEQS: u32 = 50;
 /// Which model, and how much of the machine it may use.
 #[derive(Args, Debug, Clone)]
 pub struct EngineArgs {
-    /// The model: a name of the catalogue (smollm2-135m), a path to a .gguf file, or
-    /// dummy:smollm2-135m for random weights that need no download.
+    /// The model: a name of the catalogue (smollm2-135m), a path to a .gguf file or to a folder of
+    /// safetensors, or dummy:smollm2-135m for random weights that need no download.
     #[arg(long, default_value = "smollm2-135m", value_name = "MODEL")]
     pub model: String,
 

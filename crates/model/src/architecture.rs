@@ -3,6 +3,8 @@
 //! There is one transformer; a family is an [`Architecture`] in [`KNOWN`], and what a file says of
 //! one model is a [`crate::config::ModelConfig`]. How to add a family: `docs/adding-a-model.md`.
 
+pub mod hub;
+
 use kernels::activation::Activation;
 use kernels::rope::Pairing;
 

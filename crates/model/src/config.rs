@@ -36,8 +36,7 @@ const VOCABULARY: RangeInclusive<u32> = 1..=1 << 24;
 /// which such files were made.
 const ROPE_THETA_DEFAULT: f32 = 10_000.0;
 
-/// What the hyper-parameters of a model are. Made by [`ModelConfig::from_gguf`] alone, so all
-/// numbers are positive and finite, `head_count` is a multiple of `kv_head_count`, and `head_dim`
+/// What the hyper-parameters of a model are. Made of a GGUF file or a folder alone, so all numbers are positive and finite, `head_count` is a multiple of `kv_head_count`, and `head_dim`
 /// is even.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -275,7 +274,7 @@ fn rope_scaling(keys: &Keys<'_>) -> Result<RopeScaling, LoadError> {
     let (type_key, factor_key) = ("rope.scaling.type", "rope.scaling.factor");
     let factor = keys.float(factor_key, 1.0..=1e4)?;
     let need_factor = || factor.ok_or_else(|| LoadError::MissingKey { key: keys.full(factor_key) });
-    match keys.metadata.text(&keys.full(type_key))? {
+    match keys.text(type_key)? {
         None => Ok(factor.map_or(RopeScaling::None, |factor| RopeScaling::Linear { factor })),
         Some("none") => Ok(RopeScaling::None),
         Some("linear") => Ok(RopeScaling::Linear { factor: need_factor()? }),
@@ -309,9 +308,9 @@ fn experts(keys: &Keys<'_>) -> Result<Option<Experts>, LoadError> {
 }
 
 fn norm_eps(keys: &Keys<'_>) -> Result<f32, LoadError> {
-    let (key, limit) =
-        (keys.full(keys.architecture.norm_eps_key()), "above 0, at most 0.1".to_string());
-    let eps = require(keys.metadata.f32(&key)?, &key)?;
+    let part = keys.architecture.norm_eps_key();
+    let (key, limit) = (keys.full(part), "above 0, at most 0.1".to_string());
+    let eps = require(keys.metadata.f32(&keys.key(part))?, &key)?;
     if 0.0 < eps && eps <= 0.1 { Ok(eps) } else { Err(bad(&key, eps, limit)) }
 }
 

@@ -25,6 +25,64 @@ pub enum LoadError {
         /// What the system said.
         source: io::Error,
     },
+    /// Something is wrong with one of the files of a folder.
+    #[error("{name}: {source}")]
+    InFile {
+        /// The file's name.
+        name: String,
+        /// What is wrong.
+        source: Box<LoadError>,
+    },
+    /// A file that a folder must have is not there.
+    #[error("{path} has no {name}; {what}", path = path.display())]
+    MissingFile {
+        /// The folder.
+        path: PathBuf,
+        /// The file.
+        name: &'static str,
+        /// What it is needed for, and what to do.
+        what: &'static str,
+    },
+    /// A folder has no weights that can be read.
+    #[error(
+        "{path} has neither model.safetensors nor model.safetensors.index.json{}", beside(found),
+        path = path.display()
+    )]
+    NoWeights {
+        /// The folder.
+        path: PathBuf,
+        /// Some files that might be weights.
+        found: Vec<String>,
+    },
+    /// A part of the weights that the index names is not there.
+    #[error("{index} names `{name}`, which is not in the folder: fetch it, or the model anew")]
+    MissingShard {
+        /// The file.
+        name: String,
+        /// The index.
+        index: &'static str,
+    },
+    /// A file of a folder is a link to somewhere else, or no regular file.
+    #[error(
+        "`{name}` is {real}, which is no regular file of the folder: a model's files lie in its \
+         folder, or in the blobs of the hub cache that it is in", real = real.display()
+    )]
+    FileElsewhere {
+        /// The file's name.
+        name: String,
+        /// What it really is.
+        real: PathBuf,
+    },
+    /// Something that was found is not what is expected.
+    #[error("{place} is {found}; expected {expected}")]
+    Unfit {
+        /// What it is about.
+        place: String,
+        /// What was found.
+        found: String,
+        /// What would do.
+        expected: String,
+    },
     /// There is no built-in shape of that name.
     #[error("there is no dummy model `{name}`; known: {known}")]
     UnknownDummy {
@@ -76,6 +134,15 @@ pub enum LoadError {
     NotText {
         /// What was being read.
         place: String,
+    },
+
+    /// Bytes that must be JSON of a certain form are not.
+    #[error("{place}: {cause}")]
+    Json {
+        /// What was being read.
+        place: String,
+        /// What is wrong with it, and where.
+        cause: serde_json::Error,
     },
 
     /// A metadata key has no letters.
@@ -195,6 +262,24 @@ pub enum LoadError {
         /// The type's name, or its number if ggml has no such type.
         kind: String,
     },
+    /// A tensor's type is not one that can be computed with.
+    #[error("tensor `{name}`: type {kind} is not supported; {known} are")]
+    UnsupportedDtype {
+        /// The name.
+        name: String,
+        /// The type's name.
+        kind: &'static str,
+        /// What would do.
+        known: &'static str,
+    },
+    /// An FP8 tensor without its scales.
+    #[error("tensor `{name}` is of FP8, but `{scales}` (or `weight_scale`) is missing beside it")]
+    MissingScales {
+        /// The name.
+        name: String,
+        /// The name of its scales.
+        scales: String,
+    },
     /// A tensor's data does not start at a multiple of the file's alignment.
     #[error("tensor `{name}`: data offset {offset} is not a multiple of the alignment {alignment}")]
     TensorOffset {
@@ -217,6 +302,27 @@ pub enum LoadError {
         offset: u64,
         /// Bytes of the tensor.
         size: u64,
+        /// Bytes of data in the file.
+        data_bytes: u64,
+    },
+    /// A tensor of a safetensors file does not start where the one before it ends.
+    #[error(
+        "tensor `{name}`: its data starts at {offset}, but what stands before it ends at {end}; \
+         the format has neither gaps nor overlaps"
+    )]
+    TensorGap {
+        /// The name.
+        name: String,
+        /// The offset found, from the start of the data.
+        offset: u64,
+        /// The offset it should have.
+        end: u64,
+    },
+    /// A safetensors file has bytes that belong to no tensor.
+    #[error("the file has {data_bytes} bytes of data, but its tensors are the first {end}")]
+    DataLeftOver {
+        /// Where the last tensor ends.
+        end: u64,
         /// Bytes of data in the file.
         data_bytes: u64,
     },
@@ -260,6 +366,24 @@ pub enum LoadError {
         /// The shape that follows from the hyper-parameters.
         expected: Shape,
     },
+}
+
+impl LoadError {
+    /// The error with the name of the file that it is about.
+    pub(crate) fn in_file(self, name: &str) -> LoadError {
+        LoadError::InFile { name: name.to_string(), source: Box::new(self) }
+    }
+}
+
+/// What else a folder has.
+fn beside(found: &[String]) -> String {
+    match found {
+        [] => String::new(),
+        [gguf] if gguf.ends_with(".gguf") => format!(", but {gguf}: give the path of that file"),
+        found => {
+            format!(", but {}; only safetensors and single GGUF files are read", found.join(", "))
+        }
+    }
 }
 
 /// A tensor's shape, outermost dimension first: `[rows, cols]`.

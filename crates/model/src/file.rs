@@ -1,4 +1,4 @@
-//! What a model file gives: hyper-parameters, tokenizer, chat template, tensor bytes.
+//! What a model's files give: hyper-parameters, tokenizer, chat template, tensor bytes.
 
 use std::{
     fmt::Write as _,
@@ -8,11 +8,12 @@ use std::{
 };
 
 use kernels::blocks::BlockKind;
-use text::{Merging, TokenKind, TokenizerSpec};
+use text::{Cutting, Merging, TextRules, TokenKind, TokenizerSpec};
 
 use crate::{
     config::{ModelConfig, bad, require},
     error::LoadError,
+    folder::{self, Folder},
     gguf::{Gguf, Metadata, TensorInfo, tensor_kind_name},
     quantization::Quantization,
 };
@@ -32,7 +33,13 @@ const PRE_TOKENIZERS_WITH_BOS: [&str; 1] = ["llama-bpe"];
 trait Source: Read + Seek + Send {}
 impl<T: Read + Seek + Send> Source for T {}
 
-/// A model file, checked as far as can be without reading the weights.
+/// What the weights are read from.
+enum Store {
+    Gguf(Gguf<Box<dyn Source>>),
+    Folder(Folder),
+}
+
+/// A model's file or folder, checked as far as can be without reading the weights.
 pub struct ModelFile {
     /// Hyper-parameters.
     pub config: ModelConfig,
@@ -44,12 +51,24 @@ pub struct ModelFile {
     pub name: Option<String>,
     /// What matrices of float types are packed as; none keeps them.
     pub quantization: Option<Quantization>,
-    gguf: Gguf<Box<dyn Source>>,
+    store: Store,
 }
 
 impl ModelFile {
-    /// Opens the `.gguf` file at `path`. The file stays open until the `ModelFile` is dropped.
+    /// Opens the `.gguf` file at `path`, or the folder of `config.json`, safetensors files and
+    /// `tokenizer.json` that it is. Files stay open until the `ModelFile` is dropped.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
+        if path.is_dir() {
+            let opened = folder::open(path)?;
+            return Ok(Self {
+                config: opened.config,
+                tokenizer: opened.tokenizer,
+                chat_template: opened.chat_template,
+                name: opened.name,
+                quantization: None,
+                store: Store::Folder(opened.weights),
+            });
+        }
         let file = File::open(path)
             .map_err(|source| LoadError::Open { path: path.to_path_buf(), source })?;
         Self::from_source(Box::new(file))
@@ -67,13 +86,17 @@ impl ModelFile {
         let owned = |text: Option<&str>| text.map(str::to_string);
         let chat_template = owned(gguf.metadata().text("tokenizer.chat_template")?);
         let name = owned(gguf.metadata().text("general.name")?);
-        Ok(Self { config, tokenizer, chat_template, name, quantization: None, gguf })
+        let store = Store::Gguf(gguf);
+        Ok(Self { config, tokenizer, chat_template, name, quantization: None, store })
     }
 
-    /// The tensors of the file, in its own order: exactly those of
+    /// The tensors of the model, in the order of its file: exactly those of
     /// [`ModelConfig::expected_tensors`].
     pub fn tensors(&self) -> &[TensorInfo] {
-        self.gguf.tensors()
+        match &self.store {
+            Store::Gguf(gguf) => gguf.tensors(),
+            Store::Folder(folder) => folder.tensors(),
+        }
     }
 
     /// What a tensor of the file is packed as.
@@ -83,7 +106,10 @@ impl ModelFile {
 
     /// The tensor of that name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        self.gguf.tensor(name)
+        match &self.store {
+            Store::Gguf(gguf) => gguf.tensor(name),
+            Store::Folder(folder) => folder.tensor(name),
+        }
     }
 
     /// Overwrites `bytes` with the blocks of the tensor `name` as stored, row after row.
@@ -91,7 +117,10 @@ impl ModelFile {
     /// # Panics
     /// If there is no such tensor.
     pub fn read_tensor(&mut self, name: &str, bytes: &mut Vec<u8>) -> Result<(), LoadError> {
-        self.gguf.read_tensor(name, bytes)
+        match &mut self.store {
+            Store::Gguf(gguf) => gguf.read_tensor(name, bytes),
+            Store::Folder(folder) => folder.read_tensor(name, bytes),
+        }
     }
 
     /// Number of elements in all tensors.
@@ -106,7 +135,11 @@ impl ModelFile {
         let mut line = |label: &str, value: String| {
             writeln!(text, "{label:<14} {value}").expect("writing to a String cannot fail");
         };
-        line("format", format!("GGUF {}", self.gguf.version()));
+        let format = match &self.store {
+            Store::Gguf(gguf) => format!("GGUF {}", gguf.version()),
+            Store::Folder(folder) => folder.format(),
+        };
+        line("format", format);
         line("name", self.name.clone().unwrap_or_else(|| "(none given)".to_string()));
         line("architecture", config.architecture.name.to_string());
         line("parameters", self.parameter_count().to_string());
@@ -136,9 +169,16 @@ impl ModelFile {
         let spec = &self.tokenizer;
         let kind = match &spec.merging {
             Merging::ByteLevel { merges, pre_tokenizer } => {
-                format!("{BYTE_LEVEL} / {pre_tokenizer}, {} merges", merges.len())
+                let cutting = match pre_tokenizer {
+                    Cutting::Named(name) => name,
+                    Cutting::Patterns { .. } => "tokenizer.json",
+                };
+                format!("{BYTE_LEVEL} / {cutting}, {} merges", merges.len())
             }
             Merging::SentencePiece { .. } => format!("{SENTENCE_PIECE} (SentencePiece)"),
+            Merging::Characters { merges, .. } => {
+                format!("characters / tokenizer.json, {} merges", merges.len())
+            }
         };
         line("tokenizer", format!("{kind}, {} tokens", spec.tokens.len()));
         let ends = spec.end_tokens.iter().map(|&id| format!("{id} `{}`", spec.tokens[id as usize]));
@@ -195,10 +235,10 @@ fn tokenizer_spec(metadata: &mut Metadata) -> Result<TokenizerSpec, LoadError> {
     end_tokens.extend(turn_end(metadata, (&tokens, &kinds)).filter(|id| !end_tokens.contains(id)));
     let bos_key = "tokenizer.ggml.add_bos_token";
     let bos_usual = match &merging {
-        Merging::SentencePiece { .. } => bos.is_some(),
-        Merging::ByteLevel { pre_tokenizer, .. } => {
-            PRE_TOKENIZERS_WITH_BOS.contains(&pre_tokenizer.as_str())
+        Merging::ByteLevel { pre_tokenizer: Cutting::Named(name), .. } => {
+            PRE_TOKENIZERS_WITH_BOS.contains(&name.as_str())
         }
+        _ => bos.is_some(),
     };
     let add_bos = metadata.bool(bos_key)?.unwrap_or(bos_usual);
     if add_bos && bos.is_none() {
@@ -209,12 +249,13 @@ fn tokenizer_spec(metadata: &mut Metadata) -> Result<TokenizerSpec, LoadError> {
     if add_eos && end_tokens.is_empty() {
         return Err(bad(eos_key, "true", "tokenizer.ggml.eos_token_id beside it".to_string()));
     }
-    Ok(TokenizerSpec { tokens, kinds, merging, bos, add_bos, add_eos, end_tokens })
+    let rules = TextRules::default();
+    Ok(TokenizerSpec { tokens, kinds, merging, rules, bos, add_bos, add_eos, end_tokens })
 }
 
 fn byte_level(metadata: &mut Metadata) -> Result<Merging, LoadError> {
     let key = "tokenizer.ggml.pre";
-    let pre_tokenizer = require(metadata.text(key)?, key)?.to_string();
+    let pre_tokenizer = Cutting::Named(require(metadata.text(key)?, key)?.to_string());
     Ok(Merging::ByteLevel { merges: take(metadata, "tokenizer.ggml.merges")?, pre_tokenizer })
 }
 

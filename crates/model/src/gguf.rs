@@ -48,6 +48,8 @@ pub struct Gguf<R> {
     version: u32,
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
+    /// Where each of them starts, in bytes from the start of the data.
+    offsets: Vec<u64>,
     index: BTreeMap<String, usize>,
     data_start: u64,
 }
@@ -58,11 +60,12 @@ impl<R: Read + Seek> Gguf<R> {
         let file_bytes = measure(&mut source)?;
         let mut reader = HeaderReader::new(&mut source, file_bytes);
         let Front { version, tensor_count, metadata, alignment } = read_front(&mut reader)?;
-        let (tensors, index) = read_tensor_list(&mut reader, tensor_count)?;
+        let TensorList { tensors, offsets, index } = read_tensor_list(&mut reader, tensor_count)?;
         // At most HEADER_BYTES_MAX + ALIGNMENT_MAX: no overflow.
         let data_start = reader.position().next_multiple_of(alignment);
-        tensor::check_places(&tensors, alignment, file_bytes.saturating_sub(data_start))?;
-        Ok(Self { source, version, metadata, tensors, index, data_start })
+        let data_bytes = file_bytes.saturating_sub(data_start);
+        tensor::check_places((&tensors, &offsets), alignment, data_bytes)?;
+        Ok(Self { source, version, metadata, tensors, offsets, index, data_start })
     }
 
     /// Version of the format: 2 or 3.
@@ -99,7 +102,7 @@ impl<R: Read + Seek> Gguf<R> {
         let index = *self.index.get(name).unwrap_or_else(|| panic!("no tensor `{name}`"));
         let info = &self.tensors[index];
         let place = format!("tensor `{name}`");
-        seek(&mut self.source, SeekFrom::Start(self.data_start + info.offset), &place)?;
+        seek(&mut self.source, SeekFrom::Start(self.data_start + self.offsets[index]), &place)?;
         bytes.clear();
         let read = (&mut self.source).take(info.size).read_to_end(bytes);
         read.map_err(|source| LoadError::Read { place: place.clone(), source })?;
@@ -186,20 +189,27 @@ fn alignment(metadata: &Metadata) -> Result<u64, LoadError> {
     Err(refuse(format!("a power of two from 8 to {ALIGNMENT_MAX}")))
 }
 
-type TensorList = (Vec<TensorInfo>, BTreeMap<String, usize>);
+/// The tensors with their places, and the number of each by its name.
+#[derive(Default)]
+struct TensorList {
+    tensors: Vec<TensorInfo>,
+    offsets: Vec<u64>,
+    index: BTreeMap<String, usize>,
+}
 
 fn read_tensor_list<R: Read>(
     reader: &mut HeaderReader<R>,
     count: u64,
 ) -> Result<TensorList, LoadError> {
-    let (mut tensors, mut index) = (Vec::new(), BTreeMap::new());
+    let mut list = TensorList::default();
     for number in 0..count {
         reader.place = format!("entry {} of {count} in the tensor list", number + 1);
-        let tensor = TensorInfo::read(reader)?;
-        if index.insert(tensor.name.clone(), tensors.len()).is_some() {
+        let (tensor, offset) = TensorInfo::read(reader)?;
+        if list.index.insert(tensor.name.clone(), list.tensors.len()).is_some() {
             return Err(LoadError::DuplicateTensor { name: tensor.name });
         }
-        tensors.push(tensor);
+        list.tensors.push(tensor);
+        list.offsets.push(offset);
     }
-    Ok((tensors, index))
+    Ok(list)
 }

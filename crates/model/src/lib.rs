@@ -13,10 +13,12 @@
 
 pub mod error;
 pub mod gguf;
+pub mod safetensors;
 pub mod architecture;
 pub mod rope;
 pub mod config;
 pub mod quantization;
+mod folder;
 pub mod file;
 pub mod dummy;
 pub mod weights;

@@ -28,6 +28,9 @@ const MODELS: [(&str, &str); 10] = [
     ("gpt2", "gpt2"),
 ];
 
+/// What there is only a folder of: weights in 8 bits.
+const FP8: &str = "qwen2-fp8";
+
 /// Off by so much of the largest logit at most.
 const TOLERANCE: f32 = 1e-4;
 
@@ -60,8 +63,15 @@ fn golden(name: &str) -> Golden {
     }
 }
 
-fn open(name: &str) -> ModelFile {
-    ModelFile::open(&fixture(&format!("{name}.gguf"))).unwrap_or_else(|error| panic!("{error}"))
+/// The files and folders, each with the name of its golden values.
+fn sources() -> Vec<(&'static str, String)> {
+    let both =
+        |(name, _): (&'static str, _)| [(name, format!("{name}.gguf")), (name, name.to_string())];
+    MODELS.into_iter().flat_map(both).chain([(FP8, FP8.to_string())]).collect()
+}
+
+fn open(source: &str) -> ModelFile {
+    ModelFile::open(&fixture(source)).unwrap_or_else(|error| panic!("{source}: {error}"))
 }
 
 const SIZES: TransformerSizes = TransformerSizes {
@@ -123,7 +133,21 @@ fn every_family_has_a_model_here() {
         assert!(MODELS.iter().any(|(_, family)| *family == known.name), "{} has none", known.name);
     }
     for (name, family) in MODELS {
-        assert_eq!(open(name).config.architecture.name, family, "{name}");
+        let (file, folder) = (open(&format!("{name}.gguf")), open(name));
+        assert_eq!(file.config.architecture.name, family, "{name}");
+        assert_eq!(folder.config.architecture.name, family, "{name}");
+        assert_eq!(file.parameter_count(), folder.parameter_count(), "{name}");
+    }
+}
+
+#[test]
+fn a_folder_says_what_it_is() {
+    for (source, parts) in [
+        ("qwen2", ["safetensors in 3 files\n", "27 F32", "byte-level"]),
+        (FP8, ["safetensors, FP8 with scales\n", "27 BF16", "0 `<|end|>`"]),
+    ] {
+        let text = open(source).description().replace("gpt2 / tokenizer.json", "byte-level");
+        assert!(parts.iter().all(|part| text.contains(part)), "{parts:?}: {text}");
     }
 }
 
@@ -131,19 +155,20 @@ fn every_family_has_a_model_here() {
 fn logits_equal_those_of_the_transformers_library() {
     for isa in Isa::all_available() {
         let mut cpu = Cpu::new(2, isa);
-        for (name, _) in MODELS {
+        for (name, source) in sources() {
             let Golden { prompt, positions, logits, .. } = golden(name);
-            let all = run(&mut exact(name, &mut cpu), &mut cpu, &[vec![(0, 0, &prompt)]]).remove(0);
+            let all =
+                run(&mut exact(&source, &mut cpu), &mut cpu, &[vec![(0, 0, &prompt)]]).remove(0);
             let vocabulary = all.len() / prompt.len();
             for (position, expected) in positions.into_iter().zip(logits) {
                 let found = &all[position * vocabulary..(position + 1) * vocabulary];
                 let largest = expected.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
                 let off = (found.iter().zip(&expected))
                     .fold(0.0_f32, |most, (found, expected)| most.max((found - expected).abs()));
-                println!("{name} {isa} at {position}: off by {} of the largest", off / largest);
+                println!("{source} {isa} at {position}: off by {} of the largest", off / largest);
                 assert!(
                     off <= TOLERANCE * largest,
-                    "{name} {isa} at {position}: off by {off}, of logits up to {largest}"
+                    "{source} {isa} at {position}: off by {off}, of logits up to {largest}"
                 );
             }
         }
@@ -153,9 +178,9 @@ fn logits_equal_those_of_the_transformers_library() {
 #[test]
 fn greedy_answers_equal_those_of_the_transformers_library() {
     let mut cpu = Cpu::new(2, Isa::detect());
-    for (name, _) in MODELS {
+    for (name, source) in sources() {
         let Golden { prompt, answer, .. } = golden(name);
-        let mut transformer = exact(name, &mut cpu);
+        let mut transformer = exact(&source, &mut cpu);
         let (mut tokens, mut position) = (prompt, 0);
         let mut found = Vec::new();
         while found.len() < answer.len() {
@@ -171,22 +196,22 @@ fn greedy_answers_equal_those_of_the_transformers_library() {
             tokens = vec![top[0].0];
             found.push(top[0].0);
         }
-        assert_eq!(found, answer, "{name}");
+        assert_eq!(found, answer, "{source}");
     }
 }
 
 #[test]
 fn a_row_has_the_same_bits_alone_and_beside_others_whole_and_in_chunks() {
-    for (name, _) in MODELS {
+    for (name, source) in sources() {
         let prompt = golden(name).prompt;
         let others: Vec<u32> = prompt.iter().rev().copied().collect();
         for kv_type in KvType::OFFERED {
             let mut one = Cpu::new(1, Isa::detect());
-            let mut transformer = shipped(name, kv_type, &mut one);
+            let mut transformer = shipped(&source, kv_type, &mut one);
             let alone = run(&mut transformer, &mut one, &[vec![(0, 0, &prompt)]]).remove(0);
             let vocabulary = alone.len() / prompt.len();
             let mut three = Cpu::new(3, Isa::detect());
-            let mut transformer = shipped(name, kv_type, &mut three);
+            let mut transformer = shipped(&source, kv_type, &mut three);
             let steps = [
                 vec![(1, 0, &others[..17]), (0, 0, &prompt[..9])],
                 vec![(0, 9, &prompt[9..10]), (2, 0, &others[3..5])],
@@ -205,7 +230,7 @@ fn a_row_has_the_same_bits_alone_and_beside_others_whole_and_in_chunks() {
                     row += tokens.len();
                 }
             }
-            assert_eq!(bits(&alone), bits(&rows), "{name} {kv_type}");
+            assert_eq!(bits(&alone), bits(&rows), "{source} {kv_type}");
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::tokenizer::Tokenizer;
-use crate::vocabulary::{Merging, TokenKind, TokenizerSpec, byte_alphabet};
+use crate::vocabulary::{Cutting, Merging, TextRules, TokenKind, TokenizerSpec, byte_alphabet};
 
 /// Control tokens, from id 0.
 pub(crate) const CONTROL: [&str; 10] = [
@@ -49,8 +49,9 @@ pub(crate) fn spec(pre_tokenizer: &str, bos: &str, end: &str) -> TokenizerSpec {
         kinds,
         merging: Merging::ByteLevel {
             merges: MERGES.map(String::from).to_vec(),
-            pre_tokenizer: pre_tokenizer.to_owned(),
+            pre_tokenizer: Cutting::Named(pre_tokenizer.to_owned()),
         },
+        rules: TextRules::default(),
         add_bos: false,
         add_eos: false,
     }
@@ -60,7 +61,7 @@ pub(crate) fn spec(pre_tokenizer: &str, bos: &str, end: &str) -> TokenizerSpec {
 pub(crate) fn merges(spec: &mut TokenizerSpec) -> &mut Vec<String> {
     match &mut spec.merging {
         Merging::ByteLevel { merges, .. } => merges,
-        Merging::SentencePiece { .. } => unreachable!("the fixture is byte-level"),
+        _ => unreachable!("the fixture is byte-level"),
     }
 }
 

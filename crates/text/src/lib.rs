@@ -35,4 +35,6 @@ pub use chat::{
 pub use decoder::{Decoder, decode};
 pub use stop::{StopMatcher, StopOutput, StopStrings};
 pub use tokenizer::{ControlTokens, Segment, Tokenizer};
-pub use vocabulary::{Merging, TokenKind, TokenizerError, TokenizerSpec};
+pub use vocabulary::{
+    Cutting, Merging, SpacePrefix, TextRules, TokenKind, TokenizerError, TokenizerSpec,
+};

@@ -2,7 +2,7 @@
 
 use fancy_regex::Regex;
 
-use crate::vocabulary::TokenizerError;
+use crate::vocabulary::{Cutting, TokenizerError};
 
 /// GPT-2's pieces: contractions, words, numbers and signs with the space before them, and space
 /// up to the last one before a word.
@@ -47,17 +47,31 @@ pub(crate) struct PreTokenizer {
 }
 
 impl PreTokenizer {
-    /// Finds the rule called `name`.
-    pub(crate) fn new(name: &str) -> Result<Self, TokenizerError> {
+    /// Finds the rule that is named, or builds the one that is described.
+    pub(crate) fn new(cutting: &Cutting) -> Result<Self, TokenizerError> {
+        let name = match cutting {
+            Cutting::Named(name) => name,
+            Cutting::Patterns { patterns, whole_pieces_first } => {
+                let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+                return Self::build(&patterns, *whole_pieces_first);
+            }
+        };
         let Some(rule) = RULES.iter().find(|rule| rule.name == name) else {
             let known = RULES.map(|rule| rule.name).join(", ");
             return Err(TokenizerError::UnknownPreTokenizer { name: name.to_owned(), known });
         };
+        Self::build(rule.patterns, rule.whole_pieces_first)
+    }
+
+    fn build(patterns: &[&str], whole_pieces_first: bool) -> Result<Self, TokenizerError> {
         let build = |pattern: &&str| {
-            Regex::new(pattern).map_err(|error| TokenizerError::Library(error.to_string()))
+            Regex::new(pattern).map_err(|error| TokenizerError::MalformedPattern {
+                pattern: (*pattern).to_owned(),
+                cause: error.to_string(),
+            })
         };
-        let patterns = rule.patterns.iter().map(build).collect::<Result<_, _>>()?;
-        Ok(Self { patterns, whole_pieces_first: rule.whole_pieces_first })
+        let patterns = patterns.iter().map(build).collect::<Result<_, _>>()?;
+        Ok(Self { patterns, whole_pieces_first })
     }
 
     /// Whether a piece that is a token as a whole is taken as it is.
@@ -109,7 +123,9 @@ mod tests {
             pieces.push(piece);
             Ok(())
         };
-        PreTokenizer::new(name).expect("known").each_piece(text, &mut keep)?;
+        PreTokenizer::new(&Cutting::Named(name.to_owned()))
+            .expect("known")
+            .each_piece(text, &mut keep)?;
         Ok(pieces)
     }
 
@@ -159,7 +175,9 @@ mod tests {
 
     #[test]
     fn unknown_name_is_refused_with_the_known_ones() {
-        let error = PreTokenizer::new("deepseek-llm").expect_err("unknown").to_string();
+        let error = PreTokenizer::new(&Cutting::Named("deepseek-llm".to_owned()))
+            .expect_err("unknown")
+            .to_string();
         assert_eq!(
             error,
             "pre-tokenizer \"deepseek-llm\" is not known; known are: gpt-2, smollm, llama-bpe, qwen2"

@@ -1,4 +1,5 @@
-//! SentencePiece's BPE: characters are merged by the scores of what comes of them.
+//! SentencePiece's BPE: characters are merged by the scores of what comes of them, or, as the
+//! tokenizers library has it, by the rank of the pair.
 //!
 //! Spaces are spelt `▁`. Two neighbours may be merged if a token spells both together; of all such
 //! pairs the one whose token has the greatest score goes first, of equal ones the leftmost. What
@@ -8,7 +9,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap};
 
-use crate::vocabulary::{TokenKind, TokenizerError, Vocabulary};
+use crate::vocabulary::{SpacePrefix, TokenKind, TokenizerError, Vocabulary, parse_merges};
 
 /// What spells a space.
 pub(crate) const SPACE: char = '▁';
@@ -18,12 +19,29 @@ pub(crate) const SPACE: char = '▁';
 pub(crate) struct SentencePiece {
     /// Id and score by spelling.
     tokens: HashMap<String, (u32, f32)>,
+    /// Ranks of pairs by the id of what comes of them and the bytes of the left one, the lower the
+    /// stronger; where there are some they are in place of scores.
+    ranks: Option<HashMap<(u32, u32), u32>>,
     /// The token that stands for each byte.
     bytes: Box<[Option<u32>; 256]>,
-    /// Whether a space is put before a text.
-    space_prefix: bool,
+    /// Where a space is put before a text.
+    space_prefix: SpacePrefix,
     /// Whether a token has a space behind something else.
     has_inner_spaces: bool,
+}
+
+/// Most pairs: as many as a 32-bit float counts.
+const RANKS_MAX: usize = 1 << 24;
+
+/// What stands before a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nothing but what is put before every prompt.
+    First,
+    /// A token that was found as a whole.
+    BehindAdded,
+    /// Other text.
+    Within,
 }
 
 /// What is left of a text while its characters are merged.
@@ -127,7 +145,7 @@ impl SentencePiece {
     pub(crate) fn new(
         vocabulary: &Vocabulary,
         scores: &[f32],
-        space_prefix: bool,
+        space_prefix: SpacePrefix,
     ) -> Result<Self, TokenizerError> {
         if scores.len() != vocabulary.len() {
             return Err(TokenizerError::ScoresDiffer {
@@ -162,7 +180,29 @@ impl SentencePiece {
         }
         let has_inner_space = |token: &String| token.trim_start_matches(SPACE).contains(SPACE);
         let has_inner_spaces = tokens.keys().any(has_inner_space);
-        Ok(Self { tokens, bytes, space_prefix, has_inner_spaces })
+        Ok(Self { tokens, ranks: None, bytes, space_prefix, has_inner_spaces })
+    }
+
+    /// Takes the ordinary tokens of `vocabulary`, and the pairs that are merged, the strongest first.
+    pub(crate) fn with_merges(
+        vocabulary: &Vocabulary,
+        merges: &[String],
+        space_prefix: SpacePrefix,
+    ) -> Result<Self, TokenizerError> {
+        let pairs = parse_merges(merges, &vocabulary.ordinary())?;
+        if RANKS_MAX < pairs.len() {
+            return Err(TokenizerError::TooManyMerges { merges: pairs.len(), most: RANKS_MAX });
+        }
+        let mut pieces = Self::new(vocabulary, &vec![0.0; vocabulary.len()], space_prefix)?;
+        let mut ranks = HashMap::with_capacity(pairs.len());
+        for (rank, (left, right)) in (0_u32..).zip(pairs) {
+            let joined = pieces.tokens.get(&format!("{left}{right}"));
+            // Merges that give a byte token are for texts that spell one out.
+            let Some(&(id, _)) = joined else { continue };
+            ranks.entry((id, left.len() as u32)).or_insert(rank);
+        }
+        pieces.ranks = Some(ranks);
+        Ok(pieces)
     }
 
     /// Whether a byte that no longer token spells has a token of its own.
@@ -170,22 +210,22 @@ impl SentencePiece {
         self.bytes[usize::from(byte)].is_some()
     }
 
-    /// Calls `visit` with the ids of `text`, in order, until it fails. `at_start`: nothing, or a
-    /// token that was found as a whole, stands before it. A byte without a token is left out.
+    /// Calls `visit` with the ids of `text`, in order, until it fails. A byte without a token is left
+    /// out.
     ///
     /// Time grows with `n log n` of what lies between spaces, or of the whole text if a token has a space
     /// inside; memory by 12 bytes for each character of that and 12 for each pair that waits.
     pub(crate) fn each_token(
         &self,
         text: &str,
-        at_start: bool,
+        place: Place,
         visit: &mut dyn FnMut(u32) -> Result<(), TokenizerError>,
     ) -> Result<(), TokenizerError> {
         if text.is_empty() {
             return Ok(());
         }
         let mut marked = String::with_capacity(text.len() + 2 * SPACE.len_utf8());
-        if self.space_prefix && at_start {
+        if self.has_prefix(text, place) {
             marked.push(SPACE);
         }
         marked.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
@@ -196,6 +236,17 @@ impl SentencePiece {
             rest = behind;
         }
         Ok(())
+    }
+
+    /// Whether a space is put before `text`.
+    fn has_prefix(&self, text: &str, place: Place) -> bool {
+        let spaced = text.starts_with([' ', SPACE]);
+        match self.space_prefix {
+            SpacePrefix::Nowhere => false,
+            SpacePrefix::EachText => place != Place::Within,
+            SpacePrefix::EachTextWithoutSpace => place != Place::Within && !spaced,
+            SpacePrefix::FirstText => place == Place::First && !spaced,
+        }
     }
 
     /// Bytes of the first part of `text` that is merged by itself: up to a space behind something else,
@@ -244,7 +295,13 @@ impl SentencePiece {
     /// The symbol `left` with the one after it, if a token spells both.
     fn pair(&self, symbols: &Symbols, left: u32) -> Option<Pair> {
         let both = symbols.both(left)?;
-        let (_, score) = *self.tokens.get(both)?;
+        let (id, mut score) = *self.tokens.get(both)?;
+        if let Some(ranks) = &self.ranks {
+            let symbol = symbols.get(left)?;
+            let left_len = symbols.text(symbol, symbol.after).len() as u32;
+            // Exact: there are fewer ranks than a float has numbers without gaps.
+            score = -(*ranks.get(&(id, left_len))? as f32);
+        }
         Some(Pair { score, left, len: both.len() as u32 })
     }
 }

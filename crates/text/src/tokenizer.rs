@@ -1,15 +1,18 @@
 //! Text to ids: control tokens first, then pieces, then merges.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::Model;
 use tokenizers::models::bpe::BPE;
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use crate::pre_tokenizer::PreTokenizer;
-use crate::sentence_piece::{self, SentencePiece};
+use crate::sentence_piece::{self, Place, SentencePiece};
 use crate::vocabulary::{
-    Merging, TokenizerError, TokenizerSpec, Vocabulary, byte_alphabet, byte_level, parse_merges,
+    Merging, SpacePrefix, TextRules, TokenizerError, TokenizerSpec, Vocabulary, byte_alphabet,
+    byte_level, parse_merges,
 };
 
 /// Whether spellings of control tokens in a text become control tokens.
@@ -40,6 +43,7 @@ pub enum Segment {
 pub struct Tokenizer {
     vocabulary: Vocabulary,
     merger: Merger,
+    rules: TextRules,
     /// Control and user-defined tokens, for [`ControlTokens::Parse`].
     added: AddedTokens,
     /// User-defined tokens alone, for [`ControlTokens::AsText`].
@@ -69,7 +73,7 @@ impl Tokenizer {
     pub fn new(spec: TokenizerSpec) -> Result<Self, TokenizerError> {
         let vocabulary = match &spec.merging {
             Merging::ByteLevel { .. } => Vocabulary::new(spec.tokens, spec.kinds, byte_level())?,
-            Merging::SentencePiece { .. } => {
+            Merging::SentencePiece { .. } | Merging::Characters { .. } => {
                 Vocabulary::new(spec.tokens, spec.kinds, sentence_piece::token_bytes)?
             }
         };
@@ -78,6 +82,9 @@ impl Tokenizer {
         }
         for end in &spec.end_tokens {
             vocabulary.check_id("an end token", *end)?;
+        }
+        for eater in &spec.rules.eats_space {
+            vocabulary.check_id("a token that takes the space behind it", *eater)?;
         }
         let prefix = wanted(spec.add_bos, spec.bos, "add_bos_token", "begin token")?;
         let suffix =
@@ -95,6 +102,7 @@ impl Tokenizer {
             user_defined: AddedTokens::new(&user_defined)?,
             vocabulary,
             merger,
+            rules: spec.rules,
             bos: spec.bos,
             prefix,
             suffix,
@@ -121,7 +129,7 @@ impl Tokenizer {
         control: ControlTokens,
         most: usize,
     ) -> Result<Vec<u32>, TokenizerError> {
-        let mut ids = Ids { ids: Vec::with_capacity(most.min(text.len() / 3)), most };
+        let mut ids = Ids { ids: Vec::with_capacity(most.min(text.len() / 3)), most, start: 0 };
         self.append(text, control, &mut ids)?;
         Ok(ids.ids)
     }
@@ -138,7 +146,8 @@ impl Tokenizer {
         text: &str,
         most: usize,
     ) -> Result<Vec<u32>, TokenizerError> {
-        let mut ids = Ids { ids: Vec::new(), most };
+        let start = usize::from(self.prefix.is_some());
+        let mut ids = Ids { ids: Vec::new(), most, start };
         ids.extend(self.prefix)?;
         self.append(text, ControlTokens::Parse, &mut ids)?;
         ids.extend(self.suffix)?;
@@ -161,7 +170,7 @@ impl Tokenizer {
         segments: &[Segment],
         most: usize,
     ) -> Result<Vec<u32>, TokenizerError> {
-        let mut ids = Ids { ids: Vec::new(), most };
+        let mut ids = Ids { ids: Vec::new(), most, start: 0 };
         for segment in segments {
             match segment {
                 Segment::Control(id) => {
@@ -264,14 +273,23 @@ impl Tokenizer {
 
     /// Appends the ids of text that holds no added tokens.
     fn merge_into(&self, text: &str, ids: &mut Ids) -> Result<(), TokenizerError> {
+        let last = ids.ids.last().copied();
+        let text = match last.is_some_and(|id| self.rules.eats_space.contains(&id)) {
+            true => text.trim_start(),
+            false => text,
+        };
         let check_room = |piece: &str, ids: &Ids| match self.longest_bytes {
             Some(longest) => ids.check_room(piece.len() / longest),
             None => Ok(()),
         };
         match &self.merger {
             Merger::ByteLevel { pre_tokenizer, merges, alphabet } => {
+                let text = match self.rules.composes && !is_nfc(text) {
+                    true => Cow::Owned(text.nfc().collect::<String>()),
+                    false => Cow::Borrowed(text),
+                };
                 let mut spelling = String::new();
-                pre_tokenizer.each_piece(text, &mut |piece| {
+                pre_tokenizer.each_piece(&text, &mut |piece| {
                     check_room(piece, ids)?;
                     spelling.clear();
                     spelling.extend(piece.bytes().map(|byte| alphabet[usize::from(byte)]));
@@ -281,9 +299,12 @@ impl Tokenizer {
             }
             Merger::SentencePiece(pieces) => {
                 check_room(text, ids)?;
-                let last = ids.ids.last();
-                let at_start = last.is_none_or(|&id| self.vocabulary.is_added(id));
-                pieces.each_token(text, at_start, &mut |id| ids.extend([id]))
+                let place = match last {
+                    _ if ids.ids.len() == ids.start => Place::First,
+                    Some(id) if self.vocabulary.is_added(id) => Place::BehindAdded,
+                    _ => Place::Within,
+                };
+                pieces.each_token(text, place, &mut |id| ids.extend([id]))
             }
         }
     }
@@ -299,7 +320,13 @@ impl Merger {
                 Merger::ByteLevel { pre_tokenizer, merges, alphabet: Box::new(byte_alphabet()) }
             }
             Merging::SentencePiece { scores, space_prefix } => {
-                Merger::SentencePiece(SentencePiece::new(vocabulary, scores, *space_prefix)?)
+                let prefix =
+                    if *space_prefix { SpacePrefix::EachText } else { SpacePrefix::Nowhere };
+                Merger::SentencePiece(SentencePiece::new(vocabulary, scores, prefix)?)
+            }
+            Merging::Characters { merges, space_prefix } => {
+                let pieces = SentencePiece::with_merges(vocabulary, merges, *space_prefix)?;
+                Merger::SentencePiece(pieces)
             }
         })
     }
@@ -309,6 +336,8 @@ impl Merger {
 struct Ids {
     ids: Vec<u32>,
     most: usize,
+    /// How many stand before the text.
+    start: usize,
 }
 
 impl Ids {

@@ -36,6 +36,8 @@ pub struct TokenizerSpec {
     pub kinds: Vec<TokenKind>,
     /// How text becomes tokens.
     pub merging: Merging,
+    /// What is done to text before.
+    pub rules: TextRules,
     /// Token that begins a sequence.
     pub bos: Option<u32>,
     /// Whether a raw prompt begins with `bos`.
@@ -46,6 +48,43 @@ pub struct TokenizerSpec {
     pub end_tokens: Vec<u32>,
 }
 
+/// What is done to text before it becomes tokens. By default nothing.
+#[derive(Debug, Clone, Default)]
+pub struct TextRules {
+    /// Byte-level text is brought into Unicode's normal form C, outside of added tokens.
+    pub composes: bool,
+    /// Control and user-defined tokens behind which white space is left out.
+    pub eats_space: Vec<u32>,
+}
+
+/// How byte-level text is cut into the pieces that are merged on their own.
+#[derive(Debug, Clone)]
+pub enum Cutting {
+    /// As GGUF files name it: `gpt-2`, `smollm`, `llama-bpe`, `qwen2` and others.
+    Named(String),
+    /// As `tokenizer.json` describes it.
+    Patterns {
+        /// Regular expressions, applied one after the other, each to the pieces of the one before;
+        /// what one matches is a piece, and so is what lies between.
+        patterns: Vec<String>,
+        /// A piece that is a token as a whole is not merged up from its bytes.
+        whole_pieces_first: bool,
+    },
+}
+
+/// Where a space is put before a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpacePrefix {
+    /// Nowhere.
+    Nowhere,
+    /// At the start and behind control and user-defined tokens.
+    EachText,
+    /// There, unless the text begins with a space.
+    EachTextWithoutSpace,
+    /// At the very start alone, unless the text begins with a space.
+    FirstText,
+}
+
 /// How text becomes tokens.
 #[derive(Debug, Clone)]
 pub enum Merging {
@@ -53,8 +92,16 @@ pub enum Merging {
     ByteLevel {
         /// Pairs to merge, `left right` with one space between, the strongest first.
         merges: Vec<String>,
-        /// How text is cut before merging: `gpt-2`, `smollm`, `llama-bpe`, `qwen2` and others.
-        pre_tokenizer: String,
+        /// How text is cut before merging.
+        pre_tokenizer: Cutting,
+    },
+    /// BPE over characters as `tokenizer.json` has it. Tokens are spelt as text, with `▁` for a space;
+    /// byte tokens `<0x0A>` stand for what no token spells.
+    Characters {
+        /// Pairs to merge, `left right` with one space between, the strongest first.
+        merges: Vec<String>,
+        /// Where a space is put before text.
+        space_prefix: SpacePrefix,
     },
     /// SentencePiece's BPE. Tokens are spelt as text, with `▁` for a space; byte tokens `<0x0A>`.
     SentencePiece {
@@ -150,6 +197,14 @@ pub enum TokenizerError {
         /// The missing token.
         token: String,
     },
+    /// Ranks of merges are compared as floats.
+    #[error("the vocabulary has {merges} merges, the limit is {most}")]
+    TooManyMerges {
+        /// Merges given.
+        merges: usize,
+        /// Most merges.
+        most: usize,
+    },
     /// The text has more tokens than were asked for.
     #[error("the text has more than {most} tokens")]
     TextTooLong {
@@ -159,6 +214,14 @@ pub enum TokenizerError {
     /// No text at all could be encoded.
     #[error("no token of the vocabulary spells a single byte; this is not a byte-level vocabulary")]
     NoByteTokens,
+    /// A pattern that is no regular expression, or one that would take too much memory.
+    #[error("the pattern {pattern:?}, by which text is cut, is refused: {cause}")]
+    MalformedPattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// A way of cutting text that this crate does not know.
     #[error("pre-tokenizer {name:?} is not known; known are: {known}")]
     UnknownPreTokenizer {

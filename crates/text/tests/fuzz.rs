@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use text::{
-    ChatTemplate, Merging, Message, TemplateError, TokenKind, Tokenizer, TokenizerSpec, decode,
+    ChatTemplate, Cutting, Merging, Message, TemplateError, TextRules, TokenKind, Tokenizer,
+    TokenizerSpec, decode,
 };
 
 /// Names, constants and operations; `@` is another expression.
@@ -73,8 +74,9 @@ fn byte_level() -> TokenizerSpec {
         kinds,
         merging: Merging::ByteLevel {
             merges: ["a b", "ab c", "Ġ a"].map(str::to_owned).to_vec(),
-            pre_tokenizer: "gpt-2".to_owned(),
+            pre_tokenizer: Cutting::Named("gpt-2".to_owned()),
         },
+        rules: TextRules::default(),
         bos: Some(256),
         add_bos: false,
         add_eos: false,
@@ -124,8 +126,9 @@ fn change(spec: &mut TokenizerSpec, (what, at, to, text): &Change) {
         _ => {
             let pair = format!("{} {}", spec.tokens[at], spec.tokens[to]);
             match &mut spec.merging {
-                Merging::ByteLevel { merges, .. } if at % 2 == 0 => merges.push(pair),
-                Merging::ByteLevel { merges, .. } => merges.push(text.clone()),
+                Merging::ByteLevel { merges, .. } | Merging::Characters { merges, .. } => {
+                    merges.push(if at % 2 == 0 { pair } else { text.clone() });
+                }
                 Merging::SentencePiece { scores, .. } => {
                     let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, 1e38];
                     let count = scores.len();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use clap::Args;
+use model::error::LoadError;
 use model::file::ModelFile;
 use model::gguf::Outline;
 use plan::config_json;
@@ -27,7 +28,8 @@ const SHAPE_OPTIONS: &str = "--layers, --width, --heads, --ffn, --vocab and --ma
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelOptions {
     /// The model: a name of the catalogue, a path to any .gguf file, dummy:SHAPE, or a config.json
-    /// of the Hugging Face hub (or the folder that it is in) [default: smollm2-135m].
+    /// of the Hugging Face hub, or the folder that it is in, with the weights or without them
+    /// [default: smollm2-135m].
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
 
@@ -127,12 +129,19 @@ impl ModelOptions {
     fn open_named(&self) -> Result<Model> {
         let name = self.model.as_deref().unwrap_or(MODEL_DEFAULT);
         if let Some(path) = config_path(name) {
+            let refusal = match Path::new(name).is_dir().then(|| ModelFile::open(name.as_ref())) {
+                Some(Ok(file)) => return Ok(Model::ours(name, file)),
+                // A folder of config.json alone is one to plan for.
+                Some(Err(LoadError::NoWeights { .. })) | None => None,
+                Some(Err(refusal)) => Some(Error::from(refusal)),
+            };
             let text = read(&path)?;
             // A config.json is named by its folder.
             let folder = path.parent().and_then(Path::file_name);
             let called = folder.map_or(name.into(), |folder| folder.to_string_lossy());
-            let shape = config_json::shape(&called, &text)
+            let mut shape = config_json::shape(&called, &text)
                 .with_context(|| format!("cannot plan for {}", path.display()))?;
+            shape.notes.extend(refusal.map(|refusal| not_served("folder", &refusal)));
             return Ok(Model::of(shape));
         }
         let source = Source::parse(name);
@@ -141,12 +150,18 @@ impl ModelOptions {
             (Err(error), Source::File(path)) => return outlined(path, error),
             (Err(error), _) => return Err(error),
         };
-        let shape = Shape { name: source.served_name(), ..Shape::of_file(&file) };
-        Ok(Model { ours: Some((name.to_string(), file)), ..Model::of(shape) })
+        Ok(Model::ours(name, file))
     }
 }
 
 impl Model {
+    /// The model in `file`, which this engine loads and which was given as `name`.
+    fn ours(name: &str, file: ModelFile) -> Model {
+        let called = Source::parse(name).served_name();
+        let shape = Shape { name: called, ..Shape::of_file(&file) };
+        Model { ours: Some((name.to_string(), file)), ..Model::of(shape) }
+    }
+
     fn of(shape: Shape) -> Model {
         let context = u32::try_from(shape.sizes.positions).unwrap_or(u32::MAX);
         Model { shape, ours: None, context }
@@ -195,11 +210,12 @@ fn outlined(path: &Path, refusal: Error) -> Result<Model> {
     let name = Source::File(path.to_path_buf()).served_name();
     let mut shape = plan::gguf::shape(&name, &outline)
         .with_context(|| format!("cannot plan for {}", path.display()))?;
-    shape.notes.push(format!(
-        "Millrace does not serve this file ({}); another engine may.",
-        errors::line(&refusal)
-    ));
+    shape.notes.push(not_served("file", &refusal));
     Ok(Model::of(shape))
+}
+
+fn not_served(what: &str, refusal: &Error) -> String {
+    format!("Millrace does not serve this {what} ({}); another engine may.", errors::line(refusal))
 }
 
 fn style(name: &str) -> Result<Style, String> {

@@ -14,6 +14,7 @@ mod embeddings;
 mod endings;
 mod doors;
 mod faults;
+mod folders;
 mod logging;
 mod load_test;
 mod roofline;

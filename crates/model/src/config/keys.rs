@@ -16,15 +16,25 @@ pub(super) struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    /// The key as the file has it.
-    pub(super) fn full(&self, part: &str) -> String {
+    /// The key as the metadata has it.
+    pub(super) fn key(&self, part: &str) -> String {
         self.architecture.key(part)
+    }
+
+    /// The key as the file has it, for messages.
+    pub(super) fn full(&self, part: &str) -> String {
+        self.metadata.called(&self.key(part)).to_string()
+    }
+
+    /// A text.
+    pub(super) fn text(&self, part: &str) -> Result<Option<&str>, LoadError> {
+        self.metadata.text(&self.key(part))
     }
 
     /// Refuses every key of the family that is not understood: it may change what has to be
     /// computed.
     pub(super) fn check(&self) -> Result<(), LoadError> {
-        let prefix = self.full("");
+        let prefix = self.key("");
         for (key, value) in self.metadata.iter() {
             let Some(part) = key.strip_prefix(&prefix) else { continue };
             let neutral = match (part, value) {
@@ -46,7 +56,7 @@ impl Keys<'_> {
     }
 
     pub(super) fn u32(&self, part: &str) -> Result<Option<u32>, LoadError> {
-        self.metadata.u32(&self.full(part))
+        self.metadata.u32(&self.key(part))
     }
 
     /// An integer of that range, if it is there.
@@ -74,10 +84,9 @@ impl Keys<'_> {
         part: &str,
         range: RangeInclusive<f32>,
     ) -> Result<Option<f32>, LoadError> {
-        let key = self.full(part);
-        match self.metadata.f32(&key)? {
+        match self.metadata.f32(&self.key(part))? {
             Some(value) if !range.contains(&value) => {
-                Err(bad(&key, value, format!("{} to {:e}", range.start(), range.end())))
+                Err(bad(&self.full(part), value, format!("{} to {:e}", range.start(), range.end())))
             }
             value => Ok(value),
         }

@@ -62,6 +62,8 @@ impl Value {
 #[derive(Debug, Default)]
 pub struct Metadata {
     entries: BTreeMap<String, Value>,
+    /// What a file that is no GGUF file calls keys, for messages.
+    called: BTreeMap<String, String>,
 }
 
 impl Metadata {
@@ -79,7 +81,18 @@ impl Metadata {
             }
             entries.insert(key, value);
         }
-        Ok(Self { entries })
+        Ok(Self { entries, called: BTreeMap::new() })
+    }
+
+    /// Says what a file of another format calls `key`, and its value if it has one.
+    pub(crate) fn insert(&mut self, key: String, called: &str, value: Option<Value>) {
+        self.called.insert(key.clone(), called.to_string());
+        self.entries.extend(value.map(|value| (key, value)));
+    }
+
+    /// What the file calls `key`.
+    pub(crate) fn called<'a>(&'a self, key: &'a str) -> &'a str {
+        self.called.get(key).map_or(key, String::as_str)
     }
 
     /// All keys with their values, in the order of the keys.
@@ -97,7 +110,7 @@ impl Metadata {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text)),
-            Some(other) => Err(wrong_kind(key, other, "text")),
+            Some(other) => Err(wrong_kind(self.called(key), other, "text")),
         }
     }
 
@@ -107,12 +120,12 @@ impl Metadata {
             None => Ok(None),
             Some(Value::Integer(_, value)) => {
                 u32::try_from(*value).map(Some).map_err(|_| LoadError::BadValue {
-                    key: key.to_string(),
+                    key: self.called(key).to_string(),
                     value: value.to_string(),
                     limit: format!("0 to {}", u32::MAX),
                 })
             }
-            Some(other) => Err(wrong_kind(key, other, "an integer")),
+            Some(other) => Err(wrong_kind(self.called(key), other, "an integer")),
         }
     }
 
@@ -121,7 +134,7 @@ impl Metadata {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Float(_, value)) => Ok(Some(*value as f32)),
-            Some(other) => Err(wrong_kind(key, other, "f32")),
+            Some(other) => Err(wrong_kind(self.called(key), other, "f32")),
         }
     }
 
@@ -130,7 +143,7 @@ impl Metadata {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(other) => Err(wrong_kind(key, other, "a boolean")),
+            Some(other) => Err(wrong_kind(self.called(key), other, "a boolean")),
         }
     }
 
@@ -142,7 +155,7 @@ impl Metadata {
                 let (numbers, _) = bytes.as_chunks::<4>();
                 Ok(Some(numbers.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect()))
             }
-            Some(other) => Err(wrong_kind(key, other, "an array of i32")),
+            Some(other) => Err(wrong_kind(self.called(key), other, "an array of i32")),
         }
     }
 
@@ -154,7 +167,7 @@ impl Metadata {
                 let (numbers, _) = bytes.as_chunks::<4>();
                 Ok(Some(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
             }
-            Some(other) => Err(wrong_kind(key, other, "an array of f32")),
+            Some(other) => Err(wrong_kind(self.called(key), other, "an array of f32")),
         }
     }
 

@@ -17,8 +17,8 @@ const NAME_BYTES_MAX: u64 = 64;
 /// Most dimensions. Source: ggml.h, `GGML_MAX_DIMS`.
 const DIMENSIONS_MAX: u32 = 4;
 
-/// What the file says of one tensor, checked: the shape is not empty, rows are whole blocks, and
-/// the data lies inside the file.
+/// What is known of one tensor of a model, checked: the shape is not empty, and rows are whole
+/// blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
     /// The name, unique in the file.
@@ -28,13 +28,19 @@ pub struct TensorInfo {
     /// Elements along each dimension, outermost first: a matrix is `[rows, cols]`, its rows lie
     /// one behind the other. (The file lists dimensions the other way round.)
     pub shape: Shape,
-    /// Where the data starts, in bytes from the start of the data section.
-    pub offset: u64,
     /// Bytes of data.
     pub size: u64,
 }
 
 impl TensorInfo {
+    /// A tensor of that shape, outermost dimension first.
+    pub(crate) fn new(name: String, kind: BlockKind, shape: Shape) -> Result<Self, LoadError> {
+        match tensor_bytes(kind, &shape.0) {
+            Ok(size) => Ok(Self { name, kind, shape, size }),
+            Err(why) => Err(LoadError::TensorShape { name, shape, why }),
+        }
+    }
+
     /// Elements in a row: the innermost dimension.
     pub fn cols(&self) -> u64 {
         *self.shape.0.last().expect("a tensor has at least one dimension")
@@ -46,17 +52,15 @@ impl TensorInfo {
         self.shape.0[..outer].iter().product()
     }
 
-    /// Reads one entry of the tensor list.
-    pub(crate) fn read<R: Read>(reader: &mut HeaderReader<R>) -> Result<Self, LoadError> {
+    /// Reads one entry of the tensor list, with where the tensor's data starts, in bytes from the start
+    /// of the data section.
+    pub(crate) fn read<R: Read>(reader: &mut HeaderReader<R>) -> Result<(Self, u64), LoadError> {
         let ListEntry { name, shape, kind_id, offset } = ListEntry::read(reader)?;
         let kind = tensor_kind(kind_id).ok_or_else(|| LoadError::UnsupportedTensorKind {
             name: name.clone(),
             kind: ggml_type_name(kind_id),
         })?;
-        match tensor_bytes(kind, &shape) {
-            Ok(size) => Ok(Self { name, kind, shape: Shape(shape), offset, size }),
-            Err(why) => Err(LoadError::TensorShape { name, shape: Shape(shape), why }),
-        }
+        Ok((Self::new(name, kind, Shape(shape))?, offset))
     }
 }
 
@@ -116,14 +120,16 @@ pub(crate) fn tensor_bytes(kind: BlockKind, shape: &[u64]) -> Result<u64, String
 }
 
 /// Checks that every tensor starts at a multiple of `alignment`, ends within `data_bytes`, and
-/// shares no byte with another one (or a small file could ask for any amount of memory).
+/// shares no byte with another one (or a small file could ask for any amount of memory). Where each
+/// of `tensors` starts stands in `offsets`.
 pub(crate) fn check_places(
-    tensors: &[TensorInfo],
+    (tensors, offsets): (&[TensorInfo], &[u64]),
     alignment: u64,
     data_bytes: u64,
 ) -> Result<(), LoadError> {
-    for TensorInfo { name, offset, size, .. } in tensors {
-        let (name, offset, size) = (name.clone(), *offset, *size);
+    let mut by_offset: Vec<(u64, &TensorInfo)> = offsets.iter().copied().zip(tensors).collect();
+    for &(offset, TensorInfo { name, size, .. }) in &by_offset {
+        let (name, size) = (name.clone(), *size);
         if !offset.is_multiple_of(alignment) {
             return Err(LoadError::TensorOffset { name, offset, alignment });
         }
@@ -132,11 +138,10 @@ pub(crate) fn check_places(
             return Err(LoadError::TensorOutside { name, offset, size, data_bytes });
         }
     }
-    let mut by_offset: Vec<&TensorInfo> = tensors.iter().collect();
-    by_offset.sort_by_key(|tensor| tensor.offset);
+    by_offset.sort_by_key(|&(offset, _)| offset);
     for pair in by_offset.windows(2) {
-        if pair[1].offset < pair[0].offset + pair[0].size {
-            let (first, second) = (pair[0].name.clone(), pair[1].name.clone());
+        if pair[1].0 < pair[0].0 + pair[0].1.size {
+            let (first, second) = (pair[0].1.name.clone(), pair[1].1.name.clone());
             return Err(LoadError::TensorOverlap { first, second });
         }
     }

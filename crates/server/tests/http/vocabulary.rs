@@ -1,6 +1,6 @@
 //! A vocabulary in which id `b` is the byte `b`, and two control tokens follow.
 
-use text::{Merging, TokenKind, Tokenizer, TokenizerSpec};
+use text::{Cutting, Merging, TextRules, TokenKind, Tokenizer, TokenizerSpec};
 
 /// `<|end|>`: ends an answer.
 pub const END: u32 = 256;
@@ -20,7 +20,11 @@ pub fn tokenizer() -> Tokenizer {
     let spec = TokenizerSpec {
         tokens,
         kinds,
-        merging: Merging::ByteLevel { merges: Vec::new(), pre_tokenizer: "gpt-2".to_owned() },
+        merging: Merging::ByteLevel {
+            merges: Vec::new(),
+            pre_tokenizer: Cutting::Named("gpt-2".to_owned()),
+        },
+        rules: TextRules::default(),
         bos: None,
         add_bos: false,
         add_eos: false,

@@ -4,8 +4,11 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{SentencePiece, token_bytes};
+use crate::sentence_piece::Place;
 use crate::tokenizer::{ControlTokens, Tokenizer};
-use crate::vocabulary::{Merging, TokenKind, TokenizerError, TokenizerSpec, Vocabulary};
+use crate::vocabulary::{
+    Merging, SpacePrefix, TextRules, TokenKind, TokenizerError, TokenizerSpec, Vocabulary,
+};
 
 /// A text with its ids.
 type Case = (String, Vec<u32>);
@@ -39,6 +42,7 @@ fn spec(model: &Value) -> TokenizerSpec {
             scores: list(&model["scores"], |score| score.as_f64().unwrap() as f32),
             space_prefix: model["space_prefix"].as_bool().unwrap(),
         },
+        rules: TextRules::default(),
         bos: Some(1),
         add_bos: true,
         add_eos: false,
@@ -89,7 +93,7 @@ fn hostile_vocabularies_are_refused() {
     let with_scores = |change: fn(&mut Vec<f32>)| {
         move |spec: &mut TokenizerSpec| match &mut spec.merging {
             Merging::SentencePiece { scores, .. } => change(scores),
-            Merging::ByteLevel { .. } => unreachable!("the fixture is SentencePiece's"),
+            _ => unreachable!("the fixture is SentencePiece's"),
         }
     };
     let message = spoiled(with_scores(|scores| scores.truncate(3)));
@@ -140,7 +144,7 @@ fn few_characters(inner: &str) -> SentencePiece {
     let kinds = vec![TokenKind::Normal; tokens.len()];
     let tokens = tokens.map(str::to_owned).into();
     let vocabulary = Vocabulary::new(tokens, kinds, token_bytes).expect("valid");
-    SentencePiece::new(&vocabulary, &scores, false).expect("valid")
+    SentencePiece::new(&vocabulary, &scores, SpacePrefix::Nowhere).expect("valid")
 }
 
 proptest! {
@@ -151,7 +155,7 @@ proptest! {
         let slowly = merged_slowly(&pieces, &text);
         prop_assert_eq!(pieces.merged(&text).texts().collect::<Vec<_>>(), slowly.clone());
         let mut ids = Vec::new();
-        pieces.each_token(&text, false, &mut |id| { ids.push(id); Ok(()) }).expect("encodes");
+        pieces.each_token(&text, Place::Within, &mut |id| { ids.push(id); Ok(()) }).expect("encodes");
         let expected: Vec<u32> = slowly.iter().map(|part| pieces.tokens[part].0).collect();
         prop_assert_eq!(ids, expected);
     }

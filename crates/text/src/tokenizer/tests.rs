@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fixture::{CONTROL, byte_id, id_of, merge_id, merges, spec, tokenizer};
-use crate::vocabulary::TokenKind;
+use crate::vocabulary::{Cutting, TokenKind};
 
 fn bytes(text: &str) -> Vec<u32> {
     text.bytes().map(byte_id).collect()
@@ -256,9 +256,18 @@ fn any_spec() -> impl Strategy<Value = TokenizerSpec> {
                     scores: (0..tokens.len()).map(|id| (id % 3) as f32).collect(),
                     space_prefix: add_eos,
                 },
-                _ => Merging::ByteLevel { merges, pre_tokenizer: name.to_owned() },
+                _ => Merging::ByteLevel { merges, pre_tokenizer: Cutting::Named(name.to_owned()) },
             };
-            TokenizerSpec { tokens, kinds, merging, bos, add_bos, add_eos, end_tokens }
+            TokenizerSpec {
+                tokens,
+                kinds,
+                merging,
+                rules: TextRules::default(),
+                bos,
+                add_bos,
+                add_eos,
+                end_tokens,
+            }
         })
 }
 

@@ -1,0 +1,192 @@
+//! Folders as the transformers library writes them and hubs have them: `config.json`,
+//! `generation_config.json`, weights in one or several safetensors files, `tokenizer.json`,
+//! `tokenizer_config.json`, `chat_template.jinja`.
+//!
+//! What comes of one is what comes of a GGUF file: checked hyper-parameters of a known family, tensors
+//! by the names and in the order of GGUF, tokenizer and template as plain data. Which names and orders
+//! a family has in folders is data ([`crate::architecture::hub`]).
+
+mod config_json;
+mod files;
+mod fp8;
+mod tensors;
+mod tokenizer_json;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use text::TokenizerSpec;
+
+use crate::config::{ModelConfig, OptionalTensors, require};
+use crate::error::{LoadError, Shape};
+use crate::gguf::TensorInfo;
+
+use config_json::{Config, Translated};
+use files::{Files, SETTINGS_BYTES_MAX};
+use tensors::{Finder, Recipe, Shards};
+
+const CONFIG: &str = "config.json";
+const TEMPLATE: &str = "chat_template.jinja";
+
+/// Rows and columns that share a scale where the file does not say. Source: the configurations of
+/// DeepSeek-V3 and Qwen3, which do.
+const SCALE_BLOCK: (usize, usize) = (128, 128);
+/// Ways of quantising whose weights are FP8 with scales.
+const FP8_METHODS: [&str; 3] = ["fp8", "fbgemm_fp8", "compressed-tensors"];
+
+/// Open files of weights, and how the model's tensors are made of them.
+pub(crate) struct Folder {
+    shards: Shards,
+    tensors: Vec<TensorInfo>,
+    index: BTreeMap<String, usize>,
+    recipes: Vec<Recipe>,
+}
+
+/// What a folder holds.
+pub(crate) struct Opened {
+    pub(crate) config: ModelConfig,
+    pub(crate) tokenizer: TokenizerSpec,
+    pub(crate) chat_template: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) weights: Folder,
+}
+
+/// Opens the folder at `path`, and checks all of it but the weights' numbers.
+pub(crate) fn open(path: &Path) -> Result<Opened, LoadError> {
+    let files = Files::new(path)?;
+    let json = files.object(CONFIG)?.ok_or_else(|| {
+        files
+            .missing(CONFIG, "give a folder as the transformers library writes it, or a .gguf file")
+    })?;
+    let in_config = |error: LoadError| error.in_file(CONFIG);
+    let settings = Config::new(&json).map_err(in_config)?;
+    let scale_block = scale_block(&json).map_err(in_config)?;
+    let Translated { metadata, rope_divisors } = settings.translate().map_err(in_config)?;
+    let vocabulary = settings.number("vocab_size").and_then(|n| require(n, "vocab_size"));
+    let vocabulary = vocabulary.map_err(in_config)?;
+    let tied = settings.tied_head().map_err(in_config)?;
+
+    let family = settings.family;
+    let mut shards = files.shards()?;
+    let mut finder =
+        Finder { family, shards: &mut shards, scale_block, has_prefix: true, used: HashSet::new() };
+    finder.has_prefix = finder.has("token_embd.weight");
+    let mut optional = OptionalTensors::of(family.architecture, |name| finder.has(name));
+    optional.head = !tied;
+    optional.rope_divisors = rope_divisors.is_some();
+    // Before a list of that length is made.
+    finder.check_rows("token_embd.weight", vocabulary)?;
+    let tokenizer = tokenizer_json::read(&files, &json, vocabulary as usize)?;
+    let checked = (family.architecture, optional);
+    let mut config = ModelConfig::from_metadata(&metadata, checked, tokenizer.tokens.len())
+        .map_err(in_config)?;
+    settings.complete(&mut config).map_err(in_config)?;
+    let (tensors, recipes) = finder.recipes(&config, rope_divisors)?;
+    let chat_template = template(&files)?;
+    let names = tensors.iter().map(|tensor| tensor.name.clone());
+    let index = names.zip(0..).collect();
+    let weights = Folder { shards, tensors, index, recipes };
+    Ok(Opened { config, tokenizer, chat_template, name: files.name(), weights })
+}
+
+impl Folder {
+    /// The model's tensors by the names of GGUF files.
+    pub(crate) fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The tensor of that name.
+    pub(crate) fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.index.get(name).map(|&index| &self.tensors[index])
+    }
+
+    /// As [`crate::file::ModelFile::read_tensor`].
+    pub(crate) fn read_tensor(&mut self, name: &str, bytes: &mut Vec<u8>) -> Result<(), LoadError> {
+        let index = *self.index.get(name).unwrap_or_else(|| panic!("no tensor `{name}`"));
+        self.recipes[index].make(&mut self.shards, self.tensors[index].kind, bytes)
+    }
+
+    /// What kind of files the model is in.
+    pub(crate) fn format(&self) -> String {
+        let fp8 = self.shards.iter().any(|(_, shard)| {
+            shard.tensors().any(|(_, tensor)| tensor.dtype == crate::safetensors::Dtype::F8E4M3)
+        });
+        let fp8 = if fp8 { ", FP8 with scales" } else { "" };
+        match self.shards.len() {
+            1 => format!("safetensors{fp8}"),
+            count => format!("safetensors in {count} files{fp8}"),
+        }
+    }
+}
+
+/// Rows and columns that share a scale, of a model whose weights are floats or FP8.
+fn scale_block(json: &Map<String, Value>) -> Result<(usize, usize), LoadError> {
+    let key = "quantization_config";
+    let quantised = match json.get(key) {
+        None | Some(Value::Null) => return Ok(SCALE_BLOCK),
+        Some(quantised) => quantised,
+    };
+    let refuse = |part: &str, value: &Value, limit: &str| LoadError::BadValue {
+        key: format!("{key}.{part}"),
+        value: config_json::shown(value),
+        limit: limit.to_string(),
+    };
+    let method = quantised.get("quant_method").unwrap_or(&Value::Null);
+    if !method.as_str().is_some_and(|name| FP8_METHODS.contains(&name)) {
+        let limit =
+            "`fp8` or `compressed-tensors` with FP8, or a model in BF16 or F16, or a GGUF file";
+        return Err(refuse("quant_method", method, limit));
+    }
+    let part = "weight_block_size";
+    match quantised.get(part) {
+        None | Some(Value::Null) => Ok(SCALE_BLOCK),
+        Some(block) => {
+            let number = |at: usize| {
+                let size = block.get(at).and_then(Value::as_u64);
+                size.filter(|size| (1..=1 << 20).contains(size)).map(|size| size as usize)
+            };
+            let sizes = number(0).zip(number(1)).filter(|_| block.get(2).is_none());
+            sizes.ok_or_else(|| refuse(part, block, "two numbers from 1 to 1048576"))
+        }
+    }
+}
+
+/// The chat template: in a file of its own, else the one that is called `default`, or has no name.
+fn template(files: &Files) -> Result<Option<String>, LoadError> {
+    if let Some(template) = files.text(TEMPLATE, SETTINGS_BYTES_MAX)? {
+        return Ok(Some(template));
+    }
+    let name = tokenizer_json::SETTINGS;
+    let Some(settings) = files.object(name)? else { return Ok(None) };
+    let found = settings.get("chat_template").unwrap_or(&Value::Null);
+    let named = |list: &[Value]| {
+        let default = list.iter().find(|entry| entry.get("name").is_some_and(|n| n == "default"));
+        default.and_then(|entry| entry.get("template")?.as_str()).map(str::to_string)
+    };
+    match found {
+        Value::Null => Ok(None),
+        Value::String(template) => Ok(Some(template.clone())),
+        Value::Array(list) => Ok(named(list)),
+        other => Err(LoadError::WrongKind {
+            key: "chat_template".to_string(),
+            found: config_json::shown(other),
+            expected: "a text or a list of templates",
+        }
+        .in_file(name)),
+    }
+}
+
+impl Finder<'_> {
+    /// Refuses another number of rows than `rows` of our tensor `name`.
+    fn check_rows(&self, name: &str, rows: u64) -> Result<(), LoadError> {
+        let Some((stored, file, shape)) = self.shape_of(name) else { return Ok(()) };
+        if shape.0.first() == Some(&rows) {
+            return Ok(());
+        }
+        let mut expected = shape.clone();
+        expected.0.splice(..shape.0.len().min(1), [rows]);
+        let error = LoadError::TensorMismatch { name: stored, shape, expected: Shape(expected.0) };
+        Err(error.in_file(&file))
+    }
+}

@@ -1,0 +1,200 @@
+//! The files of a folder, each read within bounds and from where it belongs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::error::LoadError;
+use crate::safetensors::Safetensors;
+
+/// Most bytes of a file of settings; those in use have a few kilobytes, templates some more.
+pub(super) const SETTINGS_BYTES_MAX: u64 = 4 << 20;
+/// Most bytes of a vocabulary with its merges; the largest in use have 35 MB.
+pub(super) const TOKENIZER_BYTES_MAX: u64 = 128 << 20;
+/// Most files that the weights may be in; the largest models in use have 163.
+const SHARDS_MAX: usize = 1024;
+
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// A folder that files are read from.
+pub(super) struct Files {
+    path: PathBuf,
+    /// Where files may really lie: the folder, and in a cache of the hub, whose snapshots are links,
+    /// the model's blobs.
+    homes: Vec<PathBuf>,
+}
+
+impl Files {
+    pub(super) fn new(path: &Path) -> Result<Files, LoadError> {
+        let real = fs::canonicalize(path)
+            .map_err(|source| LoadError::Open { path: path.to_path_buf(), source })?;
+        let snapshots = real.parent().filter(|parent| parent.ends_with("snapshots"));
+        let blobs = snapshots.and_then(Path::parent).map(|model| model.join("blobs"));
+        let homes = [Some(real.clone()), blobs].into_iter().flatten().collect();
+        Ok(Files { path: path.to_path_buf(), homes })
+    }
+
+    /// The error for a folder without the file `name`.
+    pub(super) fn missing(&self, name: &'static str, what: &'static str) -> LoadError {
+        LoadError::MissingFile { path: self.path.clone(), name, what }
+    }
+
+    /// The folder's own name.
+    pub(super) fn name(&self) -> Option<String> {
+        let name = self.homes[0].file_name()?;
+        Some(name.to_string_lossy().into_owned())
+    }
+
+    /// Opens the file called `name`, if it is there. Only a regular file that lies in the folder is
+    /// opened: what a link leads to elsewhere is nobody's business.
+    fn open(&self, name: &str) -> Result<Option<File>, LoadError> {
+        let path = self.path.join(name);
+        let failed = |source| LoadError::Open { path: path.clone(), source };
+        let real = match fs::canonicalize(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            real => real.map_err(failed)?,
+        };
+        let is_home = self.homes.iter().any(|home| real.parent() == Some(home));
+        if !is_home || !real.is_file() {
+            return Err(LoadError::FileElsewhere { name: name.to_string(), real });
+        }
+        File::open(&real).map(Some).map_err(failed)
+    }
+
+    /// The text of a file of at most `limit` bytes, if it is there.
+    pub(super) fn text(&self, name: &str, limit: u64) -> Result<Option<String>, LoadError> {
+        let Some(file) = self.open(name)? else { return Ok(None) };
+        let mut text = String::new();
+        let read = file.take(limit + 1).read_to_string(&mut text);
+        let bytes = read.map_err(|source| LoadError::Read { place: name.to_string(), source })?;
+        if limit < bytes as u64 {
+            let place = format!("{name}: bytes of the file");
+            return Err(LoadError::TooMany { place, found: bytes as u64, limit });
+        }
+        Ok(Some(text))
+    }
+
+    /// The object in a file of settings, if it is there.
+    pub(super) fn object(&self, name: &str) -> Result<Option<Map<String, Value>>, LoadError> {
+        let Some(text) = self.text(name, SETTINGS_BYTES_MAX)? else { return Ok(None) };
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|cause| LoadError::Json { place: name.to_string(), cause })
+    }
+
+    /// Opens all files of weights, each with its name, and checks that they hold what the index says.
+    pub(super) fn shards(&self) -> Result<Vec<(String, Safetensors<File>)>, LoadError> {
+        if let Some(file) = self.open(WEIGHTS)? {
+            return Ok(vec![(WEIGHTS.to_string(), parse(WEIGHTS, file)?)]);
+        }
+        let Some(index) = self.object(INDEX)? else { return Err(self.no_weights()) };
+        let places = places(&index)?;
+        let mut names: Vec<&str> = places.values().copied().collect();
+        names.sort_unstable();
+        names.dedup();
+        if !(1..=SHARDS_MAX).contains(&names.len()) {
+            let (found, limit) = (names.len() as u64, SHARDS_MAX as u64);
+            return Err(LoadError::TooMany { place: format!("{INDEX}: files"), found, limit });
+        }
+        let mut shards = Vec::new();
+        for name in names {
+            check_plain(name)?;
+            let file = self
+                .open(name)?
+                .ok_or_else(|| LoadError::MissingShard { name: name.to_string(), index: INDEX })?;
+            shards.push((name.to_string(), parse(name, file)?));
+        }
+        check_places(&places, &shards)?;
+        Ok(shards)
+    }
+
+    /// Says what there is in place of weights that can be read.
+    fn no_weights(&self) -> LoadError {
+        let found = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let mut names: Vec<String> = (found.take(10_000))
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| {
+                [".gguf", ".bin", ".pth", ".safetensors"].iter().any(|e| name.ends_with(e))
+            })
+            .collect();
+        names.sort();
+        names.truncate(5);
+        LoadError::NoWeights { path: self.path.clone(), found: names }
+    }
+}
+
+fn parse(name: &str, file: File) -> Result<Safetensors<File>, LoadError> {
+    Safetensors::parse(file).map_err(|error| error.in_file(name))
+}
+
+/// The file of each tensor by the index.
+fn places(index: &Map<String, Value>) -> Result<BTreeMap<&str, &str>, LoadError> {
+    let refuse = |found: String| LoadError::Unfit {
+        place: format!("{INDEX}: `weight_map`"),
+        found,
+        expected: "an object of tensors' names with the names of their files".to_string(),
+    };
+    let Some(Value::Object(map)) = index.get("weight_map") else {
+        return Err(refuse("missing or something else".to_string()));
+    };
+    let place = |(tensor, file): (_, &'_ Value)| match file {
+        Value::String(_) => Ok(tensor),
+        other => Err(refuse(format!("{other} for `{tensor}`"))),
+    };
+    let mut places = BTreeMap::new();
+    for (tensor, file) in map {
+        place((tensor, file))?;
+        places.insert(tensor.as_str(), file.as_str().expect("it was checked"));
+    }
+    Ok(places)
+}
+
+/// A shard is a file beside the index, not a path.
+fn check_plain(name: &str) -> Result<(), LoadError> {
+    let is_plain = Path::new(name).file_name().is_some_and(|file| file == name)
+        && !name.contains(['/', '\\', '\0'])
+        && name.ends_with(".safetensors");
+    if is_plain {
+        return Ok(());
+    }
+    Err(LoadError::Unfit {
+        place: format!("{INDEX}: `weight_map`"),
+        found: format!("the file `{}`", name.escape_debug()),
+        expected: "the name of a .safetensors file in the same folder".to_string(),
+    })
+}
+
+fn check_places(
+    places: &BTreeMap<&str, &str>,
+    shards: &[(String, Safetensors<File>)],
+) -> Result<(), LoadError> {
+    for (shard, file) in shards {
+        for (tensor, _) in file.tensors() {
+            if places.get(tensor) != Some(&shard.as_str()) {
+                return Err(LoadError::Unfit {
+                    place: format!("{shard}: tensor `{tensor}`"),
+                    found: places
+                        .get(tensor)
+                        .map_or("in no file".to_string(), |other| format!("in `{other}`"))
+                        + " by the index",
+                    expected: format!("`{shard}`, where it is; fetch index and files anew"),
+                });
+            }
+        }
+    }
+    for (tensor, shard) in places {
+        let file = shards.iter().find(|(name, _)| name == shard).expect("all were opened");
+        if file.1.tensor(tensor).is_none() {
+            return Err(LoadError::Unfit {
+                place: format!("{INDEX}: tensor `{tensor}`"),
+                found: format!("said to be in `{shard}`"),
+                expected: "a file that has it; fetch index and files anew".to_string(),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! The steps that text takes on its way to ids, as `tokenizer.json` lists them.
+
+use serde_json::Value;
+use text::{Cutting, Merging, SpacePrefix, TextRules};
+
+use super::{Bpe, Described, Merge, unfit};
+use crate::error::LoadError;
+use crate::folder::config_json::shown;
+
+/// What spells a space in SentencePiece's vocabularies.
+const SPACE: &str = "▁";
+/// What the step `ByteLevel` cuts by. Source: `pre_tokenizers/byte_level.rs` of the tokenizers library.
+const BYTE_LEVEL_PATTERN: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+/// Most steps, and longest pattern in bytes; those in use have 4, and a few hundred.
+const STEPS_MAX: usize = 16;
+const PATTERN_BYTES_MAX: usize = 4096;
+
+/// How pieces of text are made and merged; what is done to text before goes into `rules`.
+pub(super) fn merging(described: Described, rules: &mut TextRules) -> Result<Merging, LoadError> {
+    let Described { normalizer, pre_tokenizer, decoder, model, .. } = described;
+    let normalizers = flat("normalizer", "normalizers", &normalizer)?;
+    let cuts = flat("pre_tokenizer", "pretokenizers", &pre_tokenizer)?;
+    let decoders = flat("decoder", "decoders", &decoder)?;
+    let is_byte_level = cuts.iter().any(|step| kind(step) == "ByteLevel");
+    let known: &[&str] = match is_byte_level {
+        true => &["ByteLevel"],
+        false => &["Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"],
+    };
+    for step in decoders {
+        if !known.contains(&kind(step)) {
+            return Err(unknown("decoder", step, &known.join(", ")));
+        }
+    }
+    let whole_pieces_first = model.ignore_merges;
+    if is_byte_level {
+        for step in normalizers {
+            if kind(step) != "NFC" {
+                return Err(unknown("normalizer", step, "NFC or none"));
+            }
+            rules.composes = true;
+        }
+        let cutting = Cutting::Patterns { patterns: patterns(&cuts)?, whole_pieces_first };
+        return Ok(Merging::ByteLevel { merges: merges(model), pre_tokenizer: cutting });
+    }
+    if whole_pieces_first {
+        let expected = "false where text is not cut by a step `ByteLevel`";
+        return Err(unfit("model.ignore_merges", true, expected));
+    }
+    let space_prefix = space_prefix(&normalizers, &cuts)?;
+    Ok(Merging::Characters { merges: merges(model), space_prefix })
+}
+
+/// The steps of a part of the file, those within sequences too.
+fn flat<'a>(part: &str, list: &str, value: &'a Value) -> Result<Vec<&'a Value>, LoadError> {
+    let mut steps = Vec::new();
+    // The depth is bounded by the parser's.
+    let mut open = vec![value];
+    while let Some(step) = open.pop() {
+        if step.is_null() {
+            continue;
+        }
+        if kind(step) == "Sequence" {
+            let inner = step.get(list).and_then(Value::as_array);
+            let inner = inner.ok_or_else(|| unknown(part, step, &format!("a list `{list}`")))?;
+            open.extend(inner.iter().rev());
+        } else {
+            steps.push(step);
+        }
+        if STEPS_MAX < steps.len() + open.len() {
+            let expected = format!("at most {STEPS_MAX}");
+            return Err(unfit(part, "a longer list of steps", &expected));
+        }
+    }
+    Ok(steps)
+}
+
+fn kind(step: &Value) -> &str {
+    step.get("type").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn flag(step: &Value, key: &str, usual: bool) -> bool {
+    step.get(key).and_then(Value::as_bool).unwrap_or(usual)
+}
+
+fn unknown(part: &str, step: &Value, expected: &str) -> LoadError {
+    unfit(part, shown(step), &format!("{expected}: other steps are not computed"))
+}
+
+/// The pairs as texts. A side with a space in it never occurs: no step leaves one in a text.
+fn merges(model: Bpe) -> Vec<String> {
+    let pair = |merge| match merge {
+        Merge::Text(pair) => Some(pair),
+        Merge::Pair(left, right) => {
+            (!left.contains(' ') && !right.contains(' ')).then(|| format!("{left} {right}"))
+        }
+    };
+    model.merges.into_iter().filter_map(pair).collect()
+}
+
+/// What byte-level text is cut by, one after the other.
+fn patterns(steps: &[&Value]) -> Result<Vec<String>, LoadError> {
+    let part = "pre_tokenizer";
+    let mut patterns = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        match kind(step) {
+            "Split" => patterns.push(split(step)?),
+            "Digits" if flag(step, "individual_digits", false) => {
+                patterns.push(r"\p{N}".to_string())
+            }
+            "Digits" => patterns.push(r"\p{N}+".to_string()),
+            "ByteLevel" if index + 1 < steps.len() => {
+                return Err(unknown(part, step, "as the last step"));
+            }
+            "ByteLevel" if flag(step, "add_prefix_space", true) => {
+                return Err(unknown(part, step, "add_prefix_space false"));
+            }
+            "ByteLevel" if flag(step, "use_regex", true) => {
+                patterns.push(BYTE_LEVEL_PATTERN.to_string());
+            }
+            "ByteLevel" => {}
+            _ => return Err(unknown(part, step, "Split, Digits or ByteLevel")),
+        }
+    }
+    Ok(patterns)
+}
+
+/// The pattern of a step that makes pieces of what it matches and of what lies between.
+fn split(step: &Value) -> Result<String, LoadError> {
+    let part = "pre_tokenizer";
+    let behaviour = step.get("behavior").and_then(Value::as_str);
+    if behaviour != Some("Isolated") || flag(step, "invert", false) {
+        return Err(unknown(part, step, "the behavior `Isolated` without invert"));
+    }
+    let pattern = step.get("pattern").unwrap_or(&Value::Null);
+    let text = |key: &str| pattern.get(key).and_then(Value::as_str);
+    let found = match (text("Regex"), text("String")) {
+        (Some(regex), _) => regex.to_string(),
+        (None, Some(literal)) => escaped(literal),
+        _ => return Err(unknown(part, step, "a pattern `Regex` or `String`")),
+    };
+    if found.is_empty() || PATTERN_BYTES_MAX < found.len() {
+        let found = format!("a pattern of {} bytes", found.len());
+        return Err(unfit(part, found, &format!("1 to {PATTERN_BYTES_MAX}")));
+    }
+    Ok(found)
+}
+
+/// A regular expression that matches just this text.
+fn escaped(literal: &str) -> String {
+    let mut regex = String::new();
+    for c in literal.chars() {
+        if c.is_ascii_punctuation() {
+            regex.push('\\');
+        }
+        regex.push(c);
+    }
+    regex
+}
+
+/// Where a space is put before a text whose spaces are spelt `▁`.
+fn space_prefix(normalizers: &[&Value], cuts: &[&Value]) -> Result<SpacePrefix, LoadError> {
+    let mut prefix = SpacePrefix::Nowhere;
+    let mut replaces = false;
+    for step in normalizers {
+        let text = |key: &str| step.get(key).and_then(Value::as_str);
+        let pattern = step.get("pattern").and_then(|pattern| pattern.get("String"));
+        let of_space = pattern.is_some_and(|p| p == " ") && text("content") == Some(SPACE);
+        match kind(step) {
+            "Prepend" if text("prepend") == Some(SPACE) && !replaces => {
+                prefix = SpacePrefix::EachText;
+            }
+            "Replace" if of_space => replaces = true,
+            _ => return Err(unknown("normalizer", step, "`▁` before a text and for a space")),
+        }
+    }
+    for step in cuts {
+        let text = |key: &str| step.get(key).and_then(Value::as_str);
+        let is_plain = text("replacement") == Some(SPACE) && !flag(step, "split", true);
+        match (kind(step), text("prepend_scheme")) {
+            // Where each space is spelt `▁` there is none to cut at.
+            ("Split", _) if replaces && is_split_at_spaces(step) => {}
+            ("Metaspace", scheme) if is_plain => {
+                replaces = true;
+                prefix = match scheme {
+                    Some("never") => prefix,
+                    Some("first") => SpacePrefix::FirstText,
+                    Some("always") => SpacePrefix::EachTextWithoutSpace,
+                    _ => return Err(unknown("pre_tokenizer", step, "a known prepend_scheme")),
+                };
+            }
+            _ => {
+                return Err(unknown(
+                    "pre_tokenizer",
+                    step,
+                    "ByteLevel, or Metaspace without split",
+                ));
+            }
+        }
+    }
+    if replaces { Ok(prefix) } else { Err(unfit("normalizer", "none", "`▁` for a space")) }
+}
+
+fn is_split_at_spaces(step: &Value) -> bool {
+    step.get("pattern").and_then(|pattern| pattern.get("String")).is_some_and(|p| p == " ")
+}
+
+/// The token before a text, whether there is one, and the token behind.
+type Around = (Option<u32>, bool, Option<u32>);
+
+/// What is put around a prompt.
+pub(super) fn around_prompts(processor: &Value, vocabulary: usize) -> Result<Around, LoadError> {
+    let part = "post_processor";
+    let mut around = (None, false, None);
+    for step in flat(part, "processors", processor)? {
+        match kind(step) {
+            "ByteLevel" => {}
+            "TemplateProcessing" => around = template(step, vocabulary)?,
+            _ => return Err(unknown(part, step, "TemplateProcessing or ByteLevel")),
+        }
+    }
+    Ok(around)
+}
+
+fn template(step: &Value, vocabulary: usize) -> Result<Around, LoadError> {
+    let refuse = || unknown("post_processor", step, "at most one token before and behind the text");
+    let pieces = step.get("single").and_then(Value::as_array).ok_or_else(refuse)?;
+    let (mut before, mut behind, mut is_behind) = (None, None, false);
+    for piece in pieces {
+        let Some(token) = piece.get("SpecialToken") else {
+            if is_behind || piece.get("Sequence").is_none() {
+                return Err(refuse());
+            }
+            is_behind = true;
+            continue;
+        };
+        let name = token.get("id").and_then(Value::as_str).ok_or_else(refuse)?;
+        let ids = step.get("special_tokens").and_then(|all| all.get(name)?.get("ids")?.as_array());
+        let id = match ids.map(Vec::as_slice) {
+            Some([id]) => id.as_u64().filter(|&id| id < vocabulary as u64).ok_or_else(refuse)?,
+            _ => return Err(refuse()),
+        };
+        let place = if is_behind { &mut behind } else { &mut before };
+        if place.replace(id as u32).is_some() {
+            return Err(refuse());
+        }
+    }
+    Ok((before, before.is_some(), behind))
+}
