@@ -1,6 +1,7 @@
 //! FP8 weights (E4M3) with their scales.
 
 use std::io::{Read, Seek};
+use std::sync::LazyLock;
 
 use super::tensors::number;
 use crate::error::LoadError;
@@ -62,15 +63,29 @@ impl Scales {
         }
     }
 
+    /// Rows and columns that share a scale.
+    pub(super) fn block(&self) -> (usize, usize) {
+        self.block
+    }
+
     /// The scale of an element.
     pub(super) fn of(&self, row: usize, col: usize) -> f32 {
         self.values[row / self.block.0 * self.row_len + col / self.block.1]
     }
 }
 
+/// What each byte stands for.
+static VALUES: LazyLock<[f32; 256]> =
+    LazyLock::new(|| std::array::from_fn(|byte| computed(byte as u8)));
+
+/// What a byte stands for in E4M3.
+pub(super) fn value(byte: u8) -> f32 {
+    VALUES[usize::from(byte)]
+}
+
 /// What a byte stands for in E4M3: exponents are less 7, all ones but the sign are no number, and
 /// there is no infinity. Source: arXiv 2209.05433, table 1.
-pub(super) fn value(byte: u8) -> f32 {
+fn computed(byte: u8) -> f32 {
     let (exponent, fraction) = (i32::from(byte >> 3 & 15), f32::from(byte & 7) / 8.0);
     let size = match (exponent, byte & 7) {
         (15, 7) => f32::NAN,

@@ -225,13 +225,16 @@ impl Recipe {
             let (file, shard) = &mut shards[part.shard];
             let is_as_stored =
                 part.scales.is_none() && element_bytes(part.dtype) == kind.block_bytes();
-            let out = if is_as_stored && !columns_first { &mut *bytes } else { &mut stored };
+            let is_copy = is_as_stored && !columns_first;
+            let out = if is_copy { &mut *bytes } else { &mut stored };
             shard.append_tensor(&part.name, out).map_err(|error| error.in_file(file))?;
-            if is_as_stored && columns_first {
-                transpose(&stored, (part.shape.0, kind.block_bytes()), bytes);
-            } else if !is_as_stored {
-                let values = part.values(&stored, columns_first);
-                write(kind, values, bytes);
+            if !is_as_stored {
+                stored = part.converted(&stored, kind);
+            }
+            match columns_first {
+                true => transpose(&stored, (part.shape.0, kind.block_bytes()), bytes),
+                // Nothing, where the file's bytes went straight on.
+                false => bytes.append(&mut stored),
             }
             stored.clear();
         }
@@ -246,23 +249,26 @@ impl Recipe {
 }
 
 impl Part {
-    /// The numbers of the tensor, whose bytes as stored are given.
-    fn values<'a>(
-        &'a self,
-        stored: &'a [u8],
-        columns_first: bool,
-    ) -> impl Iterator<Item = f32> + 'a {
-        let (rows, cols) = self.shape;
-        let size = element_bytes(self.dtype);
-        (0..rows * cols).map(move |index| {
-            let (row, col) = match columns_first {
-                true => (index % rows, index / rows),
-                false => (index / cols, index % cols),
-            };
-            let at = (row * cols + col) * size;
-            let value = number(self.dtype, &stored[at..at + size]);
-            self.scales.as_ref().map_or(value, |scales| value * scales.of(row, col))
-        })
+    /// The bytes of the tensor, given as stored, as elements of a float kind.
+    fn converted(&self, stored: &[u8], kind: BlockKind) -> Vec<u8> {
+        let (size, cols) = (element_bytes(self.dtype), self.shape.1);
+        let block_cols = self.scales.as_ref().map_or(cols, |scales| scales.block().1.min(cols));
+        let mut out = Vec::with_capacity(self.shape.0 * cols * kind.block_bytes());
+        for (row, bytes) in stored.chunks_exact(cols * size).enumerate() {
+            for (block, bytes) in bytes.chunks(block_cols * size).enumerate() {
+                let scale =
+                    self.scales.as_ref().map_or(1.0, |scales| scales.of(row, block * block_cols));
+                let values = bytes.chunks_exact(size).map(|x| scale * number(self.dtype, x));
+                match kind {
+                    BlockKind::F32 => out.extend(values.flat_map(f32::to_le_bytes)),
+                    BlockKind::Bf16 => {
+                        out.extend(values.flat_map(|x| bf16::from_f32(x).to_le_bytes()));
+                    }
+                    _ => panic!("{kind:?} is stored as it is"),
+                }
+            }
+        }
+        out
     }
 }
 
@@ -283,15 +289,6 @@ pub(super) fn number(dtype: Dtype, bytes: &[u8]) -> f32 {
         (Dtype::Bf16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
         (Dtype::F8E4M3, &[byte]) => fp8::value(byte),
         _ => panic!("{} bytes of {}", bytes.len(), dtype.name()),
-    }
-}
-
-/// Appends `values` as elements of a float kind.
-fn write(kind: BlockKind, values: impl Iterator<Item = f32>, bytes: &mut Vec<u8>) {
-    match kind {
-        BlockKind::F32 => bytes.extend(values.flat_map(f32::to_le_bytes)),
-        BlockKind::Bf16 => bytes.extend(values.flat_map(|x| bf16::from_f32(x).to_le_bytes())),
-        _ => panic!("{kind:?} is stored as it is"),
     }
 }
 
