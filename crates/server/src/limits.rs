@@ -42,6 +42,7 @@
 //! | requests in the engine | its running cap + its queue cap; where tenants share, a share of them each | 429 with `Retry-After` |
 //! | undelivered tokens of one reply | [`STREAM_BUFFER_BYTES`] per choice | the request is cancelled, the stream ends with an error |
 //! | report channel | requests in the engine x the tokens each may have | cannot be full: the engine's own bounds hold it |
+//! | an error: bytes of its message, of the field's path | [`ERROR_MESSAGE_BYTES`], [`ERROR_PARAM_BYTES`] | the middle is left out |
 //! | time without a report while requests are open | `ServerConfig::stall_limit` | `/health` answers 503 |
 //! | the same, longer | `ServerConfig::iteration_timeout` | open replies end with an error, and so does the server |
 //! | time in which a client takes nothing of what was sent | [`WRITE_TIMEOUT`] | the connection is closed |
@@ -181,5 +182,9 @@ pub const GRAMMARS_AT_ONCE: usize = 2;
 pub const GRAMMAR_CACHE_BYTES: usize = 64 << 20;
 /// `max_tokens` of `/v1/completions` where the request names none (OpenAI's default).
 pub const COMPLETION_TOKENS_DEFAULT: u32 = 16;
+/// About as many bytes of an error's message are told; it may quote what the client sent.
+pub const ERROR_MESSAGE_BYTES: usize = 1000;
+/// As many of the path of the field that it is about, whose names may be the client's.
+pub const ERROR_PARAM_BYTES: usize = 200;
 /// `Retry-After` of 429 and 503, in seconds.
 pub const RETRY_AFTER_SECONDS: u32 = 1;

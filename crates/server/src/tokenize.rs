@@ -46,7 +46,7 @@ pub struct Tokenized {
 #[derive(Debug, Deserialize)]
 pub struct DetokenizeBody {
     model: Option<String>,
-    tokens: Vec<i64>,
+    tokens: Option<Vec<i64>>,
 }
 
 /// Reply of `/detokenize`.
@@ -108,6 +108,9 @@ fn detokenized(app: &App, body: &DetokenizeBody) -> Result<Detokenized, ApiError
     let door = app.door(Caller::default());
     door.model(body.model.as_deref())?;
     let check = |(index, id): (usize, &i64)| door.token("tokens", index, *id);
-    let ids: Vec<u32> = body.tokens.iter().enumerate().map(check).collect::<Result<_, _>>()?;
+    let Some(tokens) = &body.tokens else {
+        return Err(ApiError::invalid("tokens", "`tokens` is missing"));
+    };
+    let ids: Vec<u32> = tokens.iter().enumerate().map(check).collect::<Result<_, _>>()?;
     Ok(Detokenized { prompt: decode(&app.tokenizer, &ids, false) })
 }

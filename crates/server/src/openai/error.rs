@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use crate::guard::Refusal;
-use crate::limits::RETRY_AFTER_SECONDS;
+use crate::limits::{ERROR_MESSAGE_BYTES, ERROR_PARAM_BYTES, RETRY_AFTER_SECONDS};
 
 /// Every way in which a request can be refused or fail.
 #[derive(Debug, thiserror::Error)]
@@ -193,16 +193,17 @@ impl ApiError {
         }
     }
 
-    /// What is said, whatever the form.
+    /// What is said, whatever the form. What it quotes of the client's is not told back without end.
     pub fn told(&self) -> Told {
-        Told { message: self.to_string(), param: self.param().map(str::to_owned) }
+        let param = self.param().map(|param| shortened(param, ERROR_PARAM_BYTES));
+        Told { message: shortened(&self.to_string(), ERROR_MESSAGE_BYTES), param }
     }
 
     /// `{"error": …}` as bytes: the body of the reply, and the data of a stream's error event.
     pub fn body(&self) -> Bytes {
         let (kind, code) = self.kind_and_code();
-        let param = self.param();
-        let error = ErrorFields { message: self.to_string(), kind, param, code };
+        let Told { message, param } = self.told();
+        let error = ErrorFields { message, kind, param, code };
         serde_json::to_vec(&ErrorBody { error }).expect("strings always serialise").into()
     }
 }
@@ -240,15 +241,41 @@ impl IntoResponse for ApiError {
 }
 
 #[derive(Serialize)]
-struct ErrorBody<'a> {
-    error: ErrorFields<'a>,
+struct ErrorBody {
+    error: ErrorFields,
 }
 
 #[derive(Serialize)]
-struct ErrorFields<'a> {
+struct ErrorFields {
     message: String,
     #[serde(rename = "type")]
     kind: &'static str,
-    param: Option<&'a str>,
+    param: Option<String>,
     code: Option<&'static str>,
+}
+
+/// `text`, or its beginning and its end if it is longer than about `bytes`.
+fn shortened(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let head = text.floor_char_boundary(bytes / 2);
+    let tail = text.ceil_char_boundary(text.len() - bytes / 2);
+    format!("{} … {}", &text[..head], &text[tail..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_is_told_back_to_a_limit() {
+        let told = |message: &str| ApiError::invalid("a".repeat(5000), message).told();
+        assert_eq!(told("short").message, "short");
+        let message = format!("bad `a`: {}, expected a number", "é".repeat(5000));
+        let Told { message, param } = told(&message);
+        assert!(message.len() <= ERROR_MESSAGE_BYTES + " … ".len(), "{message}");
+        assert!(message.starts_with("bad `a`: é") && message.ends_with("é, expected a number"));
+        assert!(param.expect("a field").len() <= ERROR_PARAM_BYTES + " … ".len());
+    }
 }

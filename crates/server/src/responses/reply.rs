@@ -123,7 +123,7 @@ impl<'a> Response<'a> {
         let code = if is_clients { "invalid_prompt" } else { "server_error" };
         Response {
             status: "failed",
-            error: Some(json!({"code": code, "message": error.to_string()})),
+            error: Some(json!({"code": code, "message": error.told().message})),
             output: items(head, answer, Status::Incomplete),
             ..Self::begun(head, echo)
         }

@@ -36,3 +36,4 @@ mod leaving;
 mod crowds;
 mod streams;
 mod matrix;
+mod fuzz;

@@ -115,7 +115,7 @@ async fn detokenize_is_the_way_back() {
         (json!({"tokens": [1, 258]}), json!("tokens[1]")),
         (json!({"tokens": [-1]}), json!("tokens[0]")),
         (json!({"tokens": "a"}), json!("tokens")),
-        (json!({}), json!(null)),
+        (json!({}), json!("tokens")),
     ] {
         let reply = server.post("/detokenize", &body).await;
         assert_eq!((reply.status.as_u16(), reply.error("param")), (400, param));
