@@ -11,7 +11,8 @@ use grammar::Guided;
 use sampling::{SamplingParams, SamplingRequest};
 use text::{Decoder, Message};
 
-use crate::launch::{Connections, EngineArgs, Launched, launch};
+use crate::buffers::Connections;
+use crate::launch::{EngineArgs, Launched, launch};
 
 /// Options of `millrace generate`.
 #[derive(Args)]

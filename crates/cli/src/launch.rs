@@ -6,9 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use engine::budget::{Budget, BudgetError, Demand, Memory, feasible_model_len};
-use engine::{
-    Engine, EngineConfig, Handle, Report, SchedulingPolicy, Speculation, SystemClock, Worker,
-};
+use engine::{Engine, EngineConfig, Handle, Report, SchedulingPolicy, SystemClock, Worker};
 use grammar::Guided;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
@@ -19,16 +17,14 @@ use model::quantization::Quantization;
 use model::transformer::{Transformer, TransformerSizes};
 use model::weights::Weights;
 use sampling::SamplingParams;
-use server::config::CONNECTIONS_MAX;
-use server::{ServerInfo, limits};
+use server::ServerInfo;
 use text::{ChatTemplate, Tokenizer};
 
+use crate::buffers::{Connections, buffer_bytes};
 use crate::machine::{self, MachineMemory};
 use crate::sizes::parse_bytes;
 use crate::source::Source;
-
-/// Memory of the binary, the tokenizer's tables and the allocator, beside what is counted.
-pub const PROCESS_BYTES: u64 = 96 << 20;
+use crate::speculation::{DraftFile, SpeculationArgs};
 
 /// Bytes of a GiB.
 const GIB: f64 = (1_u64 << 30) as f64;
@@ -110,6 +106,9 @@ pub struct EngineArgs {
     #[arg(long, default_value_t = SchedulingPolicy::Fcfs, value_name = "POLICY")]
     pub scheduling_policy: SchedulingPolicy,
 
+    #[command(flatten)]
+    pub speculation: SpeculationArgs,
+
     /// Threads that compute [default: all cores].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
     pub threads: Option<u16>,
@@ -147,6 +146,7 @@ impl EngineArgs {
                 push(name, value);
             }
         }
+        arguments.extend(self.speculation.to_arguments());
         arguments
     }
 
@@ -207,28 +207,6 @@ pub struct Launched {
     pub info: ServerInfo,
 }
 
-/// Connections that may be open at once.
-#[derive(Debug, Clone, Copy)]
-pub struct Connections {
-    /// How many.
-    pub most: u32,
-    /// Whether they are behind TLS.
-    pub has_tls: bool,
-}
-
-impl Connections {
-    /// Where nobody connects.
-    pub const NONE: Connections = Connections { most: 0, has_tls: false };
-    /// As many as `serve` takes unless it is told otherwise.
-    pub const USUAL: Connections = Connections { most: CONNECTIONS_MAX as u32, has_tls: false };
-
-    /// What the buffers of one take at most.
-    pub fn bytes_each(self) -> u64 {
-        let tls = if self.has_tls { limits::TLS_BYTES } else { 0 };
-        (2 * limits::CONNECTION_BUFFER_BYTES + tls) as u64
-    }
-}
-
 /// Loads the model, divides the memory and starts the engine, which reports to `sink`.
 pub fn launch(
     args: &EngineArgs,
@@ -248,8 +226,13 @@ pub fn launch(
         .transpose()
         .context("chat template")?;
     let name = served_name.map_or_else(|| source.served_name(), str::to_string);
-    let Plan { budget, sizes, config, info } = plan(args, &file, name, connections)?;
+    let draft = args.speculation.open(&file, args.quantization)?;
+    let plan = plan(args, (&file, draft.as_ref()), name, connections)?;
+    let Plan { budget, sizes, config, info } = plan;
     tracing::info!("{budget}");
+    if let Some(draft) = &draft {
+        tracing::info!("{}", draft.memory(&sizes, args.threads()));
+    }
     // The next three in the words that vLLM's users look for.
     tracing::info!("Available KV cache memory: {:.2} GiB", budget.kv_bytes as f64 / GIB);
     tracing::info!("{}", budget.log_line("CPU"));
@@ -259,7 +242,9 @@ pub fn launch(
     let mut cpu = Cpu::new(args.threads(), args.isa.unwrap_or_else(Isa::detect));
     let weights = Weights::load(&mut file, &mut cpu)?;
     let transformer = Transformer::new(file.config.clone(), weights, sizes, &cpu);
-    let engine = Engine::new(config, CpuDevice::new(cpu, transformer));
+    let drafter = args.speculation.drafter(draft, sizes, &mut cpu)?;
+    let device = CpuDevice::new(cpu, transformer, drafter);
+    let engine = Engine::new(config, device);
     let (handle, worker) = engine::spawn(engine, SystemClock::new(), sink);
     Ok(Launched { handle, worker, tokenizer, template, info })
 }
@@ -299,7 +284,7 @@ impl Requirements {
         }
         let sizes = TransformerSizes {
             step_tokens_max: args.max_num_batched_tokens as usize,
-            logits_rows_max: args.max_num_seqs() as usize,
+            logits_rows_max: args.speculation.logits_rows_max(args.max_num_seqs()),
             positions_max: args.max_model_len.unwrap_or(context) as usize,
             block_size: args.block_size as usize,
             block_count: 0,
@@ -328,13 +313,16 @@ impl Requirements {
 
 fn plan(
     args: &EngineArgs,
-    file: &ModelFile,
+    (file, draft): (&ModelFile, Option<&DraftFile>),
     served_name: String,
     connections: Connections,
 ) -> Result<Plan> {
     let machine = machine::memory()?;
-    let Requirements { demand, memory, mut sizes, .. } =
+    let Requirements { mut demand, memory, mut sizes, threads, .. } =
         Requirements::new(args, file, machine, connections)?;
+    if let Some(draft) = draft {
+        draft.memory(&sizes, threads).add_to(&mut demand);
+    }
     let budget = divide(args, demand, memory)?;
     sizes.block_count = budget.block_count as usize;
     sizes.positions_max = budget.demand.max_model_len as usize;
@@ -347,7 +335,7 @@ fn plan(
         max_num_queued_reqs: args.queued(),
         prefix_cache: args.enable_prefix_caching,
         scheduling_policy: args.scheduling_policy,
-        speculation: Speculation::OFF,
+        speculation: args.speculation.engine(),
     };
     let info = info(args, file, served_name, &budget, machine);
     Ok(Plan { budget, sizes, config, info })
@@ -369,14 +357,6 @@ fn divide(args: &EngineArgs, demand: Demand, memory: Memory) -> Result<Budget> {
     }
 }
 
-/// The most that the process, request bodies, connections and undelivered text may take.
-fn buffer_bytes(requests: u32, connections: Connections) -> u64 {
-    PROCESS_BYTES
-        + limits::BODIES_BYTES_IN_FLIGHT as u64
-        + u64::from(connections.most) * connections.bytes_each()
-        + u64::from(requests) * limits::STREAM_BUFFER_BYTES as u64
-}
-
 fn info(
     args: &EngineArgs,
     file: &ModelFile,
@@ -395,6 +375,7 @@ fn info(
         max_model_len: budget.demand.max_model_len,
         embedding_len: u32::try_from(file.config.hidden_size).expect("a tensor's side, checked"),
         max_num_batched_tokens: args.max_num_batched_tokens,
+        num_speculative_tokens: args.speculation.engine().draft_tokens_max,
         block_size: args.block_size,
         block_count: budget.block_count,
         kv_cache_dtype: args.kv_cache_dtype.to_string(),
@@ -454,7 +435,7 @@ mod tests {
             let options = ["--kv-cache-memory-bytes", "1MiB", "--kv-cache-dtype", dtype];
             let args = parse(&options.map(OsString::from));
             let Plan { sizes, info, .. } =
-                plan(&args, &file, String::new(), Connections::NONE).unwrap();
+                plan(&args, (&file, None), String::new(), Connections::NONE).unwrap();
             assert_eq!(info.kv_cache_dtype, dtype);
             assert_eq!(sizes.kv_type.to_string(), dtype);
             info.block_count
@@ -486,6 +467,8 @@ mod tests {
         given.max_num_queued_reqs = Some(4);
         given.threads = Some(5);
         given.isa = Some(Isa::Scalar);
+        given.speculation.speculative_ngram = Some(6);
+        given.speculation.speculative_model = Some("dummy:tiny".to_owned());
         given.quantization = Some(Quantization::Q4_K);
         let mut passed_on: Vec<String> = Vec::new();
         for kv_cache_memory_bytes in [None, Some(1)] {

@@ -1,7 +1,8 @@
 //! The `millrace` binary: parses the command line and puts the crates together, nothing else.
 //!
 //! One file per command; what several commands share stands before them: `errors` (how they are
-//! said), `command_line` (how it is shown), `machine` (what this computer has), `source` (where a model comes from), `launch` (a
+//! said), `command_line` (how it is shown), `machine` (what this computer has), `source` (where a model comes from),
+//! `buffers` (what they take), `speculation` (what guesses tokens), `launch` (a
 //! running engine from options).
 #![forbid(unsafe_code)]
 
@@ -10,6 +11,8 @@ mod command_line;
 mod sizes;
 mod machine;
 mod source;
+mod buffers;
+mod speculation;
 mod launch;
 mod log;
 mod serve;

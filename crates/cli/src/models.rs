@@ -13,8 +13,9 @@ use model::file::ModelFile;
 use model::gguf::tensor_kind_name;
 use serde_json::{Value, json};
 
+use crate::buffers::Connections;
 use crate::errors;
-use crate::launch::{Connections, EngineArgs, Requirements};
+use crate::launch::{EngineArgs, Requirements};
 use crate::machine::{self, MachineMemory};
 
 /// Shown where something is not known.

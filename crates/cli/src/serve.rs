@@ -19,7 +19,8 @@ use server::{Ending, Parts, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::launch::{Connections, EngineArgs, Launched, launch};
+use crate::buffers::Connections;
+use crate::launch::{EngineArgs, Launched, launch};
 use crate::log::{Log, LogArgs};
 
 /// Bytes of a file of keys: more than the keys that may be in it take.

@@ -77,6 +77,8 @@ fn show(bar: &ProgressBar, name: &str, progress: Progress, tenths: &mut u64) {
     match progress {
         Progress::Waiting => say(format!("{name}: another process is fetching it; waiting")),
         Progress::Licence { notice } => say(format!("{name}: {notice}")),
+        Progress::Chosen { file, among } => say(format!("{name}: {file}, of {among} files")),
+        Progress::Retrying { reason } => say(format!("{name}: {reason}; trying again")),
         Progress::Downloading { bytes, total } if bar.is_hidden() => {
             // Without a terminal a line for each tenth is enough.
             if bytes * 10 / total.max(1) > *tenths {

@@ -159,7 +159,7 @@ impl Served {
             scheduling_policy: SchedulingPolicy::Fcfs,
             speculation: Speculation::OFF,
         };
-        let mut engine = Engine::new(config, CpuDevice::new(cpu, transformer));
+        let mut engine = Engine::new(config, CpuDevice::new(cpu, transformer, None));
         let clock = FakeClock::new();
         let mut tokens = vec![Vec::new(); asks.len()];
         let (mut step, mut ended, mut rows_max) = (0, 0, 0);

@@ -88,7 +88,7 @@ fn vectors(
     let weights = Weights::load(file, &mut cpu).unwrap();
     let sizes = sizes(&config, KvType::Bf16);
     let transformer = Transformer::new(file.config.clone(), weights, sizes, &cpu);
-    let mut engine = Engine::new(config, CpuDevice::new(cpu, transformer));
+    let mut engine = Engine::new(config, CpuDevice::new(cpu, transformer, None));
     let clock = FakeClock::new();
     let mut next = 0;
     let mut submit = |engine: &mut Engine<CpuDevice>, request| {

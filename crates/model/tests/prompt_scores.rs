@@ -47,7 +47,7 @@ fn engine(file: &mut ModelFile, config: EngineConfig, threads: usize) -> Engine<
         kv_type: KvType::Bf16,
     };
     let transformer = Transformer::new(file.config.clone(), weights, sizes, &cpu);
-    Engine::new(config, CpuDevice::new(cpu, transformer))
+    Engine::new(config, CpuDevice::new(cpu, transformer, None))
 }
 
 fn request(

@@ -67,6 +67,8 @@ pub struct ServerInfo {
     pub embedding_len: u32,
     /// Tokens computed in one step.
     pub max_num_batched_tokens: u32,
+    /// Most tokens that are guessed for a request in a step; 0 where nothing is guessed.
+    pub num_speculative_tokens: u32,
     /// Tokens per KV block.
     pub block_size: u32,
     /// KV blocks.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use engine::{RequestTimes, Snapshot};
+use engine::{DRAFT_TOKENS_MAX, RequestTimes, Snapshot};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::histogram::Histogram;
 
@@ -42,6 +42,10 @@ const STEP_BUCKETS: [f64; 13] =
     [1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
 const SAMPLES_BUCKETS: [f64; 5] = [1.0, 2.0, 5.0, 10.0, 20.0];
 const PREEMPTION_BUCKETS: [f64; 7] = [1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0];
+
+/// The places of a draft's tokens, as labels.
+const PLACES: [&str; DRAFT_TOKENS_MAX] =
+    ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14"];
 
 /// How a request ended, as `request_success` labels it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,6 +250,7 @@ impl Tally {
         encode_cache_config(info, &mut page)?;
         self.encode_gauges(snapshot, &mut page)?;
         self.encode_counters(snapshot, &mut page)?;
+        encode_drafts(info.num_speculative_tokens, snapshot, &mut page)?;
         self.encode_histograms(&mut page)?;
         self.encode_older_names(snapshot, &mut page)
     }
@@ -383,6 +388,29 @@ fn encode_cache_config(info: &ServerInfo, page: &mut Page<'_>) -> std::fmt::Resu
         ("num_gpu_blocks", info.block_count.to_string()),
     ];
     page.info("vllm:cache_config_info", "How the KV cache was set up; always 1.", &labels)
+}
+
+/// What became of drafts of up to so many tokens; as vLLM, nothing where nothing is guessed.
+fn encode_drafts(tokens_max: u32, snapshot: &Snapshot, page: &mut Page<'_>) -> std::fmt::Result {
+    if tokens_max == 0 {
+        return Ok(());
+    }
+    let by_place = &snapshot.accepted_draft_tokens_total[..tokens_max as usize];
+    let counters = [
+        ("vllm:spec_decode_num_drafts", "Drafts.", snapshot.drafts_total),
+        ("vllm:spec_decode_num_draft_tokens", "Tokens of drafts.", snapshot.draft_tokens_total),
+        (
+            "vllm:spec_decode_num_accepted_tokens",
+            "Tokens of drafts that were accepted.",
+            by_place.iter().sum(),
+        ),
+    ];
+    for (name, help, value) in counters {
+        page.counter(name, help, value)?;
+    }
+    let help = "Tokens of drafts that were accepted, by their place in the draft.";
+    let places = PLACES.iter().map(|place| ("position", *place)).zip(by_place.iter().copied());
+    page.counters("vllm:spec_decode_num_accepted_tokens_per_pos", help, places)
 }
 
 /// `part` of `whole`; 0 of nothing.

@@ -209,6 +209,15 @@ impl Generation {
         }
     }
 
+    /// Tokens that were guessed for choices that have ended, and how many of them were right; none if
+    /// nothing was guessed.
+    fn draft_tokens(&self) -> Option<(u64, u64)> {
+        let times = self.choices.iter().filter_map(|choice| choice.times.as_ref());
+        let of_each = times.map(|times| (times.draft_tokens, times.accepted_draft_tokens));
+        let sum = of_each.fold((0, 0), |all, own| (all.0 + own.0, all.1 + own.1));
+        (0 < sum.0).then_some(sum)
+    }
+
     /// The first choice of each prompt says how much of it was cached; its siblings find what the
     /// first one computed.
     fn cached_prompt_tokens(&self) -> u32 {
@@ -249,6 +258,7 @@ impl Drop for Generation {
         };
         let finish = self.choices.first().and_then(|choice| choice.finish).map(Finish::as_str);
         let timings = self.timings();
+        let (draft_tokens, accepted_draft_tokens) = self.draft_tokens().unzip();
         tracing::info!(
             id = %self.head.id,
             request_id = self.head.request_id.as_str(),
@@ -263,6 +273,8 @@ impl Drop for Generation {
             queue_ms = timings.queue_ms,
             prefill_ms = timings.prefill_ms,
             decode_ms = timings.decode_ms,
+            draft_tokens,
+            accepted_draft_tokens,
             "request"
         );
     }

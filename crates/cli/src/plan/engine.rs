@@ -11,8 +11,9 @@ use plan::hardware::{Hardware, HardwareKind};
 use plan::memory::{EngineSizes, Estimate};
 
 use super::model::Model;
+use crate::buffers::Connections;
 use crate::errors;
-use crate::launch::{Connections, EngineArgs, Requirements};
+use crate::launch::{EngineArgs, Requirements};
 use crate::machine::{self, MachineMemory};
 use crate::sizes::parse_bytes;
 

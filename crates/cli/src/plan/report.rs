@@ -8,7 +8,8 @@ use server::limits;
 
 use super::engine::Origin;
 use super::findings::Findings;
-use crate::launch::{PROCESS_BYTES, Requirements};
+use crate::buffers::PROCESS_BYTES;
+use crate::launch::Requirements;
 
 /// A row of the table: what, how, how much.
 type Row = (&'static str, String, String);

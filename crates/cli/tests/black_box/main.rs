@@ -16,6 +16,7 @@ mod doors;
 mod faults;
 mod folders;
 mod logging;
+mod speculation;
 mod load_test;
 mod roofline;
 mod plan;

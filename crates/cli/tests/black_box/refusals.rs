@@ -33,6 +33,25 @@ fn models_that_are_not_there_are_refused_by_name() {
 }
 
 #[test]
+fn guesses_that_cannot_be_made_are_refused() {
+    let tiny = ["serve", "--model", "dummy:tiny"];
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/families/qwen2.gguf");
+    for (options, parts) in [
+        (&["--speculative-model", other][..], ["--speculative-model", "same vocabulary"]),
+        (&["--speculative-model", "no/such.gguf"], ["no/such.gguf", "No such file"]),
+        (&["--speculative-ngram", "8"], ["--speculative-ngram", "1..=7"]),
+        (&["--num-speculative-tokens", "2"], ["--speculative-model", "required"]),
+        (
+            &["--speculative-ngram", "2", "--speculative-model", "dummy:tiny"],
+            ["--speculative-ngram", "cannot be used with"],
+        ),
+    ] {
+        assert_refused(&[&tiny[..], options].concat(), &parts);
+    }
+    assert_refused(&["plan", "--speculative-ngram", "4"], &["--speculative-ngram"]);
+}
+
+#[test]
 fn a_cause_is_said_once() {
     let ended = millrace(["serve", "--model", "no/such.gguf"]);
     assert_eq!(ended.stderr.matches("No such file").count(), 1, "{}", ended.stderr);

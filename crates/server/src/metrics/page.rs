@@ -41,11 +41,11 @@ impl Page<'_> {
     }
 
     /// A counter with one series for each label.
-    pub fn counters<const N: usize>(
+    pub fn counters(
         &mut self,
         name: &'static str,
         help: &'static str,
-        series: [((&'static str, &'static str), u64); N],
+        series: impl IntoIterator<Item = ((&'static str, &'static str), u64)>,
     ) -> std::fmt::Result {
         let mut metric = self.metric(name, help, MetricType::Counter)?;
         for (label, value) in series {

@@ -114,6 +114,7 @@ fn info(engine: &EngineConfig) -> ServerInfo {
         max_model_len: engine.max_model_len,
         embedding_len: 3,
         max_num_batched_tokens: engine.max_num_batched_tokens,
+        num_speculative_tokens: engine.speculation.draft_tokens_max,
         block_size: engine.block_size,
         block_count: engine.block_count,
         kv_cache_dtype: "bf16".to_owned(),
