@@ -18,7 +18,7 @@ mod blob;
 mod pull;
 
 pub use name::Name;
-pub use pull::{Cached, cached, find, pull};
+pub use pull::{Cached, cached, fetch, fetch_header, pull};
 pub use settings::Settings;
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::launch::EngineArgs;
 use crate::load::LoadArgs;
 use crate::prompts::{LENGTHS, PromptArgs};
 use crate::server_process::ServerProcess;
-use crate::source::{self, Source};
+use crate::source::Source;
 
 #[derive(Subcommand)]
 enum BenchCommand {
@@ -277,10 +277,10 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
     })
 }
 
-/// Fetches the model where its progress can be seen, then starts the server.
+/// Fetches the models where their progress can be seen, then starts the server.
 fn start_server(engine: &EngineArgs, preset: Option<Preset>) -> Result<ServerProcess> {
-    if let Source::Catalogue(name) = Source::parse(&engine.model) {
-        source::fetch(&name)?;
+    for name in [&engine.model].into_iter().chain(&engine.speculation.speculative_model) {
+        Source::parse(name)?.fetch()?;
     }
     let mut engine = engine.clone();
     if let Some(preset) = preset {

@@ -18,14 +18,15 @@ const UNUSABLE: u8 = 2;
 /// Options of `millrace check`.
 #[derive(Args)]
 pub struct CheckArgs {
-    /// A name of the catalogue, a path to a .gguf file or to a folder, or dummy:SHAPE.
+    /// A name of the catalogue or of the Hugging Face hub (hf:ORG/NAME), a path to a .gguf file or to a
+    /// folder, or dummy:SHAPE.
     #[arg(default_value = "smollm2-135m")]
     model: String,
 }
 
 /// Says what the model is, or what is wrong with it; reads no weights.
 pub fn run(args: &CheckArgs) -> Result<ExitCode> {
-    match examine(&Source::parse(&args.model)) {
+    match Source::parse(&args.model).and_then(|source| examine(&source)) {
         Ok(description) => {
             write!(std::io::stdout(), "{description}").context("cannot write the description")?;
             Ok(ExitCode::SUCCESS)

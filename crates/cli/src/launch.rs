@@ -35,8 +35,8 @@ const MAX_NUM_SEQS: u32 = 50;
 /// Which model, and how much of the machine it may use.
 #[derive(Args, Debug, Clone)]
 pub struct EngineArgs {
-    /// The model: a name of the catalogue (smollm2-135m), a path to a .gguf file or to a folder of
-    /// safetensors, or dummy:smollm2-135m for random weights that need no download.
+    /// The model: a name of the catalogue (smollm2-135m), hf:ORG/NAME[:FILE.gguf] of the Hugging Face hub, a
+    /// .gguf file, a folder of safetensors, or dummy:smollm2-135m (random weights, no download).
     #[arg(long, default_value = "smollm2-135m", value_name = "MODEL")]
     pub model: String,
 
@@ -215,7 +215,7 @@ pub fn launch(
     sink: impl FnMut(Report<model::cpu::Extra>) + Send + 'static,
 ) -> Result<Launched> {
     args.check()?;
-    let source = Source::parse(&args.model);
+    let source = Source::parse(&args.model)?;
     let mut file = source.open()?;
     file.quantization = args.quantization;
     let tokenizer = Arc::new(Tokenizer::new(file.tokenizer.clone()).context("tokenizer")?);
@@ -430,7 +430,7 @@ mod tests {
 
     #[test]
     fn more_blocks_fit_where_keys_and_values_are_smaller() {
-        let file = Source::parse("dummy:tiny").open().unwrap();
+        let file = Source::parse("dummy:tiny").unwrap().open().unwrap();
         let blocks = |dtype: &str| {
             let options = ["--kv-cache-memory-bytes", "1MiB", "--kv-cache-dtype", dtype];
             let args = parse(&options.map(OsString::from));
@@ -447,7 +447,7 @@ mod tests {
 
     #[test]
     fn connections_count_with_all_their_buffers() {
-        let file = Source::parse("dummy:tiny").open().unwrap();
+        let file = Source::parse("dummy:tiny").unwrap().open().unwrap();
         let machine = MachineMemory { total_bytes: 8 << 30, available_bytes: 8 << 30 };
         let buffers = |most, has_tls| {
             let connections = Connections { most, has_tls };

@@ -48,10 +48,18 @@ enum Command {
     Bench(Box<bench::BenchArgs>),
     /// Answer one prompt on the terminal.
     Generate(generate::GenerateArgs),
-    /// Fetch a model of the catalogue.
-    Pull(pull::PullArgs),
-    /// List the models of the catalogue and of the cache folder, and say which fit this machine.
+    /// Fetch a model of the catalogue or of the Hugging Face hub.
     ///
+    /// Of the hub: hf:ORG/NAME takes the model in safetensors that the repository has, or else its only
+    /// GGUF file, of several that in Q4_K_M; hf:ORG/NAME:FILE.gguf takes that file. Files go to the cache
+    /// that all clients of the hub share, and what they have fetched is not fetched again. A download
+    /// that broke off goes on where it ended, and every file is checked by its hash. Other commands fetch
+    /// what is missing by themselves and use what is there as it is; pull also asks for what is new. As all clients of the hub do, it heeds HF_ENDPOINT, HF_TOKEN (or the file
+    /// HF_TOKEN_PATH), HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and HF_HUB_DISABLE_IMPLICIT_TOKEN.
+    Pull(pull::PullArgs),
+    /// List the models of the catalogue and of the cache folders, and say which fit this machine.
+    ///
+    /// Of the cache that all clients of the Hugging Face hub share, it lists what Millrace can serve.
     /// For each: whether it is present, its size on disk or to fetch, the types of its weights, its
     /// context, the memory that `millrace serve` takes for one request of the whole context (weights,
     /// activations, buffers, keys and values), what `serve` without options would do with that on this

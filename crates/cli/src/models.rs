@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use catalogue::Entry;
+use catalogue::hub::{self, Cached, Settings};
 use clap::{Args, FromArgMatches};
 use engine::budget::{Budget, BudgetError, Bytes, Demand, thousands};
 use model::file::ModelFile;
@@ -29,18 +30,19 @@ pub struct ModelsArgs {
     json: bool,
 }
 
-/// A model of the catalogue, or a file of the cache folder.
+/// A model of the catalogue, a file of the cache folder, or a model in the hub's cache.
 struct Listed {
-    /// What `--model` takes: a name of the catalogue, or a path.
+    /// What `--model` takes: a name of the catalogue or the hub, or a path.
     name: String,
     entry: Option<&'static Entry>,
     /// The file, if it is there.
     present: Option<Present>,
 }
 
-/// A file of the cache folder.
+/// A file of the cache folder, or a file or folder of the hub's cache.
 struct Present {
     path: PathBuf,
+    /// Length of all that is loaded of it.
     bytes: u64,
     /// What its header says, or why it cannot be served.
     header: Result<Header, String>,
@@ -66,17 +68,22 @@ enum Fit {
     Not(String),
 }
 
-/// Lists the catalogue, then what else is in the cache folder.
+/// Lists the catalogue, then what else is in the cache folder, then what of the hub's cache can be served.
 pub fn run(args: &ModelsArgs) -> Result<ExitCode> {
     let cache = catalogue::cache_dir()?;
+    let of_hub = Settings::from_environment()?;
     let machine = machine::memory()?;
     // What other programs use changes all the time; the machine stays.
     let machine = MachineMemory { available_bytes: machine.total_bytes, ..machine };
     let options = serve_options();
-    let list = list(&cache, &options, machine)?;
+    let mut list = list(&cache, &options, machine)?;
+    let (served, others) = list_hub(hub::cached(&of_hub)?, &options, machine);
+    list.extend(served);
     let text = if args.json {
         let value = json!({
             "cache": cache,
+            "hub_cache": of_hub.cache(),
+            "hub_cache_others": others,
             "memory_bytes": machine.total_bytes,
             "memory_utilization": options.memory_utilization,
             "models": list.iter().map(value).collect::<Vec<_>>(),
@@ -86,10 +93,13 @@ pub fn run(args: &ModelsArgs) -> Result<ExitCode> {
         let limit = Bytes((machine.total_bytes as f64 * options.memory_utilization) as u64);
         format!(
             "{}\nMEMORY is what `millrace serve` takes for one request of the whole context. By \
-             itself it uses up to {limit} of this machine's {}.\nFiles are kept in {}.\n",
+             itself it uses up to {limit} of this machine's {}.\nFiles are kept in {}.\n\
+             Models of the hub are kept in {}.{}\n",
             table(&list),
             Bytes(machine.total_bytes),
-            cache.display()
+            cache.display(),
+            of_hub.cache().display(),
+            said_of(&others)
         )
     };
     write!(std::io::stdout(), "{text}").context("cannot write the list")?;
@@ -106,10 +116,9 @@ fn serve_options() -> EngineArgs {
 }
 
 fn list(cache: &Path, options: &EngineArgs, machine: MachineMemory) -> Result<Vec<Listed>> {
-    let present = |path: PathBuf| Present {
-        bytes: fs::metadata(&path).map_or(0, |found| found.len()),
-        header: Header::read(&path, options, machine).map_err(|error| errors::line(&error)),
-        path,
+    let present = |path: PathBuf| {
+        let bytes = fs::metadata(&path).map_or(0, |found| found.len());
+        Present::new(path, bytes, options, machine)
     };
     let entries = catalogue::ENTRIES.iter().map(|entry| Listed {
         name: entry.name.to_owned(),
@@ -122,6 +131,36 @@ fn list(cache: &Path, options: &EngineArgs, machine: MachineMemory) -> Result<Ve
         present: Some(present(path)),
     });
     Ok(entries.chain(others).collect())
+}
+
+/// Of the hub's cache the models that can be served, and the names of the others: other programs keep
+/// theirs there too.
+fn list_hub(
+    cached: Vec<Cached>,
+    options: &EngineArgs,
+    machine: MachineMemory,
+) -> (Vec<Listed>, Vec<String>) {
+    let (mut served, mut others) = (Vec::new(), Vec::new());
+    for Cached { name, path, bytes } in cached {
+        let (name, present) = (name.to_string(), Present::new(path, bytes, options, machine));
+        match present.header {
+            Ok(_) => served.push(Listed { name, entry: None, present: Some(present) }),
+            Err(_) => others.push(name),
+        }
+    }
+    (served, others)
+}
+
+/// What the table says of models that it leaves out.
+fn said_of(others: &[String]) -> String {
+    match others {
+        [] => String::new(),
+        [first, ..] => format!(
+            " {} of other kinds there {} not listed; `millrace check {first}` says why.",
+            others.len(),
+            if others.len() == 1 { "is" } else { "are" }
+        ),
+    }
 }
 
 /// Model files in the cache folder that are not the catalogue's, sorted.
@@ -144,6 +183,13 @@ fn other_files(cache: &Path) -> Result<Vec<PathBuf>> {
     }
     paths.sort();
     Ok(paths)
+}
+
+impl Present {
+    fn new(path: PathBuf, bytes: u64, options: &EngineArgs, machine: MachineMemory) -> Present {
+        let header = Header::read(&path, options, machine).map_err(|error| errors::line(&error));
+        Present { path, bytes, header }
+    }
 }
 
 impl Header {
@@ -347,6 +393,30 @@ mod tests {
         let terms = ["weights_bytes", "activation_bytes", "buffer_bytes", "kv_bytes"];
         let sum: u64 = terms.iter().map(|term| good[term].as_u64().unwrap()).sum();
         assert_eq!(good["memory_bytes"], sum);
+    }
+
+    #[test]
+    fn of_the_hubs_cache_what_can_be_served_is_listed_and_the_rest_is_named() {
+        let cache = tempfile::tempdir().unwrap();
+        let cached = |name: &str, bytes: &[u8]| {
+            let path = cache.path().join(name.replace('/', "-"));
+            fs::write(&path, bytes).unwrap();
+            let name = hub::Name::parse(name).unwrap();
+            Cached { name, path, bytes: bytes.len() as u64 }
+        };
+        let all = vec![cached("org/good:a.gguf", &tiny()), cached("org/image:b.gguf", b"GGUF")];
+        let machine = MachineMemory { total_bytes: 64 << 30, available_bytes: 64 << 30 };
+        let (served, others) = list_hub(all, &serve_options(), machine);
+        let [listed] = &*served else { panic!("{}", table(&served)) };
+        let listed = value(listed);
+        assert_eq!(
+            (&listed["name"], &listed["fits"]),
+            (&json!("hf:org/good:a.gguf"), &json!(true))
+        );
+        assert_eq!(others, ["hf:org/image:b.gguf"]);
+        let said = said_of(&others);
+        assert!(said.contains("1 of other kinds there is not listed"), "{said}");
+        assert_eq!(said_of(&[]), "");
     }
 
     #[test]

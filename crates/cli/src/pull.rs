@@ -6,19 +6,20 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::source;
+use crate::source::Source;
 
 /// Options of `millrace pull`.
 #[derive(Args)]
 pub struct PullArgs {
-    /// The catalogue's name of the model (`millrace models` lists them).
+    /// A name of the catalogue (`millrace models` lists them), or hf:ORG/NAME or hf:ORG/NAME:FILE.gguf
+    /// of the Hugging Face hub.
     #[arg(default_value = "smollm2-135m")]
     name: String,
 }
 
-/// Fetches a model and prints where it is; its licence's terms are said before the download.
+/// Fetches a model and prints where it is; the licence's terms of one of the catalogue are said before.
 pub fn run(args: &PullArgs) -> Result<ExitCode> {
-    let path = source::fetch(&args.name)?;
+    let path = Source::parse(&args.name)?.pull()?;
     writeln!(std::io::stdout(), "{}", path.display()).context("cannot write the path")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -32,8 +32,8 @@ const PROMPT_TOKENS: usize = 512;
 /// Options of `millrace roofline`.
 #[derive(Args)]
 pub struct RooflineArgs {
-    /// The model: a name of the catalogue (smollm2-135m), a path to a .gguf file, or
-    /// dummy:smollm2-135m for random weights that need no download.
+    /// The model: a name of the catalogue (smollm2-135m), hf:ORG/NAME[:FILE.gguf] of the Hugging Face hub, a
+    /// .gguf file, a folder of safetensors, or dummy:smollm2-135m (random weights, no download).
     #[arg(long, default_value = "smollm2-135m", value_name = "MODEL")]
     model: String,
 
@@ -76,7 +76,7 @@ struct Findings {
 pub fn run(args: &RooflineArgs) -> Result<ExitCode> {
     let isa = args.isa.unwrap_or_else(Isa::detect);
     ensure!(isa.available(), "--isa {isa}: this machine lacks these instructions");
-    let mut file = Source::parse(&args.model).open()?;
+    let mut file = Source::parse(&args.model)?.open()?;
     Weights::check(&file.config)?;
     let sizes = sizes(args, &file)?;
     let memory = machine::memory()?;

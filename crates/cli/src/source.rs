@@ -1,10 +1,12 @@
-//! Where a model comes from: the catalogue, a file, or a seed.
+//! Where a model comes from: the catalogue, the hub, this machine's files, or a seed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use catalogue::Progress;
+use anyhow::{Context, Result, bail};
+use catalogue::hub::{self, Name, Settings};
+use catalogue::{Error, Progress};
+use engine::budget::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use model::file::ModelFile;
 
@@ -13,59 +15,126 @@ const DUMMY: &str = "dummy:";
 /// Seed of the weights of dummy models: they are the same in every run.
 const DUMMY_SEED: u64 = 0;
 
+/// How the names of files end that models are given by; `plan` takes a config.json too.
+const FILE_ENDINGS: [&str; 2] = [".gguf", ".json"];
+
 /// What `--model` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// An entry of the catalogue, fetched when needed.
     Catalogue(String),
-    /// A `.gguf` file.
+    /// A repository of the Hugging Face hub or a file of one, fetched when needed.
+    Hub(Name),
+    /// A `.gguf` file, or a folder.
     File(PathBuf),
     /// Random weights of the shape named, made in memory.
     Dummy(String),
 }
 
 impl Source {
-    /// Tells the three kinds of names apart: `dummy:SHAPE`, a path (with a `/` or ending in
-    /// `.gguf`), and otherwise a name of the catalogue.
-    pub fn parse(name: &str) -> Source {
+    /// Tells the kinds of names apart: `dummy:SHAPE`; `hf:ORG/NAME`; what has a `/` or ends in `.gguf` is
+    /// a path, but a name of the hub if there is no such path and it could be one; and otherwise a name of
+    /// the catalogue. Error: after `hf:` comes no name.
+    pub fn parse(name: &str) -> Result<Source> {
         if let Some(shape) = name.strip_prefix(DUMMY) {
-            Source::Dummy(shape.to_string())
-        } else if name.contains('/') || name.ends_with(".gguf") {
-            Source::File(PathBuf::from(name))
-        } else {
-            Source::Catalogue(name.to_string())
+            return Ok(Source::Dummy(shape.to_string()));
         }
+        if Name::is_marked(name) {
+            return Ok(Source::Hub(Name::parse(name)?));
+        }
+        if !name.contains('/') && !name.ends_with(".gguf") {
+            return Ok(Source::Catalogue(name.to_string()));
+        }
+        let path = PathBuf::from(name);
+        // A path to a file that is missing is no repository.
+        let is_named_as_file = FILE_ENDINGS.iter().any(|ending| name.ends_with(ending));
+        let is_file = path.exists() || (is_named_as_file && !name.contains(':'));
+        Ok(match Name::parse(name) {
+            Ok(name) if !is_file => Source::Hub(name),
+            _ => Source::File(path),
+        })
     }
 
-    /// The name that clients use unless another is given: without folder and ending.
+    /// The name that clients use unless another is given: without folder and ending, and for a
+    /// repository of the hub ORG/NAME.
     pub fn served_name(&self) -> String {
+        // A folder's name may have dots, as in Qwen2.5-0.5B.
+        let stem = |path: &Path| {
+            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+            name.strip_suffix(".gguf").unwrap_or(&name).to_owned()
+        };
         match self {
             Source::Catalogue(name) => name.clone(),
             Source::Dummy(shape) => format!("{DUMMY}{shape}"),
-            Source::File(path) => {
-                path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+            Source::File(path) => stem(path),
+            Source::Hub(name) => {
+                name.file().map_or_else(|| name.repository().to_owned(), |file| stem(file.as_ref()))
             }
         }
     }
 
-    /// Opens the model's file, fetching it first if it is of the catalogue and not there yet.
+    /// Opens the model, fetching it first if it is not there yet.
     pub fn open(&self) -> Result<ModelFile> {
-        let open = |path: &Path| {
-            ModelFile::open(path).with_context(|| format!("cannot load {}", path.display()))
-        };
+        match (self.fetch()?, self) {
+            (Some(path), _) => {
+                ModelFile::open(&path).with_context(|| format!("cannot load {}", path.display()))
+            }
+            (None, Source::Dummy(shape)) => Ok(model::dummy::open(shape, DUMMY_SEED)?),
+            (None, _) => unreachable!("only dummy models have no path"),
+        }
+    }
+
+    /// Gives the path of the model, fetching it first if it is not there yet; a dummy model has none.
+    pub fn fetch(&self) -> Result<Option<PathBuf>> {
         match self {
-            Source::Catalogue(name) => open(&fetch(name)?),
-            Source::File(path) => open(path),
-            Source::Dummy(shape) => Ok(model::dummy::open(shape, DUMMY_SEED)?),
+            Source::Catalogue(name) => of_catalogue(name).map(Some),
+            Source::Hub(name) => of_hub(name, hub::fetch).map(Some),
+            Source::File(path) => Ok(Some(path.clone())),
+            Source::Dummy(_) => Ok(None),
+        }
+    }
+
+    /// Fetches the model, of the hub also if there is a newer one. Error: it is on this machine.
+    pub fn pull(&self) -> Result<PathBuf> {
+        match self {
+            Source::Catalogue(name) => of_catalogue(name),
+            Source::Hub(name) => of_hub(name, hub::pull),
+            Source::File(path) => bail!(
+                "{} is a path on this machine; give a name of the catalogue, or hf:ORG/NAME",
+                path.display()
+            ),
+            Source::Dummy(shape) => bail!("{DUMMY}{shape} is made in memory and never fetched"),
         }
     }
 }
 
-/// Fetches an entry of the catalogue, with progress on stderr.
-pub fn fetch(name: &str) -> Result<PathBuf> {
+/// The path of a file that says how a model of the hub is built, without its weights if they are others.
+pub fn header_of_hub(name: &Name) -> Result<PathBuf> {
+    of_hub(name, hub::fetch_header)
+}
+
+fn of_catalogue(name: &str) -> Result<PathBuf> {
+    with_progress(name, |show| catalogue::fetch(name, show))
+}
+
+/// How something is got of the hub.
+type Get = fn(&Name, &Settings, &mut dyn FnMut(Progress)) -> Result<PathBuf, Error>;
+
+/// Gets something of the hub.
+fn of_hub(name: &Name, get: Get) -> Result<PathBuf> {
+    let settings = Settings::from_environment()?;
+    with_progress(&name.to_string(), |show| get(name, &settings, show))
+        .with_context(|| format!("cannot get {name} of the hub"))
+}
+
+/// Fetches with progress on stderr.
+fn with_progress(
+    name: &str,
+    fetch: impl FnOnce(&mut dyn FnMut(Progress)) -> Result<PathBuf, Error>,
+) -> Result<PathBuf> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let mut tenths = 0;
-    let path = catalogue::fetch(name, &mut |progress| show(&bar, name, progress, &mut tenths))?;
+    let path = fetch(&mut |progress| show(&bar, name, progress, &mut tenths))?;
     bar.finish_and_clear();
     Ok(path)
 }
@@ -77,13 +146,15 @@ fn show(bar: &ProgressBar, name: &str, progress: Progress, tenths: &mut u64) {
     match progress {
         Progress::Waiting => say(format!("{name}: another process is fetching it; waiting")),
         Progress::Licence { notice } => say(format!("{name}: {notice}")),
-        Progress::Chosen { file, among } => say(format!("{name}: {file}, of {among} files")),
+        Progress::Chosen { file, among } => {
+            say(format!("{name}: takes {file} of {among} GGUF files; {name}:FILE takes another"))
+        }
         Progress::Retrying { reason } => say(format!("{name}: {reason}; trying again")),
         Progress::Downloading { bytes, total } if bar.is_hidden() => {
             // Without a terminal a line for each tenth is enough.
             if bytes * 10 / total.max(1) > *tenths {
                 *tenths = bytes * 10 / total.max(1);
-                say(format!("{name}: {} of {} MB", bytes / 1_000_000, total / 1_000_000));
+                say(format!("{name}: {} of {}", Bytes(bytes), Bytes(total)));
             }
         }
         Progress::Downloading { bytes, total } => {
@@ -108,11 +179,39 @@ mod tests {
 
     #[test]
     fn names_paths_and_shapes_are_told_apart() {
-        assert_eq!(Source::parse("smollm2-135m"), Source::Catalogue("smollm2-135m".into()));
-        assert_eq!(Source::parse("a.gguf"), Source::File("a.gguf".into()));
-        assert_eq!(Source::parse("./a"), Source::File("./a".into()));
-        assert_eq!(Source::parse("dummy:tiny"), Source::Dummy("tiny".into()));
-        assert_eq!(Source::parse("models/b.Q4_1.gguf").served_name(), "b.Q4_1");
-        assert_eq!(Source::parse("dummy:tiny").served_name(), "dummy:tiny");
+        let parse = |name: &str| Source::parse(name).unwrap();
+        let hub = |name: &str| Source::Hub(Name::parse(name).unwrap());
+        assert_eq!(parse("smollm2-135m"), Source::Catalogue("smollm2-135m".into()));
+        assert_eq!(parse("dummy:tiny"), Source::Dummy("tiny".into()));
+        for path in
+            ["a.gguf", "./a", "/a/b", "a/b/c", "../a", "a/b.gguf", "a/b.json", "src/main.rs"]
+        {
+            assert_eq!(parse(path), Source::File(path.into()));
+        }
+        for name in ["hf:org/name", "org/name", "hf:org/name:a.gguf", "org/name:a.gguf"] {
+            assert_eq!(parse(name), hub(name));
+        }
+        assert_eq!(parse("hf:src/main.rs"), hub("src/main.rs"), "a mark goes before a path");
+        assert!(Source::parse("hf:name").is_err() && Source::parse("hf:../name").is_err());
+    }
+
+    #[test]
+    fn what_is_served_is_named_without_folder_and_ending() {
+        for (name, served) in [
+            ("models/b.Q4_1.gguf", "b.Q4_1"),
+            ("./models/b-0.5B/", "b-0.5B"),
+            ("dummy:tiny", "dummy:tiny"),
+            ("hf:org/name", "org/name"),
+            ("hf:org/name:Q4/b.Q4_1.gguf", "b.Q4_1"),
+        ] {
+            assert_eq!(Source::parse(name).unwrap().served_name(), served);
+        }
+    }
+
+    #[test]
+    fn only_what_is_elsewhere_can_be_pulled() {
+        let refused = |name: &str| Source::parse(name).unwrap().pull().unwrap_err().to_string();
+        assert!(refused("./a.gguf").contains("hf:ORG/NAME"));
+        assert!(refused("dummy:tiny").contains("in memory"));
     }
 }

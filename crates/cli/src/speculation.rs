@@ -95,7 +95,7 @@ impl SpeculationArgs {
     ) -> Result<Option<DraftFile>> {
         let Some(name) = &self.speculative_model else { return Ok(None) };
         let open = || -> Result<DraftFile> {
-            let mut file = Source::parse(name).open()?;
+            let mut file = Source::parse(name)?.open()?;
             file.quantization = quantization;
             Weights::check(&file.config)?;
             check_vocabularies(target, &file)?;

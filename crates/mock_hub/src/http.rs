@@ -1,7 +1,11 @@
 //! Requests and replies as bytes on a socket, so that a reply can be as wrong as a test wants it.
 
 use std::io::{self, BufRead, Read, Write};
-use std::net::{Shutdown, TcpStream};
+
+/// A connection, with TLS or without.
+pub(crate) trait Connection: Read + Write {}
+
+impl<T: Read + Write> Connection for T {}
 
 /// The head of a request; bodies are not expected.
 pub(crate) struct Request {
@@ -73,8 +77,9 @@ impl Reply {
         self
     }
 
-    /// Sends it; whether the connection goes on. To `HEAD` the body's length is told, not the body.
-    pub fn write(&self, to: &mut TcpStream, method: &str) -> io::Result<bool> {
+    /// Sends it; whether the connection goes on, or is to be closed now. To `HEAD` the body's length is
+    /// told, not the body.
+    pub fn write(&self, to: &mut dyn Connection, method: &str) -> io::Result<bool> {
         let length = self.claimed_length.unwrap_or(self.body.len());
         let mut head = format!("HTTP/1.1 {} Said\r\ncontent-length: {length}\r\n", self.status);
         for (name, value) in &self.headers {
@@ -84,11 +89,10 @@ impl Reply {
         if method != "HEAD" {
             to.write_all(&self.body)?;
         }
-        match self.end {
-            None => return Ok(true),
-            Some(End::Closed) => to.shutdown(Shutdown::Both)?,
-            Some(End::Silent) => drop(to.read(&mut [0])?),
+        to.flush()?;
+        if matches!(self.end, Some(End::Silent)) {
+            let _nothing_or_the_end = to.read(&mut [0])?;
         }
-        Ok(false)
+        Ok(self.end.is_none())
     }
 }

@@ -13,15 +13,19 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::crypto::ring;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use http::{End, Reply, Request};
+use http::{Connection, End, Reply, Request};
 
 /// A running hub; it ends with the process of the test.
 pub struct MockHub {
-    hub: SocketAddr,
+    endpoint: String,
     state: Arc<Mutex<State>>,
 }
 
@@ -108,27 +112,59 @@ pub enum Fault {
 impl MockHub {
     /// Starts one without repositories.
     pub fn start() -> MockHub {
+        MockHub::listen("http", &|socket| Box::new(socket))
+    }
+
+    /// Starts one that speaks TLS, and gives the certificate to know both hosts by, in PEM.
+    pub fn start_secure() -> (MockHub, String) {
+        let names = vec!["127.0.0.1".to_owned()];
+        let signed = generate_simple_self_signed(names).expect("the name is valid");
+        let CertifiedKey { cert, signing_key } = signed;
+        let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has ciphers for TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key.into())
+            .expect("the key is the certificate's");
+        let config = Arc::new(config);
+        let hub = MockHub::listen("https", &move |socket| {
+            let session = ServerConnection::new(Arc::clone(&config)).expect("it is configured");
+            Box::new(StreamOwned::new(session, socket))
+        });
+        (hub, cert.pem())
+    }
+
+    /// Starts one whose connections are sockets that went through `wrap`.
+    fn listen<W>(scheme: &str, wrap: &W) -> MockHub
+    where
+        W: Fn(TcpStream) -> Box<dyn Connection> + Clone + Send + 'static,
+    {
         let listen = || TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let (hub, store) = (listen(), listen());
-        let address = |of: &TcpListener| of.local_addr().expect("it is bound");
-        let address_of_hub = address(&hub);
-        let state = State { store: format!("http://{}", address(&store)), ..State::default() };
-        let state = Arc::new(Mutex::new(state));
+        let address = |of: &TcpListener| {
+            let address: SocketAddr = of.local_addr().expect("it is bound");
+            format!("{scheme}://{address}")
+        };
+        let endpoint = address(&hub);
+        let state = Arc::new(Mutex::new(State { store: address(&store), ..State::default() }));
         for (host, listener) in [(Host::Hub, hub), (Host::Store, store)] {
-            let state = Arc::clone(&state);
+            let (state, wrap) = (Arc::clone(&state), wrap.clone());
             thread::spawn(move || {
-                for connection in listener.incoming().map_while(Result::ok) {
-                    let state = Arc::clone(&state);
-                    thread::spawn(move || serve(connection, host, &state));
+                for socket in listener.incoming().map_while(Result::ok) {
+                    let (state, wrap) = (Arc::clone(&state), wrap.clone());
+                    // Head and body are written one after the other.
+                    socket.set_nodelay(true).expect("it is TCP");
+                    thread::spawn(move || serve(wrap(socket), host, &state));
                 }
             });
         }
-        MockHub { hub: address_of_hub, state }
+        MockHub { endpoint, state }
     }
 
     /// The value of `HF_ENDPOINT`.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.hub)
+        self.endpoint.clone()
     }
 
     /// Adds a file or replaces it, which makes another commit.
@@ -199,11 +235,11 @@ impl Repository {
 }
 
 /// Answers what comes on one connection.
-fn serve(mut connection: TcpStream, host: Host, state: &Mutex<State>) {
-    let mut reader = BufReader::new(connection.try_clone().expect("sockets can be cloned"));
-    while let Some(request) = Request::read(&mut reader) {
+fn serve(connection: Box<dyn Connection>, host: Host, state: &Mutex<State>) {
+    let mut connection = BufReader::new(connection);
+    while let Some(request) = Request::read(&mut connection) {
         let reply = state.lock().expect("no test panics within").reply(host, &request);
-        if !reply.write(&mut connection, &request.method).unwrap_or(false) {
+        if !reply.write(connection.get_mut(), &request.method).unwrap_or(false) {
             return;
         }
     }

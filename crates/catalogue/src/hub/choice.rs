@@ -21,6 +21,8 @@ const OPTIONAL: [&str; 4] = [
 const PREFERRED: &str = "q4_k_m";
 /// How the names of GGUF files begin that are no language models: projectors of images, statistics.
 const OTHER_KINDS: [&str; 2] = ["mmproj", "imatrix"];
+/// Most files that weights may be in; the largest models in use have 163.
+const SHARDS_MAX: usize = 1024;
 /// Most names that a message lists.
 const LISTED_MAX: usize = 40;
 
@@ -124,10 +126,13 @@ pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
     }
     let index: Index = serde_json::from_slice(index).map_err(|error| error.to_string())?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
+    if SHARDS_MAX < shards.len() {
+        return Err(format!("it names {} files, and at most {SHARDS_MAX} are read", shards.len()));
+    }
     for shard in &shards {
         check_path(shard)?;
-        if !shard.ends_with(".safetensors") {
-            return Err(format!("`{}` does not end in .safetensors", shard.escape_debug()));
+        if shard.contains('/') || !shard.ends_with(".safetensors") {
+            return Err(format!("`{}` is no .safetensors file beside it", shard.escape_debug()));
         }
     }
     Ok(shards.into_iter().collect())
@@ -213,6 +218,7 @@ mod tests {
             r#"{"a": "../m.safetensors"}"#,
             r#"{"a": "/m.safetensors"}"#,
             r#"{"a": "m.bin"}"#,
+            r#"{"a": "sub/m.safetensors"}"#,
             "[]",
         ] {
             assert!(index(bad).is_err(), "{bad}");

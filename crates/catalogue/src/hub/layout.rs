@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Error;
 use crate::progress::Progress;
@@ -105,7 +106,10 @@ impl Folder {
 fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), Error> {
     let folder = path.parent().expect("it is in a repository's folder");
     fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    let new = path.with_added_extension(format!("{}.tmp", process::id()));
+    // Each thread of each process has a name of its own.
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let new = path.with_added_extension(format!("{}-{number}.tmp", process::id()));
     // A process of this number may have been killed here.
     let _ = fs::remove_file(&new);
     make(&new).map_err(Error::io("write", &new))?;

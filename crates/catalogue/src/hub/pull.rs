@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::api::{Hub, RemoteFile};
-use super::blob::{Report, fetch, is_of_length};
+use super::blob::{self, Report, is_of_length};
 use super::choice::{Choice, INDEX, Unfit, choose, is_model_gguf, shards};
 use super::layout::{Folder, files_in, repositories_in};
 use super::name::{Name, is_part_of_split};
@@ -26,9 +26,30 @@ pub struct Cached {
     pub bytes: u64,
 }
 
-/// Gives the path of what `name` names if the cache holds it whole, without asking the hub.
-pub fn find(name: &Name, settings: &Settings) -> Option<PathBuf> {
-    Some(look(name, settings).ok()?.path)
+/// What says how a model in safetensors is built.
+const CONFIG: &str = "config.json";
+
+/// Gives the path of what `name` names: as the cache has it, without asking the hub, or else by [`pull`].
+pub fn fetch(
+    name: &Name,
+    settings: &Settings,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<PathBuf, Error> {
+    look(name, settings).map_or_else(|_| pull(name, settings, progress), |found| Ok(found.path))
+}
+
+/// Gives the path of something that says how the model is built: what [`fetch`] gives if the cache has it
+/// whole, or else the `config.json` of one in safetensors, without its weights, or a GGUF file.
+pub fn fetch_header(
+    name: &Name,
+    settings: &Settings,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<PathBuf, Error> {
+    if settings.is_offline || look(name, settings).is_ok() {
+        return fetch(name, settings, progress);
+    }
+    let hub = Hub::new(settings, name.repository())?;
+    Pull { name, hub, cache: &settings.cache }.header(progress)
 }
 
 /// All models that the cache holds whole, sorted by name: folders, and GGUF files.
@@ -116,33 +137,52 @@ pub(super) struct Pull<'a> {
 }
 
 impl Pull<'_> {
+    /// All of the model.
     pub fn run(&self, say: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
-        let repository = self.name.repository();
-        let folder = Folder::of(self.cache, repository);
-        let listing = self.hub.listing(say)?;
-        let commit = &listing.commit;
-        let snapshot = folder.snapshot(commit);
-        let path = match choose(self.name, &listing.files).map_err(|unfit| self.unfit(unfit))? {
-            Choice::Gguf { file, among } => {
-                if let Some(among) = among {
-                    say(Progress::Chosen { file: file.clone(), among });
-                }
-                self.get(&folder, commit, std::slice::from_ref(&file), say)?;
-                snapshot.join(file)
-            }
+        let folder = self.folder();
+        let (commit, choice) = self.choose(say)?;
+        let (path, files) = match choice {
+            Choice::Gguf { file, .. } => (folder.snapshot(&commit).join(&file), vec![file]),
             Choice::Folder { files } => {
                 let mut files: Vec<String> = files.into_iter().map(str::to_owned).collect();
                 if files.iter().any(|file| file == INDEX) {
-                    files.extend(self.shards(&folder, commit, say)?);
+                    files.extend(self.shards(&folder, &commit, say)?);
                 }
-                self.get(&folder, commit, &files, say)?;
-                snapshot
+                (folder.snapshot(&commit), files)
             }
         };
+        self.get(&folder, &commit, &files, say)?;
         // Last, so that `main` never names a snapshot that lacks something because of us.
-        folder.set_main(commit)?;
+        folder.set_main(&commit)?;
         say(Progress::Ready);
         Ok(path)
+    }
+
+    /// What says how the model is built. `main` stays what it was, since the snapshot may lack weights.
+    pub fn header(&self, say: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
+        let folder = self.folder();
+        let (commit, choice) = self.choose(say)?;
+        let file = match choice {
+            Choice::Gguf { file, .. } => file,
+            Choice::Folder { .. } => CONFIG.to_owned(),
+        };
+        self.get(&folder, &commit, std::slice::from_ref(&file), say)?;
+        say(Progress::Ready);
+        Ok(folder.snapshot(&commit).join(file))
+    }
+
+    fn folder(&self) -> Folder {
+        Folder::of(self.cache, self.name.repository())
+    }
+
+    /// What is to be taken, and of which commit.
+    fn choose(&self, say: &mut dyn FnMut(Progress)) -> Result<(String, Choice), Error> {
+        let listing = self.hub.listing(say)?;
+        let choice = choose(self.name, &listing.files).map_err(|unfit| self.unfit(unfit))?;
+        if let Choice::Gguf { file, among: Some(among) } = &choice {
+            say(Progress::Chosen { file: file.clone(), among: *among });
+        }
+        Ok((listing.commit, choice))
     }
 
     /// Gets the index, which is small, and reads it.
@@ -176,7 +216,7 @@ impl Pull<'_> {
         let total = missing.iter().map(|file| file.bytes).sum();
         let mut report = Report::new(total, say);
         for file in &missing {
-            fetch(&self.hub, folder, file, &mut report)?;
+            blob::fetch(&self.hub, folder, file, &mut report)?;
             folder.link(commit, &file.path, file.hash.name())?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Barrier;
+use std::sync::{Barrier, LazyLock};
 use std::thread;
 use std::time::Duration;
 
@@ -64,8 +64,10 @@ impl Bench {
         self.pull(name).unwrap_err().to_string()
     }
 
+    /// What the cache has.
     fn find(&self, name: &str) -> Option<PathBuf> {
-        find(&Name::parse(name).unwrap(), &self.settings(&[]))
+        let settings = self.settings(&[("HF_HUB_OFFLINE", "1")]);
+        fetch(&Name::parse(name).unwrap(), &settings, &mut |_| {}).ok()
     }
 
     fn repository(&self) -> PathBuf {
@@ -85,8 +87,12 @@ impl Bench {
 }
 
 /// Bytes of a large file; they are read and written in several pieces.
-fn model() -> Vec<u8> {
+static MODEL: LazyLock<Vec<u8>> = LazyLock::new(|| {
     (0..600_000_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+});
+
+fn model() -> Vec<u8> {
+    MODEL.clone()
 }
 
 /// Names of all in a folder, sorted.
@@ -128,14 +134,14 @@ fn a_file_is_laid_out_as_the_hubs_clients_do_and_fetched_once() {
 
 /// Adds a model in safetensors with two shards, and what does not belong to it.
 fn add_folder(hub: &MockHub) {
-    let index = br#"{"weight_map": {"a": "model-1.safetensors", "b": "sub/model-2.safetensors"}}"#;
+    let index = br#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
     let files: [(&str, Storage, &[u8]); 8] = [
         ("config.json", Storage::Git, b"{}"),
         ("tokenizer.json", Storage::Git, b""),
         ("chat_template.jinja", Storage::Git, b"hello"),
         ("model.safetensors.index.json", Storage::Git, index),
         ("model-1.safetensors", Storage::Lfs, b"one"),
-        ("sub/model-2.safetensors", Storage::Lfs, b"two"),
+        ("model-2.safetensors", Storage::Lfs, b"two"),
         ("README.md", Storage::Git, b"words"),
         ("pytorch_model.bin", Storage::Lfs, b"three"),
     ];
@@ -151,12 +157,12 @@ fn a_model_in_safetensors_is_the_folder_of_what_it_needs() {
         "chat_template.jinja",
         "config.json",
         "model-1.safetensors",
+        "model-2.safetensors",
         "model.safetensors.index.json",
-        "sub",
         "tokenizer.json",
     ];
     assert_eq!(names(&path), expected);
-    assert_eq!(fs::read(path.join("sub/model-2.safetensors")).unwrap(), b"two");
+    assert_eq!(fs::read(path.join("model-2.safetensors")).unwrap(), b"two");
     let blobs = bench.folder.path().join("models--org--shards/blobs");
     assert!(names(&blobs).contains(&git_hash(b"")), "small files are named as git does");
     assert_eq!(bench.find("org/shards"), Some(path.clone()));
@@ -164,14 +170,37 @@ fn a_model_in_safetensors_is_the_folder_of_what_it_needs() {
     assert_eq!(listed.len(), 1);
     assert_eq!(
         (listed[0].name.to_string(), listed[0].bytes),
-        ("hf:org/shards".to_owned(), 2 + 5 + 76 + 6)
+        ("hf:org/shards".to_owned(), 2 + 5 + 72 + 6)
     );
 
-    fs::remove_file(path.join("sub/model-2.safetensors")).unwrap();
+    fs::remove_file(path.join("model-2.safetensors")).unwrap();
     assert_eq!((bench.find("org/shards"), cached(&bench.settings(&[])).unwrap()), (None, vec![]));
     bench.hub.asked();
     assert_eq!(bench.pull("org/shards").unwrap(), path);
     assert_eq!(bench.sent().0, 0, "the blob was there");
+}
+
+#[test]
+fn the_header_of_a_model_in_safetensors_comes_without_its_weights() {
+    let bench = Bench::new();
+    add_folder(&bench.hub);
+    let header = |name: &str, variables: &[_]| {
+        let (name, settings) = (Name::parse(name).unwrap(), bench.settings(variables));
+        fetch_header(&name, &settings, &mut |_| {})
+    };
+    let path = header("org/shards", &[]).unwrap();
+    assert_eq!(
+        (path.file_name(), fs::read(&path).unwrap()),
+        (Some("config.json".as_ref()), b"{}".to_vec())
+    );
+    assert_eq!(
+        (names(path.parent().unwrap()), bench.find("org/shards")),
+        (vec!["config.json".to_owned()], None)
+    );
+    let folder = bench.pull("org/shards").unwrap();
+    assert_eq!(header("org/shards", &[("HF_HUB_OFFLINE", "1")]).unwrap(), folder);
+    let path = header("org/tiny", &[]).unwrap();
+    assert_eq!(fs::read(path).unwrap(), model());
 }
 
 #[test]
@@ -479,4 +508,49 @@ fn the_preferred_of_several_files_is_taken_and_said() {
     let path = bench.pull_with("org/tiny", &[], &mut |step| seen.push(step)).unwrap();
     assert_eq!(fs::read(path).unwrap(), b"preferred");
     assert_eq!(seen[0], Progress::Chosen { file: "x-Q4_K_M.gguf".to_owned(), among: 2 });
+}
+
+/// What huggingface_hub 2.4.0 left after `hf_hub_download` of both files from a hub as this one (its
+/// locks and `CACHEDIR.TAG` too); large files are links into a store of all repositories where the hub
+/// keeps them in Xet.
+fn write_as_huggingface_hub(cache: &Path, commit: &str) {
+    let (large, small) = (sha256(&model()), git_hash(b"{\"a\": 1}\n"));
+    let repository = cache.join("models--org--tiny");
+    for folder in ["blobs", "refs", &format!("snapshots/{commit}")] {
+        fs::create_dir_all(repository.join(folder)).unwrap();
+    }
+    let locks = cache.join(".locks/models--org--tiny");
+    let store = cache.join("blobs").join(&large[..2]);
+    [&locks, &store].iter().for_each(|folder| fs::create_dir_all(folder).unwrap());
+    fs::write(cache.join("CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n").unwrap();
+    fs::write(locks.join(format!("{small}.lock")), "").unwrap();
+    fs::write(repository.join("refs/main"), commit).unwrap();
+    fs::write(repository.join("blobs").join(&small), "{\"a\": 1}\n").unwrap();
+    // The store names files by their Xet hash, which nobody else needs to know.
+    let xet = "1f".repeat(32);
+    fs::write(store.join(&xet), model()).unwrap();
+    let link = |to: String, at: PathBuf| std::os::unix::fs::symlink(to, at).unwrap();
+    link(format!("../../blobs/{}/{xet}", &large[..2]), repository.join("blobs").join(&large));
+    let snapshot = repository.join("snapshots").join(commit);
+    link(format!("../../blobs/{large}"), snapshot.join(FILE));
+    link(format!("../../blobs/{small}"), snapshot.join("config.json"));
+}
+
+#[test]
+fn what_huggingface_hub_has_fetched_is_found_and_not_fetched_again() {
+    let bench = Bench::new();
+    bench.hub.add(REPOSITORY, "config.json", Storage::Git, b"{\"a\": 1}\n");
+    let commit = bench.hub.commit(REPOSITORY);
+    write_as_huggingface_hub(bench.folder.path(), &commit);
+    let path = bench.repository().join("snapshots").join(&commit).join(FILE);
+    assert_eq!(bench.find("org/tiny"), Some(path.clone()));
+    let listed = cached(&bench.settings(&[])).unwrap();
+    assert_eq!((listed[0].bytes, &listed[0].path, listed.len()), (model().len() as u64, &path, 1));
+
+    assert_eq!(bench.pull("org/tiny:tiny.gguf").unwrap(), path);
+    // A commit later the same bytes are there under another hash of all.
+    bench.hub.add(REPOSITORY, "README.md", Storage::Git, b"new");
+    let newer = bench.pull("org/tiny").unwrap();
+    assert_eq!(bench.find("org/tiny"), Some(newer.clone()));
+    assert_eq!((fs::read(newer).unwrap(), bench.sent().0), (model(), 0));
 }

@@ -14,7 +14,7 @@ use plan::dtype::WeightsDtype;
 use plan::shape::{Experts, Shape, ShapeSizes, Style, Weights};
 
 use crate::errors;
-use crate::source::Source;
+use crate::source::{self, Source};
 
 /// The model if nothing is said of one, as of `serve`.
 const MODEL_DEFAULT: &str = "smollm2-135m";
@@ -27,9 +27,10 @@ const SHAPE_OPTIONS: &str = "--layers, --width, --heads, --ffn, --vocab and --ma
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelOptions {
-    /// The model: a name of the catalogue, a path to any .gguf file, dummy:SHAPE, or a config.json
-    /// of the Hugging Face hub, or the folder that it is in, with the weights or without them
-    /// [default: smollm2-135m].
+    /// The model: a name of the catalogue, a path to any .gguf file, dummy:SHAPE, a config.json or the
+    /// folder that it is in, with the weights or without them, or a name of the Hugging Face hub
+    /// (hf:ORG/NAME, of which nothing but config.json is fetched, or hf:ORG/NAME:FILE.gguf) [default:
+    /// smollm2-135m].
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
 
@@ -128,38 +129,36 @@ impl ModelOptions {
 
     fn open_named(&self) -> Result<Model> {
         let name = self.model.as_deref().unwrap_or(MODEL_DEFAULT);
-        if let Some(path) = config_path(name) {
-            let refusal = match Path::new(name).is_dir().then(|| ModelFile::open(name.as_ref())) {
-                Some(Ok(file)) => return Ok(Model::ours(name, file)),
-                // A folder of config.json alone is one to plan for.
-                Some(Err(LoadError::NoWeights { .. })) | None => None,
-                Some(Err(refusal)) => Some(Error::from(refusal)),
-            };
-            let text = read(&path)?;
+        let source = Source::parse(name)?;
+        let path = match &source {
+            Source::Hub(of_hub) => source::header_of_hub(of_hub)?,
+            _ => PathBuf::from(name),
+        };
+        if let Some(config) = config_path(&path) {
             // A config.json is named by its folder.
-            let folder = path.parent().and_then(Path::file_name);
-            let called = folder.map_or(name.into(), |folder| folder.to_string_lossy());
-            let mut shape = config_json::shape(&called, &text)
-                .with_context(|| format!("cannot plan for {}", path.display()))?;
-            shape.notes.extend(refusal.map(|refusal| not_served("folder", &refusal)));
-            return Ok(Model::of(shape));
+            let folder = config.parent().and_then(Path::file_name);
+            let called = match (&source, folder) {
+                (Source::Hub(_), _) => source.served_name(),
+                (_, Some(folder)) => folder.to_string_lossy().into_owned(),
+                (_, None) => name.to_owned(),
+            };
+            return configured(name, &path, &config, &called);
         }
-        let source = Source::parse(name);
         let file = match (source.open(), &source) {
             (Ok(file), _) => file,
-            (Err(error), Source::File(path)) => return outlined(path, error),
+            (Err(error), Source::File(_) | Source::Hub(_)) => return outlined(&path, error),
             (Err(error), _) => return Err(error),
         };
-        Ok(Model::ours(name, file))
+        Model::ours(name, file)
     }
 }
 
 impl Model {
     /// The model in `file`, which this engine loads and which was given as `name`.
-    fn ours(name: &str, file: ModelFile) -> Model {
-        let called = Source::parse(name).served_name();
+    fn ours(name: &str, file: ModelFile) -> Result<Model> {
+        let called = Source::parse(name)?.served_name();
         let shape = Shape { name: called, ..Shape::of_file(&file) };
-        Model { ours: Some((name.to_string(), file)), ..Model::of(shape) }
+        Ok(Model { ours: Some((name.to_string(), file)), ..Model::of(shape) })
     }
 
     fn of(shape: Shape) -> Model {
@@ -202,6 +201,20 @@ impl ShapeOptions {
     }
 }
 
+/// The model that was given as `name` and is at `path`: the folder of `config`, or that file alone.
+fn configured(name: &str, path: &Path, config: &Path, called: &str) -> Result<Model> {
+    let refusal = match path.is_dir().then(|| ModelFile::open(path)) {
+        Some(Ok(file)) => return Model::ours(name, file),
+        // A folder of config.json alone is one to plan for.
+        Some(Err(LoadError::NoWeights { .. })) | None => None,
+        Some(Err(refusal)) => Some(Error::from(refusal)),
+    };
+    let mut shape = config_json::shape(called, &read(config)?)
+        .with_context(|| format!("cannot plan for {}", config.display()))?;
+    shape.notes.extend(refusal.map(|refusal| not_served("folder", &refusal)));
+    Ok(Model::of(shape))
+}
+
 /// The model in a file that this engine does not load for the reason of `refusal`, if its header
 /// can be read all the same.
 fn outlined(path: &Path, refusal: Error) -> Result<Model> {
@@ -234,8 +247,7 @@ fn style(name: &str) -> Result<Style, String> {
 }
 
 /// The config.json that `name` is the path of, or the folder of.
-fn config_path(name: &str) -> Option<PathBuf> {
-    let path = Path::new(name);
+fn config_path(path: &Path) -> Option<PathBuf> {
     if path.extension().is_some_and(|extension| extension == "json") {
         return Some(path.to_path_buf());
     }

@@ -9,6 +9,7 @@ mod process;
 mod options;
 mod refusals;
 mod models;
+mod hub;
 mod answers;
 mod embeddings;
 mod endings;
