@@ -53,4 +53,4 @@ pub use policy::{SchedulingPolicy, Tenant, UnknownPolicy};
 pub use request::{CacheSalt, Limits, Request, SubmitError};
 pub use stats::Snapshot;
 pub use step::{Row, RowOutput, Sampled, StepOutput, StepPlan};
-pub use worker::{Handle, Report, Worker, WorkerExit, spawn};
+pub use worker::{Handle, Owner, Report, Worker, WorkerExit, open, spawn};

@@ -113,4 +113,12 @@ mod tests {
         let unknown = "lifo".parse::<SchedulingPolicy>().unwrap_err();
         assert!(unknown.to_string().starts_with("`lifo` is not a scheduling policy; give one of"));
     }
+
+    #[test]
+    fn tenants_are_told_apart_by_the_hash_of_their_names() {
+        assert_eq!(Tenant::named(b""), Tenant::default());
+        // From the list of test vectors of the hash's authors.
+        assert_eq!(Tenant::named(b"a"), Tenant { id: 0xaf63_dc4c_8601_ec8c, weight: 1 });
+        assert_eq!(Tenant::named(b"foobar"), Tenant { id: 0x8594_4171_f739_67e8, weight: 1 });
+    }
 }

@@ -1,4 +1,4 @@
-//! The one thread that owns the engine, and the handle that others hold.
+//! The owner of the engine, which serves on one thread, and the handle that others hold.
 //!
 //! Bounds: at most `max_num_seqs + max_num_queued_reqs` requests are in flight; a submit beyond
 //! that is refused at once with [`SubmitError::QueueFull`]. The command channel needs no bound of
@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -50,6 +51,20 @@ pub fn spawn<D: Device + Send + 'static>(
     clock: impl Clock + 'static,
     sink: impl FnMut(Report<D::Extra>) + Send + 'static,
 ) -> (Handle<D::Params>, Worker) {
+    let (handle, owner) = open(engine, clock, sink);
+    let thread = thread::Builder::new()
+        .name("engine".to_owned())
+        .spawn(move || owner.run())
+        .expect("the operating system can start one thread");
+    (handle, Worker { thread })
+}
+
+/// As [`spawn`], but on the thread of whoever runs the owner: as a whole, or turn by turn.
+pub fn open<D: Device, S: FnMut(Report<D::Extra>)>(
+    engine: Engine<D>,
+    clock: impl Clock + 'static,
+    sink: S,
+) -> (Handle<D::Params>, Owner<D, S>) {
     let clock: Arc<dyn Clock> = Arc::new(clock);
     let config = *engine.config();
     let door = Arc::new(Door {
@@ -59,11 +74,7 @@ pub fn spawn<D: Device + Send + 'static>(
     });
     let (sender, commands) = channel();
     let owner = Owner { engine, clock, door: Arc::clone(&door), commands, sink };
-    let thread = thread::Builder::new()
-        .name("engine".to_owned())
-        .spawn(move || owner.run())
-        .expect("the operating system can start one thread");
-    (Handle { door, commands: sender }, Worker { thread })
+    (Handle { door, commands: sender }, owner)
 }
 
 /// The owner thread, to wait for.
@@ -230,8 +241,8 @@ impl DoorState {
     }
 }
 
-/// The owner thread's state.
-struct Owner<D: Device, S> {
+/// Owns the engine and serves the handles, in turns: it obeys what they ask, then makes one step.
+pub struct Owner<D: Device, S> {
     engine: Engine<D>,
     clock: Arc<dyn Clock>,
     door: Arc<Door>,
@@ -240,34 +251,63 @@ struct Owner<D: Device, S> {
 }
 
 impl<D: Device, S: FnMut(Report<D::Extra>)> Owner<D, S> {
-    fn run(mut self) -> WorkerExit {
-        match catch_unwind(AssertUnwindSafe(|| self.serve())) {
-            Ok(Ok(())) => WorkerExit::Drained,
-            Ok(Err(error)) => {
-                self.fail_all(&format!("the engine stopped: {error}"));
-                WorkerExit::DeviceFailed(error.0)
-            }
-            Err(panic) => {
-                self.fail_all(&format!("the engine stopped: {}", panic_text(&*panic)));
-                WorkerExit::Panicked
-            }
-        }
-    }
-
-    /// Steps while there is work and waits for commands while there is none.
-    fn serve(&mut self) -> Result<(), DeviceError> {
-        while self.obey_commands() {
-            if !self.engine.is_idle() {
-                let outcome = self.engine.step(&*self.clock);
-                self.report();
-                outcome?;
+    /// Serves to the end.
+    pub fn run(mut self) -> WorkerExit {
+        loop {
+            let turn = match self.obey() {
+                ControlFlow::Continue(()) => self.step(),
+                end => end,
+            };
+            if let ControlFlow::Break(exit) = turn {
+                return exit;
             }
         }
-        Ok(())
     }
 
     /// Carries out the commands that have come; waits for the first one if there is nothing to
-    /// compute. False when there is no work and there never will be.
+    /// compute. Breaks when there is no work and there never will be.
+    pub fn obey(&mut self) -> ControlFlow<WorkerExit> {
+        self.guard(|owner| Ok(owner.obey_commands()))
+    }
+
+    /// Advances by one step, if there is work. Breaks when the device, the engine or the sink fails.
+    pub fn step(&mut self) -> ControlFlow<WorkerExit> {
+        self.guard(|owner| {
+            if !owner.engine.is_idle() {
+                let outcome = owner.engine.step(&*owner.clock);
+                owner.report();
+                outcome?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// The engine, to look at.
+    pub fn engine(&self) -> &Engine<D> {
+        &self.engine
+    }
+
+    /// Does a part of a turn, which says whether there may be another one. If it fails, so does
+    /// every request in flight.
+    fn guard(
+        &mut self,
+        part: impl FnOnce(&mut Self) -> Result<bool, DeviceError>,
+    ) -> ControlFlow<WorkerExit> {
+        match catch_unwind(AssertUnwindSafe(|| part(self))) {
+            Ok(Ok(true)) => ControlFlow::Continue(()),
+            Ok(Ok(false)) => ControlFlow::Break(WorkerExit::Drained),
+            Ok(Err(error)) => {
+                self.fail_all(&format!("the engine stopped: {error}"));
+                ControlFlow::Break(WorkerExit::DeviceFailed(error.0))
+            }
+            Err(panic) => {
+                self.fail_all(&format!("the engine stopped: {}", panic_text(&*panic)));
+                ControlFlow::Break(WorkerExit::Panicked)
+            }
+        }
+    }
+
+    /// False when there is no work and there never will be.
     fn obey_commands(&mut self) -> bool {
         let mut obeyed = false;
         loop {
@@ -280,7 +320,7 @@ impl<D: Device, S: FnMut(Report<D::Extra>)> Owner<D, S> {
                 self.commands.try_recv()
             };
             match command {
-                Ok(command) => self.obey(command),
+                Ok(command) => self.carry_out(command),
                 Err(TryRecvError::Disconnected) if self.engine.is_idle() && !obeyed => {
                     return false;
                 }
@@ -294,7 +334,7 @@ impl<D: Device, S: FnMut(Report<D::Extra>)> Owner<D, S> {
         true
     }
 
-    fn obey(&mut self, command: Command<D::Params>) {
+    fn carry_out(&mut self, command: Command<D::Params>) {
         match command {
             Command::Submit { id, request, arrived } => self
                 .engine

@@ -22,7 +22,7 @@ const fn bug(
 }
 
 /// All of them, from the pool outwards.
-pub const BUGS: [Bug; 32] = [
+pub const BUGS: [Bug; 38] = [
     bug(
         "a block that is held stays in the free list",
         "pages.rs",
@@ -169,6 +169,12 @@ pub const BUGS: [Bug; 32] = [
         ".filter(|_| entitled && place > self.running.len() + 99)",
     ),
     bug(
+        "a prompt goes before the answers of others",
+        "schedule/fair.rs",
+        "usize::from(index == 0)",
+        "*budget",
+    ),
+    bug(
         "tokens behind the end are told",
         "engine.rs",
         "if end.is_some() {\n                break;\n            }",
@@ -209,5 +215,30 @@ pub const BUGS: [Bug; 32] = [
         "schedule/drafts.rs",
         "most.saturating_sub(positions)",
         "most.max(positions)",
+    ),
+    bug(
+        "a cancelled request goes on",
+        "worker.rs",
+        "Command::Cancel { id } => self.engine.cancel(id, self.clock.now()),",
+        "Command::Cancel { .. } => {}",
+    ),
+    bug(
+        "a place at the door is never given back",
+        "worker.rs",
+        "            self.places.release(ended.tenant_id);\n",
+        "            let _ = ended.tenant_id;\n",
+    ),
+    bug("a drain lets requests in", "worker.rs", "if self.draining {", "if self.stopped {"),
+    bug(
+        "a drain ends although requests wait",
+        "worker.rs",
+        "state.draining && state.in_flight.is_empty()",
+        "state.draining",
+    ),
+    bug(
+        "who comes while the device breaks gets no end",
+        "worker.rs",
+        "let in_flight = std::mem::take(&mut state.in_flight);",
+        "let in_flight: BTreeMap<RequestId, InFlight> = BTreeMap::new();",
     ),
 ];

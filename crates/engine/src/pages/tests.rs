@@ -53,6 +53,14 @@ fn a_double_free_is_a_panic() {
     pool.release_for_reuse(BlockId(0));
 }
 
+#[test]
+#[should_panic(expected = "is in the free list twice")]
+fn a_free_list_that_never_ends_is_a_panic() {
+    let mut pool = PagePool::new(2);
+    pool.links[1].next = BlockId(0);
+    pool.check_invariants();
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Operation {
     Allocate,

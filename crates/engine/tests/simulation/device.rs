@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 
 use engine::{
@@ -69,6 +70,7 @@ impl Slot {
 pub struct Faults {
     pub row_failure_percent: u64,
     pub device_failure_percent: u64,
+    pub device_panic_percent: u64,
 }
 
 /// A row as it was asked for, kept for the checks after the step.
@@ -86,7 +88,6 @@ pub struct SeenRow {
     pub given: usize,
 }
 
-#[derive(Debug)]
 pub struct DeviceState {
     block_size: usize,
     slots: Vec<Slot>,
@@ -94,6 +95,9 @@ pub struct DeviceState {
     pub faults: Faults,
     /// How often a token of a draft is right.
     pub right_guess_percent: u64,
+    /// What goes on elsewhere during the next step.
+    pub meanwhile: Option<Box<dyn FnOnce()>>,
+    pub has_panicked: bool,
     pub seen: Vec<SeenRow>,
 }
 
@@ -110,6 +114,8 @@ impl ScriptedDevice {
             rng,
             faults: Faults::default(),
             right_guess_percent: 0,
+            meanwhile: None,
+            has_panicked: false,
             seen: Vec::new(),
         })))
     }
@@ -211,12 +217,19 @@ impl Device for ScriptedDevice {
     type Extra = u64;
 
     fn run(&mut self, plan: &StepPlan<'_, Script>) -> Result<StepOutput<u64>, DeviceError> {
+        let meanwhile = self.state().meanwhile.take();
+        meanwhile.expect("every step is prepared")();
         let mut state = self.state();
         state.seen = plan.rows.iter().map(seen).collect();
         check_plan(plan, state.block_size);
-        let percent = state.faults.device_failure_percent;
-        if state.rng.chance(percent) {
+        let Faults { device_failure_percent, device_panic_percent, .. } = state.faults;
+        if state.rng.chance(device_failure_percent) {
             return Err(DeviceError("scripted".to_owned()));
+        }
+        if state.rng.chance(device_panic_percent) {
+            state.has_panicked = true;
+            // Silently: only panics that nobody ordered are told.
+            resume_unwind(Box::new("scripted panic"));
         }
         // All rows read before any row writes: what is shared was computed in an earlier step.
         for row in &plan.rows {

@@ -61,7 +61,7 @@ impl Model {
 
     /// Tokens that the request of a row may still have beside the next, if this step gives that.
     fn wanted(&self, row: &SeenRow) -> usize {
-        let request = &self.clients[row.id.0 as usize].request;
+        let request = &self.client(row.id).request;
         let generated = row.tokens.len() - row.prompt_len;
         let due = row.compute.end == row.tokens.len();
         if due { request.max_tokens as usize - generated - 1 } else { 0 }
@@ -74,7 +74,7 @@ impl Model {
 
     /// Follows what became of a row's draft, before its client is told.
     pub fn follow_draft(&mut self, row: &SeenRow, sometimes: &mut Sometimes) {
-        let client = self.client(row.id);
+        let client = self.client_mut(row.id);
         client.told_of_step = 0;
         if row.drafted == 0 {
             return;

@@ -23,6 +23,11 @@ impl Model {
         snapshots: [&Snapshot; 2],
         sometimes: &mut Sometimes,
     ) {
+        self.count_beginnings(rows, sometimes);
+        let [before, after] = snapshots;
+        let has_preempted = before.preemptions_total < after.preemptions_total;
+        self.forget_who_lost_blocks(rows, queues, has_preempted);
+        self.check_decodes_go_on(rows, &queues[0]);
         let waited: Vec<RequestId> = self.waiting.iter().copied().collect();
         for row in rows {
             self.follow(row, sometimes);
@@ -33,8 +38,8 @@ impl Model {
             assert!(row.draft_max <= most, "{:?} may draft {} of {most}", row.id, row.draft_max);
         }
         count_mixtures(rows, &self.config, sometimes);
-        let [before, after] = snapshots;
-        if before.preemptions_total < after.preemptions_total {
+        self.count_tenants(rows, sometimes);
+        if has_preempted {
             sometimes.happened("fair: preempted");
         }
         let ended = |id: &&RequestId| !queues.iter().any(|queue| queue.contains(id));
@@ -55,7 +60,8 @@ impl Model {
         self.computed_tokens += row.compute.len() as u64;
         let block_size = self.config.block_size as usize;
         let was_running = self.running.contains(&row.id);
-        let client = self.client(row.id);
+        let client = self.client_mut(row.id);
+        assert!(!client.cancelled, "{:?} is computed although it was cancelled", row.id);
         assert_eq!(row.tokens, client.known, "{:?} forgot or made up tokens", row.id);
         let goes_on = was_running && row.compute.start == client.computed;
         let begins = row.compute.start.is_multiple_of(block_size);
@@ -64,6 +70,7 @@ impl Model {
             sometimes.happened("fair: hit on the way back");
         }
         client.computed = row.compute.end;
+        client.computed_is_kept = true;
         client.scheduled = true;
     }
 
@@ -82,6 +89,73 @@ impl Model {
         }
         if passed {
             sometimes.happened("fair: a tenant's request goes before an earlier one of another");
+        }
+    }
+
+    fn count_tenants(&self, rows: &[SeenRow], sometimes: &mut Sometimes) {
+        let mut rows_of: BTreeMap<u64, u64> = BTreeMap::new();
+        for row in rows {
+            *rows_of.entry(self.client(row.id).request.tenant.id).or_default() += 1;
+        }
+        if rows_of.len() == 3 {
+            sometimes.happened("fair: rows of three tenants");
+        }
+        let waits = |id| self.waiting.iter().any(|&w| self.client(w).request.tenant.id == id);
+        let (mut heavy, mut light) = (0, u64::MAX);
+        for (id, rows) in rows_of {
+            if waits(id) && self.weights[&id] == 1 {
+                light = light.min(rows);
+            } else if waits(id) {
+                heavy = heavy.max(rows);
+            }
+        }
+        if light < heavy {
+            sometimes.happened("fair: of two that want more, the one of more weight runs more");
+        }
+    }
+
+    /// Those who wait have nothing computed. Nor, perhaps, has who lost its blocks in this step and came
+    /// back in it, but does not take part.
+    fn forget_who_lost_blocks(
+        &mut self,
+        rows: &[SeenRow],
+        [running, waiting]: &[Vec<RequestId>; 2],
+        has_preempted: bool,
+    ) {
+        let takes_part = |id: RequestId| rows.iter().any(|row| row.id == id);
+        let back = running.iter().filter(|&&id| has_preempted && !takes_part(id));
+        for &id in waiting.iter().chain(back) {
+            self.client_mut(id).computed_is_kept = false;
+        }
+    }
+
+    /// Whoever has its prompt computed and keeps its blocks advances by all that it lacks, whatever else
+    /// is there to do.
+    fn check_decodes_go_on(&self, rows: &[SeenRow], running: &[RequestId]) {
+        let lacks = |id: RequestId| {
+            let client = self.client(id);
+            let decodes = client.computed_is_kept && client.request.prompt.len() <= client.computed;
+            if decodes { client.known.len() - client.computed } else { 0 }
+        };
+        let begins = |row: &&SeenRow| {
+            let client = self.client(row.id);
+            !client.computed_is_kept || row.compute.start != client.computed
+        };
+        let beginnings: usize = rows.iter().filter(begins).map(|row| row.compute.len()).sum();
+        let decodes: usize = self.running.iter().map(|&id| lacks(id)).sum();
+        if self.config.max_num_batched_tokens as usize <= decodes + beginnings {
+            return;
+        }
+        for &id in self.running.iter().filter(|&&id| 0 < lacks(id)) {
+            let row = rows.iter().find(|row| row.id == id);
+            let is_back = row.is_some_and(|row| begins(&row));
+            // If the device failed, nobody runs.
+            let is_gone = row.is_none() && !running.contains(&id);
+            if is_back || is_gone {
+                continue;
+            }
+            let advance = row.map_or(0, |row| row.compute.len());
+            assert_eq!(advance, lacks(id), "{id:?} stands still in the middle of its answer");
         }
     }
 
@@ -109,7 +183,7 @@ impl Model {
         [running, waiting]: &[Vec<RequestId>; 2],
         sometimes: &mut Sometimes,
     ) {
-        let tenant = |id: RequestId| self.clients[id.0 as usize].request.tenant.id;
+        let tenant = |id: RequestId| self.client(id).request.tenant.id;
         let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
         running.iter().for_each(|&id| *counts.entry(tenant(id)).or_default() += 1);
         let [only] = counts.keys().copied().collect::<Vec<_>>()[..] else { return };
@@ -120,7 +194,7 @@ impl Model {
         let weights = self.weights();
         let all: u64 = weights.values().sum();
         for &id in waiting.iter().filter(|&&id| waited.contains(&id) && tenant(id) != only) {
-            let known = self.clients[id.0 as usize].known.len();
+            let known = self.client(id).known.len();
             if known * 8 < (self.config.block_count * self.config.block_size) as usize {
                 let share = places as u64 * weights[&tenant(id)] / all;
                 assert!(share == 0, "{id:?} waits although all {places} places are another's");

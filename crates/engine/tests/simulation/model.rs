@@ -20,6 +20,8 @@ pub struct Client {
     pub cancelled: bool,
     pub ended: bool,
     pub computed: usize,
+    /// Whether it certainly did not lose what was computed since it last took part.
+    pub computed_is_kept: bool,
     pub scheduled: bool,
     cached: usize,
     preemptions: u32,
@@ -36,13 +38,15 @@ impl Client {
     }
 }
 
-/// All clients, by id from 0, and the order in which they are served.
+/// All clients, by id from 1, and the order in which they are served.
 #[derive(Debug)]
 pub struct Model {
     pub config: EngineConfig,
     pub clients: Vec<Client>,
     pub running: Vec<RequestId>,
     pub waiting: VecDeque<RequestId>,
+    /// Who was accepted at the door and is not in the queue yet.
+    arriving: Vec<RequestId>,
     pub computed_tokens: u64,
     /// Drafts, and their tokens.
     pub drafts: [u64; 2],
@@ -58,6 +62,7 @@ impl Model {
             clients: Vec::new(),
             running,
             waiting,
+            arriving: Vec::new(),
             computed_tokens: 0,
             drafts: [0; 2],
             weights: BTreeMap::new(),
@@ -66,7 +71,7 @@ impl Model {
 
     /// Who goes first: the least.
     fn rank(&self, id: RequestId) -> (i32, RequestId) {
-        let priority = self.clients[id.0 as usize].request.priority;
+        let priority = self.client(id).request.priority;
         match self.config.scheduling_policy {
             SchedulingPolicy::Fcfs | SchedulingPolicy::Fair => (0, id),
             SchedulingPolicy::Priority => (priority, id),
@@ -81,21 +86,26 @@ impl Model {
     }
 
     pub fn in_flight(&self) -> usize {
-        self.running.len() + self.waiting.len()
+        self.running.len() + self.waiting.len() + self.arriving.len()
     }
 
-    pub fn client(&mut self, id: RequestId) -> &mut Client {
-        &mut self.clients[id.0 as usize]
+    pub fn client(&self, id: RequestId) -> &Client {
+        &self.clients[id.0 as usize - 1]
+    }
+
+    pub fn client_mut(&mut self, id: RequestId) -> &mut Client {
+        &mut self.clients[id.0 as usize - 1]
     }
 
     /// The first in the queue, if it lost its blocks.
     pub fn preempted(&self) -> Option<RequestId> {
         let head = self.waiting.front().copied()?;
-        (0 < self.clients[head.0 as usize].preemptions).then_some(head)
+        (0 < self.client(head).preemptions).then_some(head)
     }
 
-    pub fn accept(&mut self, request: Request<Script>) {
-        let id = RequestId(self.clients.len() as u64);
+    /// A request that was accepted at the door.
+    pub fn accept(&mut self, id: RequestId, request: Request<Script>) {
+        assert_eq!(id.0 as usize, self.clients.len() + 1, "ids count the accepted");
         self.weights.insert(request.tenant.id, u64::from(request.tenant.weight));
         self.clients.push(Client {
             known: request.prompt.clone(),
@@ -103,6 +113,7 @@ impl Model {
             cancelled: false,
             ended: false,
             computed: 0,
+            computed_is_kept: false,
             scheduled: false,
             cached: 0,
             preemptions: 0,
@@ -110,25 +121,45 @@ impl Model {
             accepted_draft_tokens: 0,
             told_of_step: 0,
         });
-        self.enqueue(id);
+        self.arriving.push(id);
     }
 
-    pub fn cancel(&mut self, id: RequestId, sometimes: &mut Sometimes) {
-        if self.running.contains(&id) {
-            sometimes.happened("cancel of a running request");
-        } else if self.waiting.contains(&id) && 0 < self.client(id).preemptions {
-            sometimes.happened("cancel of a preempted request");
-        } else if self.waiting.contains(&id) {
-            sometimes.happened("cancel of a waiting request");
-        } else {
-            sometimes.happened("cancel after finish");
+    /// The engine takes up who has arrived.
+    pub fn take_up(&mut self) {
+        for id in std::mem::take(&mut self.arriving) {
+            self.enqueue(id);
         }
-        self.client(id).cancelled |= !self.client(id).ended;
+    }
+
+    /// A client leaves, at any time.
+    pub fn cancel(&mut self, id: RequestId, sometimes: &mut Sometimes) {
+        let was_preempted = 0 < self.client(id).preemptions;
+        sometimes.happened(if self.running.contains(&id) {
+            "cancel of a running request"
+        } else if self.waiting.contains(&id) && was_preempted {
+            "cancel of a preempted request"
+        } else if self.waiting.contains(&id) {
+            "cancel of a waiting request"
+        } else if self.arriving.contains(&id) {
+            "cancel of an arriving request"
+        } else {
+            "cancel after finish"
+        });
+        let client = self.client_mut(id);
+        client.cancelled |= !client.ended;
+    }
+
+    /// Once the commands before a step are carried out, nobody is left who was cancelled: at most the
+    /// step that ran at the time was computed in vain.
+    pub fn check_cancelled_are_gone(&self) {
+        let left = self.clients.iter().find(|client| client.cancelled && !client.ended);
+        assert!(left.is_none(), "{left:?} goes on although it was cancelled");
     }
 
     /// Checks the rows of a step against the rules and follows them.
     pub fn step(&mut self, rows: &[SeenRow], snapshots: [&Snapshot; 2], sometimes: &mut Sometimes) {
         let [before, after] = snapshots;
+        self.count_beginnings(rows, sometimes);
         let running = std::mem::take(&mut self.running);
         self.running = self.in_order(running);
         let preempted = after.preemptions_total - before.preemptions_total;
@@ -162,7 +193,7 @@ impl Model {
     fn preempt_last(&mut self, sometimes: &mut Sometimes) {
         let id = self.running.pop().expect("only running sequences are preempted");
         self.enqueue(id);
-        let client = self.client(id);
+        let client = self.client_mut(id);
         client.preemptions += 1;
         sometimes.happened("preempted");
         let in_prefill = client.computed < client.request.prompt.len();
@@ -184,7 +215,7 @@ impl Model {
         assert_eq!(self.waiting.pop_front(), Some(row.id), "somebody overtook the head");
         self.running.push(row.id);
         let config = self.config;
-        let client = self.client(row.id);
+        let client = self.client_mut(row.id);
         let hit = row.compute.start;
         assert_eq!(hit % config.block_size as usize, 0, "a part of a block is shared");
         let may_hit = config.prefix_cache && client.request.use_prefix_cache;
@@ -207,7 +238,8 @@ impl Model {
     /// Follows one row; what is left of the budget.
     fn advance(&mut self, row: &SeenRow, budget: usize) -> usize {
         self.computed_tokens += row.compute.len() as u64;
-        let client = self.client(row.id);
+        let client = self.client_mut(row.id);
+        assert!(!client.cancelled, "{:?} is computed although it was cancelled", row.id);
         assert_eq!(row.tokens, client.known, "{:?} forgot or made up tokens", row.id);
         assert_eq!(row.prompt_len, client.request.prompt.len());
         let end = client.known.len().min(client.computed + budget);
@@ -225,15 +257,34 @@ impl Model {
         }
         let held: BTreeSet<_> = rows.iter().flat_map(|row| &row.blocks).collect();
         let free = config.block_count as usize - held.len();
-        let known = self.clients[head.0 as usize].known.len();
-        let needed = known.div_ceil(config.block_size as usize);
-        assert!(free < needed, "{head:?} needs {needed} blocks, {free} are free, and it waits");
+        let needed =
+            |id: RequestId| self.client(id).known.len().div_ceil(config.block_size as usize);
+        let by_head = needed(*head);
+        assert!(free < by_head, "{head:?} needs {by_head} blocks, {free} are free, and it waits");
         sometimes.happened("head does not fit");
+        if self.waiting.iter().any(|&id| needed(id) <= free) {
+            sometimes.happened("convoy: one that fits waits behind a head that does not");
+        }
     }
 
-    pub fn event(&mut self, event: &Event<u64>, device_failed: bool, sometimes: &mut Sometimes) {
+    /// Counts what those have in common that take part for the first time since they waited.
+    pub fn count_beginnings(&self, rows: &[SeenRow], sometimes: &mut Sometimes) {
+        let begin: Vec<_> = rows.iter().filter(|row| !self.running.contains(&row.id)).collect();
+        if begin.len() == self.config.max_num_seqs as usize && 1 < begin.len() {
+            sometimes.happened("convoy: all places are filled in one step");
+        }
+        let prompt = |row: &SeenRow| &self.client(row.id).request.prompt;
+        let twice =
+            |row: &&SeenRow| begin.iter().any(|b| b.id != row.id && prompt(b) == prompt(row));
+        if begin.iter().any(twice) {
+            sometimes.happened("convoy: equal prompts begin in one step");
+        }
+    }
+
+    /// Follows what is told. Once the engine has `stopped`, requests may fail as a whole.
+    pub fn event(&mut self, event: &Event<u64>, stopped: bool, sometimes: &mut Sometimes) {
         let id = event.id();
-        let client = &mut self.clients[id.0 as usize];
+        let client = &mut self.clients[id.0 as usize - 1];
         assert!(!client.ended, "{id:?} has ended and then {event:?} follows");
         match event {
             Event::Token { token, .. } => {
@@ -245,9 +296,9 @@ impl Model {
                 client.told_of_step += 1;
             }
             Event::Failed { failure: Failure { message, .. }, .. } => {
-                assert!(device_failed || message.contains("row of"), "{message}");
+                assert!(stopped || message.contains("row of"), "{message}");
                 check_beginning(client);
-                sometimes.happened(if device_failed { "device failure" } else { "row failure" });
+                sometimes.happened(if stopped { "device failure" } else { "row failure" });
             }
             Event::Finished { reason, times, .. } => {
                 assert_eq!(times.prompt_tokens as usize, client.request.prompt.len());
@@ -270,11 +321,15 @@ impl Model {
         }
         if event.is_terminal() {
             client.ended = true;
-            if device_failed && self.waiting.contains(&id) {
+            if stopped && self.waiting.contains(&id) {
                 sometimes.happened("device failure with requests waiting");
+            }
+            if stopped && self.arriving.contains(&id) {
+                sometimes.happened("device failure with requests arriving");
             }
             self.running.retain(|&running| running != id);
             self.waiting.retain(|&waiting| waiting != id);
+            self.arriving.retain(|&arriving| arriving != id);
         }
     }
 
@@ -335,6 +390,9 @@ fn check_answer(client: &Client, reason: FinishReason, sometimes: &mut Sometimes
         }
         FinishReason::Stop { .. } => sometimes.happened("finish by stop token"),
         FinishReason::Length => sometimes.happened("finish by length"),
+    }
+    if client.cancelled {
+        sometimes.happened("cancel in the step of the finish");
     }
     let (answer, expected) = oracle::answer(&client.request);
     assert_eq!((client.answer(), reason), (answer.as_slice(), expected), "another answer");

@@ -1,5 +1,7 @@
 //! What one seed asks for: sizes of the engine, clients, faults.
 
+use std::time::Duration;
+
 use engine::{
     CacheSalt, DRAFT_TOKENS_MAX, EngineConfig, Request, SchedulingPolicy, Speculation, Tenant,
     TokenId,
@@ -23,6 +25,15 @@ pub struct Workload {
     pub burst_max: usize,
     pub cancel_percent: u64,
     pub cancel_preempted_percent: u64,
+    /// How often somebody comes or leaves while a step runs.
+    pub meanwhile_percent: u64,
+    pub drain_percent: u64,
+    /// How often a request is several at once.
+    pub choices_percent: u64,
+    /// Whom requests are for, mostly the first.
+    tenants: [Tenant; 3],
+    /// How often a tenant has another weight than before.
+    other_weight_percent: u64,
     invalid_percent: u64,
     /// Answers as long as the context allows; they fight for blocks.
     long_answer_percent: u64,
@@ -42,18 +53,24 @@ impl Workload {
         };
         let families = (0..rng.between(1, 3)).map(|_| family(rng)).collect();
         let calm = Faults::default();
-        let stormy = Faults { row_failure_percent: 3, device_failure_percent: 0 };
-        let breaking = Faults { row_failure_percent: 1, device_failure_percent: 2 };
+        let stormy = Faults { row_failure_percent: 3, ..calm };
+        let breaking = Faults { row_failure_percent: 1, device_failure_percent: 2, ..calm };
+        let panicking = Faults { device_panic_percent: 2, ..calm };
         Workload {
             config,
             hash_mask: rng.pick(&[u64::MAX, u64::MAX, 0b11, 0]),
-            faults: rng.pick(&[calm, calm, stormy, breaking]),
+            faults: rng.pick(&[calm, calm, calm, stormy, breaking, panicking]),
             right_guess_percent: rng.pick(&[0, 50, 90, 100]),
             rounds: rng.between(10, 50),
             arrival_percent: rng.pick(&[10, 30, 60]),
             burst_max: rng.between(1, 6),
             cancel_percent: rng.pick(&[0, 5, 25]),
             cancel_preempted_percent: rng.pick(&[0, 0, 30]),
+            meanwhile_percent: rng.pick(&[0, 10, 40]),
+            drain_percent: rng.pick(&[0, 0, 0, 2]),
+            choices_percent: rng.pick(&[0, 20]),
+            tenants: tenants(rng),
+            other_weight_percent: rng.pick(&[0, 10]),
             invalid_percent: rng.pick(&[0, 5]),
             long_answer_percent: rng.pick(&[10, 80]),
             vocabulary,
@@ -92,10 +109,15 @@ impl Workload {
         }
     }
 
-    /// Of three tenants mostly the first, now and then with another weight.
     fn tenant(&self, rng: &mut Rng) -> Tenant {
-        let id = rng.pick(&[0, 0, 0, 1, 2]);
-        Tenant { id, weight: if rng.chance(10) { rng.between(1, 9) as u32 } else { 1 + id as u32 } }
+        let tenant = self.tenants[rng.pick(&[0, 0, 0, 1, 2])];
+        let other = rng.chance(self.other_weight_percent);
+        Tenant { weight: if other { rng.between(1, 9) as u32 } else { tenant.weight }, ..tenant }
+    }
+
+    /// How much time passes between two things.
+    pub fn pause(&self, rng: &mut Rng) -> Duration {
+        Duration::from_nanos(rng.pick(&[0, 1, 1_000_000, 3_600_000_000_000]))
     }
 
     /// A shared beginning or an earlier conversation, then tokens of its own.
@@ -115,6 +137,13 @@ impl Workload {
     fn odd_prompt(&self, rng: &mut Rng) -> Vec<TokenId> {
         vec![TokenId(0); rng.between(0, 2 * self.config.max_model_len as usize)]
     }
+}
+
+/// Three users of one key, or three keys of which the later weigh more.
+fn tenants(rng: &mut Rng) -> [Tenant; 3] {
+    let by_user = ["", "alice", "bob"].map(|user| Tenant::named(user.as_bytes()));
+    let by_key = [1, 2, 3].map(|number| Tenant { id: number, weight: number as u32 });
+    rng.pick(&[by_user, by_key])
 }
 
 fn config(rng: &mut Rng) -> EngineConfig {
