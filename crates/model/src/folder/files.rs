@@ -26,6 +26,8 @@ pub(super) struct Files {
     /// Where files may really lie: the folder, and in a cache of the hub, whose snapshots are links,
     /// the model's blobs.
     homes: Vec<PathBuf>,
+    /// In such a cache, what blobs of all models may be links to: files in folders of this one.
+    store: Option<PathBuf>,
 }
 
 impl Files {
@@ -33,9 +35,11 @@ impl Files {
         let real = fs::canonicalize(path)
             .map_err(|source| LoadError::Open { path: path.to_path_buf(), source })?;
         let snapshots = real.parent().filter(|parent| parent.ends_with("snapshots"));
-        let blobs = snapshots.and_then(Path::parent).map(|model| model.join("blobs"));
+        let model = snapshots.and_then(Path::parent);
+        let blobs = model.map(|model| model.join("blobs"));
+        let store = model.and_then(Path::parent).map(|cache| cache.join("blobs"));
         let homes = [Some(real.clone()), blobs].into_iter().flatten().collect();
-        Ok(Files { path: path.to_path_buf(), homes })
+        Ok(Files { path: path.to_path_buf(), homes, store })
     }
 
     /// The error for a folder without the file `name`.
@@ -58,8 +62,11 @@ impl Files {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             real => real.map_err(failed)?,
         };
-        let is_home = self.homes.iter().any(|home| real.parent() == Some(home));
-        if !is_home || !real.is_file() {
+        let parent = real.parent();
+        let is_home = self.homes.iter().any(|home| parent == Some(home));
+        let is_stored =
+            self.store.as_deref().is_some_and(|store| parent.and_then(Path::parent) == Some(store));
+        if !(is_home || is_stored) || !real.is_file() {
             return Err(LoadError::FileElsewhere { name: name.to_string(), real });
         }
         File::open(&real).map(Some).map_err(failed)

@@ -185,7 +185,15 @@ fn links_lead_nowhere_but_to_blobs_of_the_hub_cache() {
     for (number, entry) in fs::read_dir(copy.path()).unwrap().enumerate() {
         let entry = entry.unwrap();
         let blob = blobs.join(number.to_string());
-        fs::copy(entry.path(), &blob).unwrap();
+        if number == 0 {
+            // As huggingface_hub keeps what several repositories may have.
+            let store = cache.path().join("blobs").join("1f");
+            fs::create_dir_all(&store).unwrap();
+            fs::copy(entry.path(), store.join("1f00")).unwrap();
+            symlink("../../blobs/1f/1f00", &blob).unwrap();
+        } else {
+            fs::copy(entry.path(), &blob).unwrap();
+        }
         let link = format!("../../blobs/{number}");
         symlink(link, snapshot.join(entry.file_name())).unwrap();
     }
