@@ -76,6 +76,37 @@ fn a_model_of_the_hub_is_fetched_once_and_then_serves_offline() {
 }
 
 #[test]
+fn a_model_in_safetensors_is_a_folder_that_serves_offline() {
+    const FOLDER: &str = "../../fixtures/families/qwen2";
+    let (hub, home) =
+        (MockHub::start(), tempfile::tempdir().expect("temporary folders can be made"));
+    for found in fs::read_dir(FOLDER).expect("the fixture is there") {
+        let path = found.expect("it can be read").path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("it is text");
+        let is_large = name.ends_with(".safetensors");
+        let storage = if is_large { Storage::Lfs } else { Storage::Git };
+        hub.add("org/folder", name, storage, &fs::read(&path).expect("it can be read"));
+    }
+    hub.spoil("signed=yes", 1, Fault::Cut(5000));
+    let endpoint = hub.endpoint();
+    let said = |name: &str, offline: &str| {
+        let arguments = ["generate", "a b c", "--raw", "--max-tokens", "8", "--model", name];
+        run(home.path(), &endpoint, ("HF_HUB_OFFLINE", offline), &arguments)
+            .expect("it is there or fetched")
+    };
+    let answer = said("org/folder", "0");
+    assert!(hub.asked().iter().any(|asked| asked.range.as_deref() == Some("bytes=5000-")));
+    assert_eq!([said("hf:org/folder", "1"), said(FOLDER, "1")], [answer.clone(), answer]);
+    assert!(hub.asked().is_empty(), "offline nobody is asked");
+    let list = run(home.path(), &endpoint, ("HF_HUB_OFFLINE", "1"), &["models", "--json"]);
+    let list: Value = serde_json::from_str(&list.expect("there is a cache")).expect("it is JSON");
+    let mut listed = list["models"].as_array().expect("it is a list").iter();
+    let listed = listed.find(|listed| listed["name"] == "hf:org/folder").expect("it is listed");
+    assert_eq!((&listed["fits"], &listed["error"]), (&json!(true), &Value::Null));
+    assert!(300_000 < listed["bytes"].as_u64().expect("all files together"), "{listed}");
+}
+
+#[test]
 fn commands_fetch_what_they_need_of_the_hub_and_say_what_is_wrong() {
     let (hub, home) =
         (MockHub::start(), tempfile::tempdir().expect("temporary folders can be made"));
