@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 /// Memory of this process, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MachineMemory {
-    /// The least of physical memory and every cgroup limit above this process.
+    /// The least of physical memory, every cgroup limit above this process and its limit of address space.
     pub total_bytes: u64,
     /// What can be taken now without swapping or passing a limit.
     pub available_bytes: u64,
@@ -18,13 +18,14 @@ pub struct MachineMemory {
 pub fn memory() -> Result<MachineMemory> {
     let meminfo = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
     let physical = MachineMemory {
-        total_bytes: meminfo_bytes(&meminfo, "MemTotal")
-            .context("/proc/meminfo has no MemTotal")?,
-        available_bytes: meminfo_bytes(&meminfo, "MemAvailable")
+        total_bytes: bytes_of(&meminfo, "MemTotal").context("/proc/meminfo has no MemTotal")?,
+        available_bytes: bytes_of(&meminfo, "MemAvailable")
             .context("/proc/meminfo has no MemAvailable")?,
     };
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    Ok(within_groups(physical, &groups, Path::new("/sys/fs/cgroup")))
+    let [groups, limits, status] = ["cgroup", "limits", "status"]
+        .map(|file| fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default());
+    let memory = within_groups(physical, &groups, Path::new("/sys/fs/cgroup"));
+    Ok(within_address_space(memory, &limits, &status))
 }
 
 /// `AMD EPYC, 2 cores, 24.0 GiB`: what a report calls this machine.
@@ -45,8 +46,9 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn meminfo_bytes(meminfo: &str, key: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+/// A number of a file such as `/proc/meminfo`, in bytes.
+fn bytes_of(file: &str, key: &str) -> Option<u64> {
+    let line = file.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -74,6 +76,19 @@ fn within_groups(mut memory: MachineMemory, groups: &str, mount: &Path) -> Machi
         }
     }
     memory
+}
+
+/// Narrows `memory` by the most address space that the process may have (`ulimit -v`), of which it has some.
+/// The texts are `/proc/self/limits` and `/proc/self/status`.
+fn within_address_space(memory: MachineMemory, limits: &str, status: &str) -> MachineMemory {
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max address space"));
+    let most = soft.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    let Some(most) = most else { return memory };
+    let used = bytes_of(status, "VmSize").unwrap_or(0);
+    MachineMemory {
+        total_bytes: memory.total_bytes.min(most),
+        available_bytes: memory.available_bytes.min(most.saturating_sub(used)),
+    }
 }
 
 /// The folders of a group and of all groups above it. Inside a container the path may not exist
@@ -156,6 +171,20 @@ mod tests {
         let mount = tempfile::tempdir().unwrap();
         assert_eq!(within_groups(FREE, "0::/gone\n", mount.path()), FREE);
         assert_eq!(within_groups(FREE, "", mount.path()), FREE);
+    }
+
+    #[test]
+    fn a_limit_of_address_space_counts_and_what_is_taken_of_it() {
+        let limits = |soft: &str| {
+            format!("Limit  Soft Limit\nMax address space         {soft}     unlimited    bytes\n")
+        };
+        let status = "Name:\tmillrace\nVmSize:\t       1 kB\n";
+        let free = MachineMemory { total_bytes: 10_000, available_bytes: 9000 };
+        let narrowed = |soft: &str| within_address_space(free, &limits(soft), status);
+        assert_eq!(narrowed("unlimited"), free);
+        assert_eq!(narrowed("99999"), free);
+        assert_eq!(narrowed("5000"), MachineMemory { total_bytes: 5000, available_bytes: 3976 });
+        assert_eq!(narrowed("1000").available_bytes, 0);
     }
 
     #[test]

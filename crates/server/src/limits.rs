@@ -46,7 +46,7 @@
 //! | time without a report while requests are open | `ServerConfig::stall_limit` | `/health` answers 503 |
 //! | the same, longer | `ServerConfig::iteration_timeout` | open replies end with an error, and so does the server |
 //! | time in which a client takes nothing of what was sent | [`WRITE_TIMEOUT`] | the connection is closed |
-//! | time in which a client's machine answers nothing, while nothing is sent to it | [`PEER_SILENCE`], asked after each [`PEER_PROBE`] | the connection is closed |
+//! | time in which a client's machine answers nothing, while nothing is sent to it | [`WRITE_TIMEOUT`], asked after each [`PEER_PROBE`] | the connection is closed |
 //! | buffer of one connection | [`CONNECTION_BUFFER_BYTES`] each way, behind TLS [`TLS_BUFFER_BYTES`] more | nothing more is read or written until there is room |
 //! | time in which a stream says nothing | [`KEEP_ALIVE`] | a comment is sent |
 //! | time to drain | `ServerConfig::shutdown_timeout` | what still runs ends with an error |
@@ -84,11 +84,10 @@ pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time from a complete head to a complete body.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest time in which a client takes nothing of what was sent to it.
+/// Longest time in which a client takes nothing of what was sent to it, or its machine answers no probe: where
+/// `TCP_USER_TIMEOUT` is set it decides about both, and not the number of probes (tcp(7)).
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest time in which the machine of a client that waits for its reply answers no probe.
-pub const PEER_SILENCE: Duration = Duration::from_secs(15);
-/// Time between two probes of it.
+/// Time between two probes of the machine of a client that waits for its reply.
 pub const PEER_PROBE: Duration = Duration::from_secs(5);
 /// Longest silence of a streamed reply, before its first token and after it; then a comment follows,
 /// so that neither the client nor a proxy between takes the connection for dead. Shorter than the

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tower::Service;
 
 use crate::limits::{
-    CONNECTION_BUFFER_BYTES, HEAD_BYTES, HEAD_READ_TIMEOUT, PEER_PROBE, PEER_SILENCE, WRITE_TIMEOUT,
+    CONNECTION_BUFFER_BYTES, HEAD_BYTES, HEAD_READ_TIMEOUT, PEER_PROBE, WRITE_TIMEOUT,
 };
 use crate::shutdown::Shutdown;
 use crate::tls::Tls;
@@ -155,9 +155,8 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT))?;
-    let probes = PEER_SILENCE.as_secs().div_ceil(PEER_PROBE.as_secs()) as u32;
     let keepalive = TcpKeepalive::new().with_time(PEER_PROBE).with_interval(PEER_PROBE);
-    socket.set_tcp_keepalive(&keepalive.with_retries(probes))
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 fn log(result: hyper::Result<()>) {
@@ -201,7 +200,6 @@ mod tests {
         assert!(socket.keepalive().expect("an option"));
         assert_eq!(socket.tcp_keepalive_time().expect("an option"), PEER_PROBE);
         assert_eq!(socket.tcp_keepalive_interval().expect("an option"), PEER_PROBE);
-        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), 3);
         assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(WRITE_TIMEOUT));
         drop(client);
     }

@@ -1,6 +1,7 @@
 //! Faults of the machine: a server that is killed, and one without file descriptors.
 
 use std::net::TcpStream;
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -28,6 +29,10 @@ fn a_server_without_descriptors_goes_on_when_some_are_free_again() {
     let connect = |_| TcpStream::connect(server.address).expect("there is room in the backlog");
     let silent: Vec<TcpStream> = (0..100).map(connect).collect();
     wait_for("the warning", || server.stderr().contains("cannot accept").then_some(()));
+    let (start, before) = (Instant::now(), server.processor_ticks());
+    wait_for("two seconds", || (2 <= start.elapsed().as_secs()).then_some(()));
+    let ticks = server.processor_ticks() - before;
+    assert!(ticks < 20, "it took {ticks} hundredths of a second of the processor while it waited");
     drop(silent);
     assert_eq!(http::get(server.address, "/health").status, 200);
     let body = json!({"prompt": "Once", "max_tokens": 4, "ignore_eos": true});

@@ -70,6 +70,16 @@ pub fn millrace<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Ended {
     Process::start(arguments, "").end()
 }
 
+/// Runs `millrace` to its end with so many bytes of address space.
+pub fn millrace_within(bytes: u64, arguments: &[&str]) -> Ended {
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--as={bytes}")).arg(env!("CARGO_BIN_EXE_millrace")).args(arguments);
+    let output = command.output().expect("util-linux is there");
+    let [stdout, stderr] =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ended { status: output.status, stdout, stderr }
+}
+
 impl Process {
     /// Starts `millrace` with `input` on stdin.
     pub fn start<'a>(arguments: impl IntoIterator<Item = &'a str>, input: &str) -> Process {
@@ -200,6 +210,15 @@ impl Server {
         let set = Command::new("sh").args(["-c", &limit]).status().expect("there is a shell");
         assert!(set.success(), "{limit}");
         server
+    }
+
+    /// Processor time that it has taken, its own and the system's, in hundredths of a second.
+    pub fn processor_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
+        let stat = stat.expect("it runs");
+        let (_, fields) = stat.rsplit_once(") ").expect("the name is in brackets");
+        let fields = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>());
+        fields.map(|ticks| ticks.expect("a number")).sum()
     }
 
     /// Waits until it says where it listens.

@@ -2,12 +2,17 @@
 
 use std::net::TcpListener;
 
-use crate::process::{Process, TINY, millrace};
+use crate::process::{Ended, Process, TINY, millrace, millrace_within};
 
 /// Fails unless the run ends in failure and all it says is one line that contains all of `parts`.
 #[track_caller]
 fn assert_refused(arguments: &[&str], parts: &[&str]) {
-    let ended = millrace(arguments.iter().copied());
+    assert_one_line(&millrace(arguments.iter().copied()), parts);
+}
+
+/// Fails unless all that a failed run has said is one line that contains all of `parts`.
+#[track_caller]
+fn assert_one_line(ended: &Ended, parts: &[&str]) {
     assert!(ended.code().is_some_and(|code| code != 0), "{ended:#?}");
     assert_eq!(ended.stdout, "");
     let (line, rest) = ended.stderr.split_once('\n').expect("a whole line");
@@ -156,6 +161,25 @@ fn load_tests_that_cannot_begin_are_refused() {
     for (options, parts) in cases {
         assert_refused(&[&["bench"], *options].concat(), parts);
     }
+}
+
+/// Below 40 MiB the binary itself does not fit. At first the stack of a thread is not to be had, then what is
+/// planned for is more than the process may have; where that begins depends on the allocator.
+#[test]
+fn too_little_address_space_is_refused_with_one_line() {
+    const MIB: u64 = 1 << 20;
+    let generate = [&["generate", "hello", "--max-tokens", "2"], TINY].concat();
+    let serve = [&["serve", "--port", "0"], TINY].concat();
+    for mib in [40, 100, 200, 300, 420] {
+        for arguments in [&generate, &serve] {
+            let ended = millrace_within(mib * MIB, arguments);
+            assert_one_line(&ended, &[]);
+            assert_eq!(ended.code(), Some(1));
+            let causes = ["no thread to run it", "--kv-cache-memory-bytes"];
+            assert!(causes.iter().any(|cause| ended.stderr.contains(cause)), "{ended:#?}");
+        }
+    }
+    assert!(millrace_within(1024 * MIB, &generate).status.success());
 }
 
 #[test]

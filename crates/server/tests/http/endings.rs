@@ -43,8 +43,14 @@ async fn a_drain_finishes_what_runs_and_refuses_what_is_new() {
 #[tokio::test]
 async fn an_idle_server_drains_at_once_whatever_connections_are_open() {
     let server = Setup::new().start().await;
-    let mut half_open = TcpStream::connect(server.address).await.unwrap();
-    half_open.write_all(b"POST /v1/compl").await.unwrap();
+    let whole = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                  content-length: 90\r\n\r\n{\"prompt\": \"a\"";
+    let mut half_open = Vec::new();
+    for client in 0..100 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(&whole[..1 + client * whole.len() / 100]).await.unwrap();
+        half_open.push(stream);
+    }
     let _silent = TcpStream::connect(server.address).await.unwrap();
     let mut idle = TcpStream::connect(server.address).await.unwrap();
     idle.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();

@@ -57,6 +57,38 @@ async fn check(server: &Server, gate: Gate, aborted: usize) {
 }
 
 #[tokio::test]
+async fn those_that_leave_cost_no_more_than_the_step_that_runs() {
+    let (server, gate) = Setup::new().start_gated().await;
+    let body = json!({"prompt": "ab", "temperature": 0, "max_tokens": 100, "stream": true});
+    let stays = send(&server, &bytes(&body)).await;
+    accepted(&server, 1).await;
+    let mut leave = Vec::new();
+    for _ in 0..7 {
+        leave.push(send(&server, &bytes(&body)).await);
+    }
+    accepted(&server, 8).await;
+    let after_steps = async |steps: u32| {
+        gate.allow(1);
+        let told = "vllm:iteration_tokens_total_count";
+        let metrics = server.metrics_until(|m| m.value(told, "") == f64::from(steps)).await;
+        metrics.value("vllm:generation_tokens_total", "")
+    };
+    // The first step may lack those that came while it began.
+    let first = after_steps(1).await;
+    assert_eq!(after_steps(2).await, first + 8.0);
+    assert_eq!(after_steps(3).await, first + 16.0);
+    drop(leave);
+    // The fourth step is held; in the time of some scrapes the server sees that they are gone.
+    for _ in 0..20 {
+        server.metrics().await;
+    }
+    assert_eq!(after_steps(4).await, first + 24.0);
+    assert_eq!(after_steps(5).await, first + 25.0);
+    check(&server, gate, 7).await;
+    drop(stays);
+}
+
+#[tokio::test]
 async fn before_the_head_or_the_body_has_ended() {
     let (server, gate) = Setup::new().start_gated().await;
     let whole = bytes(&body());
