@@ -279,7 +279,7 @@ fn config(args: &BenchArgs, preset: Option<Preset>) -> Result<BenchConfig> {
 
 /// Fetches the models where their progress can be seen, then starts the server.
 fn start_server(engine: &EngineArgs, preset: Option<Preset>) -> Result<ServerProcess> {
-    for name in [&engine.model].into_iter().chain(&engine.speculation.speculative_model) {
+    for name in [&engine.model].into_iter().chain(&engine.speculative_model) {
         Source::parse(name)?.fetch()?;
     }
     let mut engine = engine.clone();

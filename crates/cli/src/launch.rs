@@ -24,7 +24,7 @@ use crate::buffers::{Connections, buffer_bytes};
 use crate::machine::{self, MachineMemory};
 use crate::sizes::parse_bytes;
 use crate::source::Source;
-use crate::speculation::{DraftFile, SpeculationArgs};
+use crate::speculation::{DRAFT_MAX, DraftFile, Speculating};
 
 /// Bytes of a GiB.
 const GIB: f64 = (1_u64 << 30) as f64;
@@ -106,8 +106,33 @@ pub struct EngineArgs {
     #[arg(long, default_value_t = SchedulingPolicy::Fcfs, value_name = "POLICY")]
     pub scheduling_policy: SchedulingPolicy,
 
-    #[command(flatten)]
-    pub speculation: SpeculationArgs,
+    /// Guess up to N next tokens where the last ones occurred before, in prompt or answer, and verify
+    /// them in one step. Answers stay the same, token for token. It helps a few users whose answers
+    /// repeat what is there (code that is edited, quotes, tables); other text neither gains nor loses much.
+    /// Steps of 8 positions and more, as of 8 users, guess nothing.
+    #[arg(
+        long,
+        value_parser = clap::value_parser!(u32).range(1..=DRAFT_MAX),
+        conflicts_with = "speculative_model",
+        value_name = "N"
+    )]
+    pub speculative_ngram: Option<u32>,
+
+    /// Have this smaller model guess next tokens, which the model verifies in one step. It must have the
+    /// same vocabulary. Answers stay the same, token for token. It helps a few users if it is many times
+    /// smaller and mostly right. Its weights, activations and keys and values count in the memory.
+    #[arg(long, value_name = "MODEL")]
+    pub speculative_model: Option<String>,
+
+    /// Most tokens that --speculative-model guesses for a step.
+    #[arg(
+        long,
+        default_value_t = 4,
+        value_parser = clap::value_parser!(u32).range(1..=DRAFT_MAX),
+        requires = "speculative_model",
+        value_name = "N"
+    )]
+    pub num_speculative_tokens: u32,
 
     /// Threads that compute [default: all cores].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
@@ -133,6 +158,7 @@ impl EngineArgs {
         push("--kv-cache-dtype", self.kv_cache_dtype.to_string());
         push("--enable-prefix-caching", self.enable_prefix_caching.to_string());
         push("--scheduling-policy", self.scheduling_policy.to_string());
+        let of_model = self.speculative_model.as_ref().map(|_| self.num_speculative_tokens);
         let optional = [
             ("--max-num-seqs", self.max_num_seqs.map(|n| n.to_string())),
             ("--max-model-len", self.max_model_len.map(|n| n.to_string())),
@@ -140,13 +166,15 @@ impl EngineArgs {
             ("--threads", self.threads.map(|n| n.to_string())),
             ("--quantization", self.quantization.map(|quantization| quantization.to_string())),
             ("--isa", self.isa.map(|isa| isa.to_string())),
+            ("--speculative-ngram", self.speculative_ngram.map(|n| n.to_string())),
+            ("--speculative-model", self.speculative_model.clone()),
+            ("--num-speculative-tokens", of_model.map(|n| n.to_string())),
         ];
         for (name, value) in optional {
             if let Some(value) = value {
                 push(name, value);
             }
         }
-        arguments.extend(self.speculation.to_arguments());
         arguments
     }
 
@@ -158,6 +186,15 @@ impl EngineArgs {
     /// Most requests that wait.
     fn queued(&self) -> u32 {
         self.max_num_queued_reqs.unwrap_or(4 * self.max_num_seqs())
+    }
+
+    /// What guesses next tokens.
+    fn speculating(&self) -> Speculating<'_> {
+        match (&self.speculative_model, self.speculative_ngram) {
+            (Some(name), _) => Speculating::Model { name, tokens: self.num_speculative_tokens },
+            (None, Some(tokens)) => Speculating::Lookup { tokens },
+            (None, None) => Speculating::Nothing,
+        }
     }
 
     fn threads(&self) -> usize {
@@ -226,7 +263,7 @@ pub fn launch(
         .transpose()
         .context("chat template")?;
     let name = served_name.map_or_else(|| source.served_name(), str::to_string);
-    let draft = args.speculation.open(&file, args.quantization)?;
+    let draft = args.speculating().open(&file, args.quantization)?;
     let plan = plan(args, (&file, draft.as_ref()), name, connections)?;
     let Plan { budget, sizes, config, info } = plan;
     tracing::info!("{budget}");
@@ -242,7 +279,7 @@ pub fn launch(
     let mut cpu = Cpu::new(args.threads(), args.isa.unwrap_or_else(Isa::detect));
     let weights = Weights::load(&mut file, &mut cpu)?;
     let transformer = Transformer::new(file.config.clone(), weights, sizes, &cpu);
-    let drafter = args.speculation.drafter(draft, sizes, &mut cpu)?;
+    let drafter = args.speculating().drafter(draft, sizes, &mut cpu)?;
     let device = CpuDevice::new(cpu, transformer, drafter);
     let engine = Engine::new(config, device);
     let (handle, worker) = engine::spawn(engine, SystemClock::new(), sink);
@@ -284,7 +321,7 @@ impl Requirements {
         }
         let sizes = TransformerSizes {
             step_tokens_max: args.max_num_batched_tokens as usize,
-            logits_rows_max: args.speculation.logits_rows_max(args.max_num_seqs()),
+            logits_rows_max: args.speculating().logits_rows_max(args.max_num_seqs()),
             positions_max: args.max_model_len.unwrap_or(context) as usize,
             block_size: args.block_size as usize,
             block_count: 0,
@@ -335,7 +372,7 @@ fn plan(
         max_num_queued_reqs: args.queued(),
         prefix_cache: args.enable_prefix_caching,
         scheduling_policy: args.scheduling_policy,
-        speculation: args.speculation.engine(),
+        speculation: args.speculating().engine(),
     };
     let info = info(args, file, served_name, &budget, machine);
     Ok(Plan { budget, sizes, config, info })
@@ -375,7 +412,7 @@ fn info(
         max_model_len: budget.demand.max_model_len,
         embedding_len: u32::try_from(file.config.hidden_size).expect("a tensor's side, checked"),
         max_num_batched_tokens: args.max_num_batched_tokens,
-        num_speculative_tokens: args.speculation.engine().draft_tokens_max,
+        num_speculative_tokens: args.speculating().engine().draft_tokens_max,
         block_size: args.block_size,
         block_count: budget.block_count,
         kv_cache_dtype: args.kv_cache_dtype.to_string(),
@@ -388,96 +425,4 @@ fn info(
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        engine: EngineArgs,
-    }
-
-    fn parse(arguments: &[OsString]) -> EngineArgs {
-        Line::try_parse_from([OsString::from("x")].iter().chain(arguments)).unwrap().engine
-    }
-
-    #[test]
-    fn arguments_for_another_process_mean_the_same() {
-        let sets: [&[&str]; 4] = [
-            &[],
-            &["--gpu-memory-utilization", "0.3333333333333333", "--max-model-len", "77"],
-            &["--kv-cache-memory-bytes", "3MiB", "--threads", "1", "--isa", "scalar"],
-            &[
-                "--model=dir with space/-m.gguf",
-                "--max-num-seqs=7",
-                "--max-num-batched-tokens=99",
-                "--block-size=96",
-                "--kv-cache-dtype=int8",
-                "--enable-prefix-caching=false",
-                "--max-num-queued-reqs=0",
-                "--scheduling-policy=priority",
-            ],
-        ];
-        for set in sets {
-            let arguments: Vec<OsString> = set.iter().map(OsString::from).collect();
-            let given = parse(&arguments);
-            let passed_on = parse(&given.to_arguments());
-            assert_eq!(format!("{passed_on:?}"), format!("{given:?}"));
-        }
-    }
-
-    #[test]
-    fn more_blocks_fit_where_keys_and_values_are_smaller() {
-        let file = Source::parse("dummy:tiny").unwrap().open().unwrap();
-        let blocks = |dtype: &str| {
-            let options = ["--kv-cache-memory-bytes", "1MiB", "--kv-cache-dtype", dtype];
-            let args = parse(&options.map(OsString::from));
-            let Plan { sizes, info, .. } =
-                plan(&args, (&file, None), String::new(), Connections::NONE).unwrap();
-            assert_eq!(info.kv_cache_dtype, dtype);
-            assert_eq!(sizes.kv_type.to_string(), dtype);
-            info.block_count
-        };
-        assert_eq!(blocks("f16"), blocks("bf16"));
-        // A head of 32 numbers has a scale of four bytes: 36 bytes in place of 64.
-        assert_eq!(blocks("int8"), blocks("bf16") * 64 / 36);
-    }
-
-    #[test]
-    fn connections_count_with_all_their_buffers() {
-        let file = Source::parse("dummy:tiny").unwrap().open().unwrap();
-        let machine = MachineMemory { total_bytes: 8 << 30, available_bytes: 8 << 30 };
-        let buffers = |most, has_tls| {
-            let connections = Connections { most, has_tls };
-            let asked = Requirements::new(&parse(&[]), &file, machine, connections).unwrap();
-            asked.demand.buffer_bytes
-        };
-        let none = buffers(0, false);
-        assert_eq!(buffers(3, false) - none, 3 * (64 << 10));
-        assert_eq!(buffers(3, true) - none, 3 * (128 << 10));
-    }
-
-    #[test]
-    fn every_option_is_passed_on() {
-        let mut given = parse(&[]);
-        given.max_num_seqs = Some(2);
-        given.max_model_len = Some(3);
-        given.max_num_queued_reqs = Some(4);
-        given.threads = Some(5);
-        given.isa = Some(Isa::Scalar);
-        given.speculation.speculative_ngram = Some(6);
-        given.speculation.speculative_model = Some("dummy:tiny".to_owned());
-        given.quantization = Some(Quantization::Q4_K);
-        let mut passed_on: Vec<String> = Vec::new();
-        for kv_cache_memory_bytes in [None, Some(1)] {
-            let arguments = EngineArgs { kv_cache_memory_bytes, ..given.clone() }.to_arguments();
-            passed_on.extend(arguments.iter().map(|argument| argument.display().to_string()));
-        }
-        let command = <Line as clap::CommandFactory>::command();
-        for option in command.get_arguments().filter_map(clap::Arg::get_long) {
-            assert!(passed_on.contains(&format!("--{option}")), "--{option} is not passed on");
-        }
-    }
-}
+mod tests;

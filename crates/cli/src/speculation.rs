@@ -1,10 +1,8 @@
-//! Options that say what guesses tokens.
+//! What guesses next tokens, as the options say.
 
-use std::ffi::OsString;
 use std::fmt;
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
 use engine::Speculation;
 use engine::budget::{Bytes, Demand};
 use kernels::cpu::Cpu;
@@ -17,83 +15,51 @@ use model::weights::Weights;
 use crate::source::Source;
 
 /// Most tokens of a draft: beside them a step computes one position at least.
-const DRAFT_MAX: i64 = STEP_POSITIONS_MAX as i64 - 1;
+pub const DRAFT_MAX: i64 = STEP_POSITIONS_MAX as i64 - 1;
 
-/// What guesses next tokens, and how many. The answers are the same, token for token.
-#[derive(Args, Debug, Clone)]
-pub struct SpeculationArgs {
-    /// Guess up to N next tokens where the last ones occurred before, in prompt or answer, and verify
-    /// them in one step. Answers stay the same, token for token. It helps a few users whose answers
-    /// repeat what is there (code that is edited, quotes, tables); other text neither gains nor loses much.
-    /// Steps of 8 positions and more, as of 8 users, guess nothing.
-    #[arg(
-        long,
-        value_parser = clap::value_parser!(u32).range(1..=DRAFT_MAX),
-        conflicts_with = "speculative_model",
-        value_name = "N"
-    )]
-    pub speculative_ngram: Option<u32>,
-
-    /// Have this smaller model guess next tokens, which the model verifies in one step. It must have the
-    /// same vocabulary. Answers stay the same, token for token. It helps a few users if it is many times
-    /// smaller and mostly right. Its weights, activations and keys and values count in the memory.
-    #[arg(long, value_name = "MODEL")]
-    pub speculative_model: Option<String>,
-
-    /// Most tokens that --speculative-model guesses for a step.
-    #[arg(
-        long,
-        default_value_t = 4,
-        value_parser = clap::value_parser!(u32).range(1..=DRAFT_MAX),
-        requires = "speculative_model",
-        value_name = "N"
-    )]
-    pub num_speculative_tokens: u32,
+/// What guesses next tokens, and how many of them for a step at most.
+#[derive(Debug, Clone, Copy)]
+pub enum Speculating<'a> {
+    /// Nothing.
+    Nothing,
+    /// The text itself.
+    Lookup {
+        /// How many.
+        tokens: u32,
+    },
+    /// A model.
+    Model {
+        /// As `--speculative-model` has it.
+        name: &'a str,
+        /// How many.
+        tokens: u32,
+    },
 }
 
-impl SpeculationArgs {
-    /// The same options as arguments for another `millrace`.
-    pub fn to_arguments(&self) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = Vec::new();
-        let mut push = |name: &str, value: String| arguments.extend([name.into(), value.into()]);
-        if let Some(tokens) = self.speculative_ngram {
-            push("--speculative-ngram", tokens.to_string());
-        }
-        if let Some(model) = &self.speculative_model {
-            push("--speculative-model", model.clone());
-            push("--num-speculative-tokens", self.num_speculative_tokens.to_string());
-        }
-        arguments
-    }
-
-    /// Most tokens of a draft; 0 if nothing guesses.
-    fn draft_tokens_max(&self) -> u32 {
-        let of_model = self.speculative_model.as_ref().map(|_| self.num_speculative_tokens);
-        self.speculative_ngram.or(of_model).unwrap_or(0)
-    }
-
+impl Speculating<'_> {
     /// How the engine makes room for it.
-    pub fn engine(&self) -> Speculation {
-        match self.draft_tokens_max() {
-            0 => Speculation::OFF,
-            draft_tokens_max => {
-                Speculation { draft_tokens_max, step_positions_max: STEP_POSITIONS_MAX as u32 }
-            }
+    pub fn engine(self) -> Speculation {
+        match self {
+            Speculating::Nothing => Speculation::OFF,
+            Speculating::Lookup { tokens } | Speculating::Model { tokens, .. } => Speculation {
+                draft_tokens_max: tokens,
+                step_positions_max: STEP_POSITIONS_MAX as u32,
+            },
         }
     }
 
     /// Most rows of a step whose logits are asked for.
-    pub fn logits_rows_max(&self, max_num_seqs: u32) -> usize {
+    pub fn logits_rows_max(self, max_num_seqs: u32) -> usize {
         max_num_seqs.max(self.engine().step_positions_max) as usize
     }
 
     /// Opens the model that guesses for `target`, if one does.
     pub fn open(
-        &self,
+        self,
         target: &ModelFile,
         quantization: Option<Quantization>,
     ) -> Result<Option<DraftFile>> {
-        let Some(name) = &self.speculative_model else { return Ok(None) };
+        let Speculating::Model { name, .. } = self else { return Ok(None) };
         let open = || -> Result<DraftFile> {
             let mut file = Source::parse(name)?.open()?;
             file.quantization = quantization;
@@ -106,13 +72,14 @@ impl SpeculationArgs {
 
     /// What guesses, with the weights of `draft` if that is a model, beside a model of these sizes.
     pub fn drafter(
-        &self,
+        self,
         draft: Option<DraftFile>,
         target: TransformerSizes,
         cpu: &mut Cpu,
     ) -> Result<Option<Drafter>> {
         let Some(DraftFile(mut file)) = draft else {
-            return Ok(self.speculative_ngram.map(|_| Drafter::PromptLookup));
+            let looks_up = matches!(self, Speculating::Lookup { .. });
+            return Ok(looks_up.then_some(Drafter::PromptLookup));
         };
         let weights = Weights::load(&mut file, cpu)?;
         let sizes = DraftModel::sizes(&file.config, target);

@@ -18,9 +18,10 @@ use crate::weights::Weights;
 
 /// Most positions of a step with drafts.
 ///
-/// About as many rows take as long to multiply as the weights take to read: a core of the machine of
-/// `PERFORMANCE.md` has 13 multiply-adds for each byte that it reads, and a weight of 5 bits is 1.6 for
-/// a byte and row. Each further position costs what a token costs in a large batch.
+/// About as many rows take as long to multiply as the weights take to read: the machine of
+/// `PERFORMANCE.md` does 13 multiply-adds in the time in which it reads a byte, and a byte is 1.6 weights of
+/// 5 bits, each of them a multiply-add a row. Each further position costs what a token costs in a large
+/// batch.
 pub const STEP_POSITIONS_MAX: usize = 8;
 
 /// Fewest last tokens that must have occurred before for their successors to be guessed.
@@ -122,6 +123,7 @@ impl Drafting {
             compute: self.start..self.end,
             choices: self.most.min(1),
             blocks: row.blocks.iter().map(|block| block.0).collect(),
+            // With the random numbers of the same positions, like models draw like tokens.
             params: &row.params.sampling,
             // What a grammar forbids is rejected. Asking it would lead it along guesses, and back.
             constraint: None,
@@ -247,5 +249,40 @@ impl DraftModel {
         for (index, block) in blocks[..end].iter().enumerate().skip(positions.start / size) {
             self.filled[block.index()] = size.min(positions.end - index * size);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(tokens: &[u32], most: usize, expected: &[u32]) {
+        let ids = |ids: &[u32]| -> Vec<TokenId> { ids.iter().map(|&id| TokenId(id)).collect() };
+        assert_eq!(lookup(&ids(tokens), most), ids(expected), "{tokens:?}");
+    }
+
+    #[test]
+    fn what_followed_the_last_tokens_is_guessed() {
+        check(&[1, 2, 3, 4, 5, 9, 2, 3], 3, &[4, 5, 9]);
+    }
+
+    #[test]
+    fn the_place_with_most_in_common_counts_and_of_equals_the_latest() {
+        check(&[1, 2, 3, 7, 9, 2, 3, 8, 1, 2, 3], 1, &[7]);
+        check(&[5, 2, 3, 7, 6, 2, 3, 8, 1, 2, 3], 1, &[8]);
+    }
+
+    #[test]
+    fn what_repeats_itself_goes_on() {
+        check(&[4, 4, 4], 5, &[4, 4, 4, 4, 4]);
+        check(&[9, 1, 2, 3, 1, 2], 4, &[3, 1, 2, 3]);
+        check(&[0, 1, 2, 1, 2, 1], 3, &[2, 1, 2]);
+    }
+
+    #[test]
+    fn nothing_is_guessed_of_one_token_or_without_room() {
+        check(&[1, 2, 3, 4, 3], 4, &[]);
+        check(&[1, 2, 1, 2], 0, &[]);
+        check(&[1], 4, &[]);
     }
 }

@@ -125,6 +125,7 @@ fn load_tests_that_cannot_begin_are_refused() {
         (&["--slo", "itl=5ms"], &["itl", "ttft, tpot and e2e"]),
         (&["--language", "xx"], &["--language", "xx", "zh"]),
         (&["--url", &nobody, "--max-num-seqs", "5"], &["--url", "--max-num-seqs"]),
+        (&["--url", &nobody, "--speculative-ngram", "3"], &["--url", "--speculative-ngram"]),
         (&["--assert", "p95_ttft"], &["--assert", "p95_ttft<500ms"]),
         (&["--assert", "p98_ttft<5ms"], &["`p98_ttft`", "p95, p99", "ttft, tpot, itl, e2el"]),
         (
