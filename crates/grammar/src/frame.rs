@@ -21,6 +21,10 @@ pub enum Frame {
     Through(String),
     /// JSON that a schema accepts.
     Json(Value),
+    /// A text that a regular expression matches.
+    Regex(String),
+    /// A sentence of a grammar of its own.
+    Lark(String),
     /// Parts that follow each other.
     Sequence(Vec<Frame>),
     /// One of these.
@@ -48,6 +52,8 @@ impl Frame {
     fn check_schemas(&self) -> Result<(), SpecError> {
         match self {
             Frame::Text(_) | Frame::Token(_) | Frame::Any | Frame::Through(_) => Ok(()),
+            // Checked as specs of their own.
+            Frame::Regex(_) | Frame::Lark(_) => Ok(()),
             Frame::Json(schema) => check_schema(schema),
             Frame::Sequence(parts) | Frame::Choice(parts) => {
                 parts.iter().try_for_each(Frame::check_schemas)
@@ -82,6 +88,8 @@ impl Frame {
             Frame::Any => "/(?s:.*)/".to_owned(),
             Frame::Through(text) => named(format!("[lazy]: /(?s:.*)/ {}", json!(text)), rules),
             Frame::Json(schema) => format!("%json {}", spaced(schema.clone())),
+            Frame::Regex(regex) => format!("/{}/", in_slashes(regex)),
+            Frame::Lark(text) => format!("%lark {{\n{text}\n}}"),
             Frame::Sequence(parts) if parts.is_empty() => "\"\"".to_owned(),
             Frame::Sequence(parts) => joined(parts, " ", rules),
             Frame::Choice(parts) => joined(parts, " | ", rules),
@@ -94,6 +102,22 @@ impl Frame {
             }
         }
     }
+}
+
+/// A regular expression as it stands between slashes: those within, and ends of lines, are escaped.
+fn in_slashes(regex: &str) -> String {
+    let mut text = String::with_capacity(regex.len());
+    let mut is_escaped = false;
+    for c in regex.chars() {
+        match c {
+            '/' if !is_escaped => text.push_str("\\/"),
+            '\n' if is_escaped => text.push('n'),
+            '\n' => text.push_str("\\n"),
+            c => text.push(c),
+        }
+        is_escaped = c == '\\' && !is_escaped;
+    }
+    text
 }
 
 /// Adds `rule` to the list; gives its name.

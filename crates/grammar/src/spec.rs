@@ -57,6 +57,18 @@ impl Spec {
         }
     }
 
+    /// As a part of an answer.
+    pub fn into_frame(self) -> Frame {
+        match self {
+            Spec::JsonObject => Frame::Json(json!({"type": "object"})),
+            Spec::JsonSchema(schema) => Frame::Json(schema),
+            Spec::Regex(regex) => Frame::Regex(regex),
+            Spec::Choice(choices) => Frame::Choice(choices.into_iter().map(Frame::Text).collect()),
+            Spec::Lark(text) => Frame::Lark(text),
+            Spec::Frame(frame) => frame,
+        }
+    }
+
     /// In the library's form.
     pub(crate) fn to_library(&self) -> TopLevelGrammar {
         match self {

@@ -102,6 +102,31 @@ fn objects_and_anything() {
 }
 
 #[test]
+fn what_is_asked_for_may_be_a_part_of_an_answer() {
+    let regex = |text: &str| Spec::Regex(text.to_owned());
+    let choice = |texts: &[&str]| Spec::Choice(texts.iter().map(|&text| text.into()).collect());
+    let cases: [(Spec, &[&str], &[&str]); 8] = [
+        (regex("a/b+"), &["a/b", "a/bb"], &["a/", "ab"]),
+        (regex(r"a\/[/]\\/?"), &["a//\\", "a//\\/"], &["a/\\/", "a//"]),
+        (regex("a\nb|c\\\n"), &["a\nb", "c\n"], &["a\\nb", "anb", "a"]),
+        (choice(&["yes", "y\"e\\\n"]), &["yes", "y\"e\\\n"], &["", "yess"]),
+        (Spec::JsonObject, &["{}", r#"{"a":[1]}"#], &["[]", "1"]),
+        (Spec::JsonSchema(json!({"enum": [1, "}"]})), &["1", "\"}\""], &["2", "}"]),
+        (Spec::Lark("start: \"}\" start | A\nA: \"{\"".into()), &["{", "}}{"], &["}", "A"]),
+        (Spec::Lark("start: %json {\"type\": \"null\"}".into()), &["null"], &["{}"]),
+    ];
+    for (spec, accepted, refused) in cases {
+        check(&spec, accepted, refused);
+        let parts = vec![text("<"), spec.into_frame(), text(">")];
+        let framed = |texts: &[&str]| texts.iter().map(|t| format!("<{t}>")).collect::<Vec<_>>();
+        let (accepted, refused) = (framed(accepted), framed(refused));
+        let [accepted, refused] =
+            [&accepted, &refused].map(|texts| texts.iter().map(String::as_str).collect::<Vec<_>>());
+        check(&Spec::Frame(Frame::Sequence(parts)), &accepted, &refused);
+    }
+}
+
+#[test]
 fn expressions_choices_and_grammars() {
     let regex = Spec::Regex(r"(\d{3})-[a-f]+/?".to_owned());
     check(&regex, &["123-abc", "000-f/"], &["12-abc", "123-", "123-abcg"]);

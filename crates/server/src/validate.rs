@@ -155,8 +155,7 @@ impl Door<'_> {
                 let prompt = self.chat_prompt(messages, &tool_use.tools, &prompting)?;
                 let ends_with_call = body.parallel_tool_calls == Some(false);
                 answers.rules = AnswerRules { ends_with_call, ..prompt.rules };
-                // What other fields say is about content, of which there is none beside forced calls.
-                wanted = calls::wanted(&tool_use, &answers.rules, self.tokenizer)?.or(wanted);
+                wanted = calls::wanted(&tool_use, &answers.rules, self.tokenizer, wanted)?;
                 vec![prompt.ids]
             }
         };

@@ -1,4 +1,4 @@
-//! What an answer must look like that has to call functions.
+//! What an answer must look like that may think first, call functions or say something.
 
 use grammar::{Frame, Spec};
 use serde_json::{Value, json};
@@ -10,18 +10,45 @@ use crate::openai::error::ApiError;
 
 use super::tools::{Forced, ToolUse};
 
-/// An answer that is calls, if `tool_use` forces them, behind thoughts where the model has any: in the
-/// form in which `rules` reads them, with arguments as each function's schema says.
+/// An answer that is calls, if `tool_use` forces them, or else says what `content` wants, if it wants anything,
+/// or calls functions that it may call. Thoughts may come before, where the model has any.
 pub(super) fn wanted(
     tool_use: &ToolUse,
     rules: &AnswerRules,
     tokenizer: &Tokenizer,
+    content: Option<Wanted>,
 ) -> Result<Option<Wanted>, ApiError> {
-    let ToolUse { tools, forced: Some(forced) } = tool_use else { return Ok(None) };
     let writer = Writer::new(rules, tokenizer);
+    let thoughts = writer.thoughts(rules.reasoning);
+    let (param, answer) = match (tool_use.forced, content) {
+        (None, None) => return Ok(None),
+        // What it says is about content, of which there is none beside forced calls.
+        (Some(forced), _) => ("tools", calls(&tool_use.tools, forced, rules, &writer)?),
+        (None, Some(content)) if tool_use.tools.is_empty() && thoughts.is_empty() => {
+            return Ok(Some(content));
+        }
+        (None, Some(Wanted { param, spec })) if tool_use.tools.is_empty() => {
+            (param, spec.into_frame())
+        }
+        (None, Some(Wanted { param, spec })) => {
+            let calls = calls(&tool_use.tools, Forced::Any, rules, &writer)?;
+            (param, Frame::Choice(vec![spec.into_frame(), calls]))
+        }
+    };
+    let answer = thoughts.into_iter().chain([answer]).collect();
+    Wanted::new(param, Spec::Frame(Frame::Sequence(answer))).map(Some)
+}
+
+/// Calls of `tools` in the form in which `rules` reads them, with arguments as each function's schema says.
+fn calls(
+    tools: &[Tool],
+    forced: Forced,
+    rules: &AnswerRules,
+    writer: &Writer<'_>,
+) -> Result<Frame, ApiError> {
     let spelling = rules.tools.expect("there are functions to call").spelling();
     let (callable, most) = match forced {
-        Forced::Named(place) => (*place..place + 1, 1),
+        Forced::Named(place) => (place..place + 1, 1),
         Forced::Any if rules.ends_with_call => (0..tools.len(), 1),
         Forced::Any => (0..tools.len(), TOOL_CALLS),
     };
@@ -34,11 +61,10 @@ pub(super) fn wanted(
     };
     let item = Box::new(Frame::Choice(callable.map(call).collect::<Result<_, ApiError>>()?));
     let between = Box::new(Frame::Sequence(writer.text(&spelling.between)));
-    let mut answer = writer.thoughts(rules.reasoning);
-    answer.extend(writer.text(&spelling.begin));
-    answer.push(Frame::Repeated { item, between, most });
-    answer.extend(writer.text(&spelling.end));
-    Wanted::new("tools", Spec::Frame(Frame::Sequence(answer))).map(Some)
+    let mut calls = writer.text(&spelling.begin);
+    calls.push(Frame::Repeated { item, between, most });
+    calls.extend(writer.text(&spelling.end));
+    Ok(Frame::Sequence(calls))
 }
 
 /// The schema of a function's arguments, which are an object.

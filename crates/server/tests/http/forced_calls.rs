@@ -151,6 +151,57 @@ async fn thoughts_come_before_forced_calls() {
 }
 
 #[tokio::test]
+async fn beside_functions_that_may_be_called_the_form_of_content_leaves_calls() {
+    let server = start(HERMES).await;
+    let schema = json!({
+        "type": "object", "properties": {"c": {"enum": [1, 2]}}, "required": ["c"],
+        "additionalProperties": false,
+    });
+    let named = json!({"name": "n", "schema": schema});
+    let json = json!({"type": "json_schema", "json_schema": named});
+    let ask = async |says: &str, fields: (&str, &Value)| {
+        let mut body = asks(says, &json!("auto"));
+        body[fields.0] = fields.1.clone();
+        let reply = server.post(CHAT, &body).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.json()["choices"][0].clone()
+    };
+    let forms = [
+        ("response_format", json, "{\"c\": 1}"),
+        ("guided_regex", json!("a/b\n[c]{2}"), "a/b\ncc"),
+        ("guided_choice", json!(["ab", "cd"]), "cd"),
+        ("guided_grammar", json!("start: \"{\" A+ \"}\"\nA: /[ab]/"), "{ba}"),
+    ];
+    for (field, form, says) in &forms {
+        // What the form takes is content, and a call is a call.
+        let choice = ask(&format!("{says}$"), (field, form)).await;
+        assert_eq!(choice["message"]["content"], *says, "{choice}");
+        assert_eq!(choice["finish_reason"], "stop");
+        let call = "<tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</tool_call>$";
+        let choice = ask(call, (field, form)).await;
+        assert_eq!(choice["message"]["tool_calls"][0]["function"]["name"], "g", "{choice}");
+        assert_eq!(choice["finish_reason"], "tool_calls");
+    }
+}
+
+#[tokio::test]
+async fn thoughts_come_before_content_of_any_form() {
+    let server = start(THINKS).await;
+    for (field, form, says) in [
+        ("response_format", json!({"type": "json_object"}), "{}"),
+        ("guided_regex", json!("[ab]{3}"), "aba"),
+        ("guided_choice", json!(["ab", "cd"]), "cd"),
+        ("guided_grammar", json!("start: \"x\" | \"(\" start \")\""), "(x)"),
+    ] {
+        let mut body = asks(&format!("hm</think>\n\n{says}$"), &json!("none"));
+        body[field] = form;
+        let message = &server.post(CHAT, &body).await.json()["choices"][0]["message"];
+        assert_eq!(message["reasoning_content"], "hm", "{message}");
+        assert_eq!(message["content"], says, "{message}");
+    }
+}
+
+#[tokio::test]
 async fn allowed_tools_narrow_what_may_be_called() {
     let server = start(HERMES).await;
     let allow = |mode: &str, names: &[&str]| {
