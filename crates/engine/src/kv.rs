@@ -274,3 +274,6 @@ fn extend_hashes(
         hashes.push(prefix.hash(parent, block));
     }
 }
+
+#[cfg(test)]
+mod tests;

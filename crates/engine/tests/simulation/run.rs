@@ -411,11 +411,15 @@ impl<'a> Simulation<'a> {
         let snapshot = engine.snapshot();
         assert!(last.is_none_or(|last| last == snapshot), "what is told is not what is");
         self.model.check_snapshot(&snapshot);
+        let mut held = 0;
         for block in (0..self.workload.config.block_count).map(BlockId) {
-            if engine.block_state(block) == BlockState::Free {
-                self.device.state().poison(block);
+            match engine.block_state(block) {
+                BlockState::Held { .. } => held += 1,
+                BlockState::Cached => {}
+                BlockState::Free => self.device.state().poison(block),
             }
         }
+        assert_eq!(snapshot.blocks_used, held, "blocks in use");
         if self.before.prefix_evictions_total < snapshot.prefix_evictions_total {
             self.sometimes.happened("cached block evicted");
         }
