@@ -21,6 +21,7 @@ mod load;
 mod prompts;
 mod bench;
 mod generate;
+mod perplexity;
 mod pull;
 mod models;
 mod check;
@@ -48,6 +49,14 @@ enum Command {
     Bench(Box<bench::BenchArgs>),
     /// Answer one prompt on the terminal.
     Generate(generate::GenerateArgs),
+    /// Say how well a model predicts a text, by the definition of llama.cpp's llama-perplexity.
+    ///
+    /// The text's tokens are cut into windows, a begin token takes the place of each window's first if
+    /// the model has it before prompts, and the engine reads each window by itself. Printed is exp of
+    /// the mean of -ln p over the tokens of the windows' second halves, but the first of each, with its
+    /// standard error: the lower, the better. It depends on tokenizer and text, so compare files of one
+    /// model, or programs, over one text.
+    Perplexity(perplexity::PerplexityArgs),
     /// Fetch a model of the catalogue or of the Hugging Face hub.
     ///
     /// Of the hub: hf:ORG/NAME takes the model in safetensors that the repository has, or else its only
@@ -104,6 +113,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Bench(args) => bench::run(*args),
         Command::Generate(args) => generate::run(args),
+        Command::Perplexity(args) => perplexity::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Check(args) => check::run(&args),

@@ -1,4 +1,4 @@
-//! `check`, `pull`, `models` and `generate`: models by themselves.
+//! `check`, `pull`, `models`, `generate` and `perplexity`: models by themselves.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -146,4 +146,34 @@ fn prompts_that_do_not_fit_and_parameters_out_of_range_are_refused() {
             assert!(ended.stderr.contains(part), "no {part} in {}", ended.stderr);
         }
     }
+}
+
+/// Text that a model was not told apart from any other.
+const LICENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../LICENSE");
+
+/// The first two numbers of a line that `perplexity` wrote, and how many tokens they rest on.
+#[track_caller]
+fn perplexity(options: &[&str]) -> (f64, f64, u32) {
+    let ended = millrace(["perplexity", LICENCE].iter().chain(options).copied());
+    let (_, figures) = ended.output().split_once(": perplexity ").expect("a line of that form");
+    let words: Vec<&str> = figures.split_whitespace().collect();
+    let [value, "±", error, "over", tokens, ..] = words[..] else { panic!("{words:?}") };
+    (value.parse().unwrap(), error.parse().unwrap(), tokens.parse().unwrap())
+}
+
+#[test]
+fn the_perplexity_of_a_text_is_that_of_llama_cpp() {
+    let (value, error, tokens) = perplexity(REAL);
+    // `llama-perplexity -c 512` of the file's weights in float32, see PERFORMANCE.md: 15.9167.
+    assert!((value / 15.9167 - 1.0).abs() < 0.005, "{value}");
+    assert!((0.5..2.0).contains(&error), "{error}");
+    assert_eq!(tokens, 4 * 255);
+}
+
+#[test]
+fn a_perplexity_does_not_depend_on_how_windows_are_computed() {
+    let options = ["--window", "64", "--max-num-seqs", "3"];
+    let whole = perplexity(&[TINY, &options].concat());
+    let chunked = ["--max-num-batched-tokens", "33", "--threads", "1"];
+    assert_eq!(perplexity(&[TINY, &options, &chunked].concat()), whole);
 }

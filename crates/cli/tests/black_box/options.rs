@@ -21,6 +21,7 @@ fn every_option_has_a_help_text() {
         ("bench", ["--assert", "--resume", "--max-num-batched-tokens"]),
         ("serve", ["--memory-utilization", "--enable-web-page", "--shutdown-timeout"]),
         ("generate", ["--max-tokens", "--temperature", "--threads"]),
+        ("perplexity", ["<FILE>", "--window", "--threads"]),
         ("pull", ["--help", "--version", "[NAME]"]),
         ("models", ["--help", "--version", "--json"]),
         ("check", ["--help", "--version", "[MODEL]"]),

@@ -4,6 +4,9 @@ use std::net::TcpListener;
 
 use crate::process::{Ended, Process, TINY, millrace, millrace_within};
 
+/// A text of some length: this file.
+const THIS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/black_box/refusals.rs");
+
 /// Fails unless the run ends in failure and all it says is one line that contains all of `parts`.
 #[track_caller]
 fn assert_refused(arguments: &[&str], parts: &[&str]) {
@@ -196,10 +199,24 @@ fn measurements_that_cannot_be_made_are_refused() {
 }
 
 #[test]
+fn texts_that_have_no_perplexity_are_refused() {
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["nowhere.txt"], &["nowhere.txt", "No such file"]),
+        (&["/dev/null"], &["0 tokens", "--window of 512"]),
+        (&["/dev/null", "--window", "3"], &["--window", "'3'", "4.."]),
+        (&[THIS, "--window", "512"], &["512", "maximum context length"]),
+    ];
+    for (options, parts) in cases {
+        assert_refused(&[&["perplexity"], TINY, *options].concat(), parts);
+    }
+}
+
+#[test]
 fn no_command_at_all_is_answered_with_the_commands_there_are() {
     let ended = millrace([]);
     assert_eq!(ended.code(), Some(2));
-    for command in ["serve", "bench", "generate", "pull", "check", "roofline", "plan"] {
+    for command in ["serve", "bench", "generate", "perplexity", "pull", "check", "roofline", "plan"]
+    {
         assert!(ended.stderr.contains(&format!("\n  {command} ")), "{}", ended.stderr);
     }
 }
@@ -210,6 +227,7 @@ fn output_that_cannot_be_written_is_said() {
     for arguments in [
         [&["bench"], TINY, &load_test].concat(),
         [&["generate", "hello", "--max-tokens", "5"], TINY].concat(),
+        [&["perplexity", THIS, "--window", "32"], TINY].concat(),
         vec!["check", "dummy:tiny"],
         vec!["plan", "--preset", "seed"],
         vec!["pull"],
