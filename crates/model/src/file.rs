@@ -25,10 +25,6 @@ const SENTENCE_PIECE: &str = "llama";
 /// Control tokens that end a turn in some family, for files that name none. Source: llama-vocab.cpp,
 /// where `special_eot_id` is looked for.
 const TURN_ENDS: [&str; 4] = ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>"];
-/// Pre-tokenizers after which llama.cpp puts the begin token before a prompt unless the file says
-/// otherwise. Source: llama-vocab.cpp, where `add_bos` is set.
-const PRE_TOKENIZERS_WITH_BOS: [&str; 1] = ["llama-bpe"];
-
 /// Where a file's bytes come from: the disk, or memory for a dummy model.
 trait Source: Read + Seek + Send {}
 impl<T: Read + Seek + Send> Source for T {}
@@ -236,7 +232,7 @@ fn tokenizer_spec(metadata: &mut Metadata) -> Result<TokenizerSpec, LoadError> {
     let bos_key = "tokenizer.ggml.add_bos_token";
     let bos_usual = match &merging {
         Merging::ByteLevel { pre_tokenizer: Cutting::Named(name), .. } => {
-            PRE_TOKENIZERS_WITH_BOS.contains(&name.as_str())
+            text::begins_prompts(name)
         }
         _ => bos.is_some(),
     };

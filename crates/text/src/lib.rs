@@ -33,6 +33,7 @@ pub use chat::{
     Variable,
 };
 pub use decoder::{Decoder, decode};
+pub use pre_tokenizer::begins_prompts;
 pub use stop::{StopMatcher, StopOutput, StopStrings};
 pub use tokenizer::{ControlTokens, Segment, Tokenizer};
 pub use vocabulary::{

@@ -8,36 +8,111 @@ use crate::vocabulary::{Cutting, TokenizerError};
 /// up to the last one before a word.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// Llama 3's pieces: contractions in either case, numbers of up to three digits, line ends kept
-/// with the signs or spaces before them.
+/// Llama 3's pieces: contractions in either case, words with one sign before them, numbers of up to three
+/// digits, line ends kept with the signs or spaces before them.
 const LLAMA3: &str = concat!(
-    r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|",
     r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 );
 
 /// Qwen 2's pieces: as Llama 3's, but each digit on its own.
 const QWEN2: &str = concat!(
-    r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|",
     r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 );
 
-/// One way of cutting text, under the name that GGUF files use for it.
+/// Seed-Coder's: as Qwen 2's, but signs do not keep line ends.
+const SEED_CODER: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|",
+    r"\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+
+/// Mistral's (Tekken): words are also cut before a capital behind a small letter, marks belong to
+/// letters, each digit on its own, and `/` behind signs is kept with them as line ends are.
+const TEKKEN: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|",
+    r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+
+/// GPT-4o's: as Mistral's, with contractions at the end of words and numbers of up to three digits.
+const GPT4O: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+    r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+
+/// DeepSeek-Coder's, one after another.
+const DEEPSEEK_CODER: [&str; 5] =
+    [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"];
+
+/// llama.cpp's for files of a time before pre-tokenizers were named: signs, then GPT-2's, then numbers in threes.
+const DEFAULT: [&str; 4] = [r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"];
+
+/// One way of cutting text.
 struct Rule {
-    name: &'static str,
+    /// Under which GGUF files name it, the one it is best known by first.
+    names: &'static [&'static str],
     /// Applied one after the other, each to the pieces of the one before.
     patterns: &'static [&'static str],
     /// A piece that is a token as a whole is not merged up from its bytes.
     whole_pieces_first: bool,
+    /// A prompt begins with the begin token unless the file says otherwise.
+    begin_token: bool,
 }
 
-/// The rules known here. Names, patterns and `whole_pieces_first` (there `ignore_merges`) are
-/// those of llama.cpp's table of pre-tokenizers, `src/llama-vocab.cpp`.
-const RULES: [Rule; 4] = [
-    Rule { name: "gpt-2", patterns: &[GPT2], whole_pieces_first: false },
-    Rule { name: "smollm", patterns: &[r"\p{N}", GPT2], whole_pieces_first: false },
-    Rule { name: "llama-bpe", patterns: &[LLAMA3], whole_pieces_first: true },
-    Rule { name: "qwen2", patterns: &[QWEN2], whole_pieces_first: false },
+impl Rule {
+    const fn new(names: &'static [&'static str], patterns: &'static [&'static str]) -> Self {
+        Rule { names, patterns, whole_pieces_first: false, begin_token: false }
+    }
+
+    fn find(name: &str) -> Option<&'static Rule> {
+        RULES.iter().find(|rule| rule.names.contains(&name))
+    }
+}
+
+/// The rules known here. Names, `whole_pieces_first` (there `ignore_merges`) and `begin_token` (there `add_bos`) are
+/// those of llama.cpp's table of pre-tokenizers, `src/llama-vocab.cpp`; patterns are those of the models' own
+/// `tokenizer.json`, by which `fixtures/tokenizers/pre_tokenizers.json` was made.
+static RULES: [Rule; 10] = [
+    Rule::new(
+        &[
+            "gpt-2",
+            "phi-2",
+            "olmo",
+            "mpt",
+            "jais",
+            "trillion",
+            "granite-docling",
+            "exaone4",
+            "mellum",
+        ],
+        &[GPT2],
+    ),
+    Rule::new(
+        &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
+        &[r"\p{N}", GPT2],
+    ),
+    Rule {
+        whole_pieces_first: true,
+        begin_token: true,
+        ..Rule::new(&["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"], &[LLAMA3])
+    },
+    Rule::new(&["dbrx", "smaug-bpe"], &[LLAMA3]),
+    Rule::new(&["qwen2", "deepseek-r1-qwen", "stablelm2", "megrez"], &[QWEN2]),
+    Rule { whole_pieces_first: true, begin_token: true, ..Rule::new(&["tekken"], &[TEKKEN]) },
+    Rule::new(&["gpt-4o", "llama4"], &[GPT4O]),
+    Rule::new(&["deepseek-coder"], &DEEPSEEK_CODER),
+    Rule::new(&["seed-coder"], &[SEED_CODER]),
+    Rule::new(&["default"], &DEFAULT),
 ];
+
+/// Whether a prompt begins with the begin token where a file with this pre-tokenizer does not say.
+pub fn begins_prompts(pre_tokenizer: &str) -> bool {
+    Rule::find(pre_tokenizer).is_some_and(|rule| rule.begin_token)
+}
 
 /// Cuts text into pieces; what no pattern matches is a piece of its own.
 #[derive(Debug)]
@@ -56,8 +131,9 @@ impl PreTokenizer {
                 return Self::build(&patterns, *whole_pieces_first);
             }
         };
-        let Some(rule) = RULES.iter().find(|rule| rule.name == name) else {
-            let known = RULES.map(|rule| rule.name).join(", ");
+        let Some(rule) = Rule::find(name) else {
+            let names = RULES.iter().flat_map(|rule| rule.names);
+            let known = names.copied().collect::<Vec<_>>().join(", ");
             return Err(TokenizerError::UnknownPreTokenizer { name: name.to_owned(), known });
         };
         Self::build(rule.patterns, rule.whole_pieces_first)
@@ -115,6 +191,8 @@ fn cut<'t>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{HashMap, HashSet};
+
     use super::*;
 
     fn pieces<'t>(name: &str, text: &'t str) -> Result<Vec<&'t str>, TokenizerError> {
@@ -134,53 +212,86 @@ mod tests {
         assert_eq!(pieces, expected, "{name} on {text:?}");
     }
 
-    #[test]
-    fn each_rule_cuts_as_its_table_says() {
-        let text = "I'LL pay  1234,5\n\n it's\u{a0}é!";
-        let check = |name: &str, expected: &str| {
-            check(name, text, &expected.split('|').collect::<Vec<_>>())
-        };
-        check("gpt-2", "I|'|LL| pay| | 1234|,|5|\n\n| it|'s|\u{a0}|é|!");
-        check("smollm", "I|'|LL| pay|  |1|2|3|4|,|5|\n\n| it|'s|\u{a0}|é|!");
-        check("llama-bpe", "I|'LL| pay| | |123|4|,|5|\n\n| it|'s|\u{a0}é|!");
-        check("qwen2", "I|'LL| pay| | |1|2|3|4|,|5|\n\n| it|'s|\u{a0}é|!");
+    /// Texts, and by rule the pieces of each, as the tokenizers library cuts them.
+    #[derive(serde::Deserialize)]
+    struct Reference {
+        texts: Vec<String>,
+        pieces: HashMap<String, Vec<Vec<String>>>,
+    }
+
+    fn reference() -> Reference {
+        let json = include_str!("../../../fixtures/tokenizers/pre_tokenizers.json");
+        serde_json::from_str(json).expect("the fixture is JSON")
     }
 
     #[test]
-    fn spaces_before_a_word_keep_the_last_one_for_it() {
-        for rule in RULES {
-            check(rule.name, "   a  ", &["  ", " a", "  "]);
-            check(rule.name, "", &[]);
+    fn each_rule_cuts_as_the_tokenizers_library_does() {
+        let Reference { texts, pieces: expected } = reference();
+        for rule in &RULES {
+            // Of two rules with the same patterns one is recorded.
+            let recorded = RULES.iter().find(|other| {
+                other.patterns == rule.patterns && expected.contains_key(other.names[0])
+            });
+            let recorded = recorded.unwrap_or_else(|| panic!("{} is not recorded", rule.names[0]));
+            let expected = &expected[recorded.names[0]];
+            assert_eq!(texts.len(), expected.len());
+            for (text, expected) in texts.iter().zip(expected) {
+                for name in rule.names {
+                    assert_eq!(&pieces(name, text).expect("cut"), expected, "{name} on {text:?}");
+                }
+            }
         }
     }
 
     #[test]
-    fn signs_keep_line_ends_only_in_the_later_rules() {
-        check("gpt-2", "a;\n\nb", &["a", ";", "\n", "\n", "b"]);
-        check("llama-bpe", "a;\n\nb", &["a", ";\n\n", "b"]);
-        check("qwen2", "a;\n\nb", &["a", ";\n\n", "b"]);
+    fn recorded_pieces_tell_the_rules_apart() {
+        let pieces: Vec<_> = reference().pieces.into_iter().collect();
+        for (index, (name, of)) in pieces.iter().enumerate() {
+            for (other_name, of_other) in &pieces[..index] {
+                assert_ne!(of, of_other, "{name} and {other_name}");
+            }
+        }
+    }
+
+    #[test]
+    fn spaces_before_a_word_keep_the_last_one_for_it() {
+        for rule in &RULES {
+            check(rule.names[0], "   a  ", &["  ", " a", "  "]);
+            check(rule.names[0], "", &[]);
+        }
     }
 
     #[test]
     fn long_run_of_spaces_is_cut_and_one_beyond_the_limit_is_refused() {
-        for rule in RULES {
+        for name in ["gpt-2", "llama-bpe", "tekken"] {
             let text = " ".repeat(900_000) + "x";
-            let cut = pieces(rule.name, &text).expect("cut");
+            let cut = pieces(name, &text).expect("cut");
             assert_eq!(cut.iter().map(|p| p.len()).collect::<Vec<_>>(), [899_999, 2]);
             let text = " ".repeat(1_100_000) + "x";
-            let error = pieces(rule.name, &text).expect_err("long");
+            let error = pieces(name, &text).expect_err("long");
             assert!(matches!(error, TokenizerError::RunTooLong(_)), "{error}");
         }
     }
 
     #[test]
-    fn unknown_name_is_refused_with_the_known_ones() {
-        let error = PreTokenizer::new(&Cutting::Named("deepseek-llm".to_owned()))
-            .expect_err("unknown")
-            .to_string();
+    fn names_are_given_once_and_an_unknown_one_is_refused_with_them() {
+        let names: Vec<_> = RULES.iter().flat_map(|rule| rule.names).copied().collect();
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+        let unknown = Cutting::Named("deepseek-llm".to_owned());
+        let error = PreTokenizer::new(&unknown).expect_err("unknown").to_string();
+        let known = names.join(", ");
         assert_eq!(
             error,
-            "pre-tokenizer \"deepseek-llm\" is not known; known are: gpt-2, smollm, llama-bpe, qwen2"
+            format!("pre-tokenizer \"deepseek-llm\" is not known; known are: {known}")
         );
+    }
+
+    #[test]
+    fn begin_tokens_are_usual_with_some() {
+        for (name, expected) in
+            [("llama3", true), ("tekken", true), ("dbrx", false), ("qwen2", false), ("x", false)]
+        {
+            assert_eq!(begins_prompts(name), expected, "{name}");
+        }
     }
 }
