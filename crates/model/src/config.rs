@@ -14,7 +14,7 @@ use crate::{
     architecture::{Architecture, Positions, Presence},
     error::LoadError,
     gguf::{Gguf, Metadata},
-    rope::{RopeScaling, YARN_FACTOR},
+    rope::{MAGNITUDE, RopeScaling},
 };
 
 use keys::{Keys, in_words};
@@ -108,6 +108,9 @@ pub struct OptionalTensors {
     pub output_bias: bool,
     /// `rope_freqs.weight`: divisors of the rotary frequencies, as Llama 3.1 has them.
     pub rope_divisors: bool,
+    /// `rope_factors_short.weight` and `rope_factors_long.weight`: divisors for short and for long
+    /// sequences, as Phi-3 with 128k has them.
+    pub rope_factors: bool,
 }
 
 impl ModelConfig {
@@ -159,7 +162,7 @@ impl ModelConfig {
             head_count: head_count as usize,
             kv_head_count: kv_head_count as usize,
             head_dim: head_dim as usize,
-            rope: rope(&keys, head_dim)?,
+            rope: rope(&keys, head_dim, optional)?,
             norm_eps: norm_eps(&keys)?,
             attention_scale: 1.0 / (scaled_width as f32).sqrt(),
             window: window(&keys)?,
@@ -204,6 +207,7 @@ impl OptionalTensors {
             qkv_bias: decide(architecture.qkv_bias, "blk.0.attn_q.bias"),
             output_bias: decide(architecture.output_bias, "blk.0.attn_output.bias"),
             rope_divisors: rotary && has("rope_freqs.weight"),
+            rope_factors: rotary && has("rope_factors_long.weight"),
         }
     }
 }
@@ -251,12 +255,20 @@ fn head_dim(keys: &Keys<'_>, hidden_size: u32, head_count: u32) -> Result<u32, L
     Ok(head_dim)
 }
 
-fn rope(keys: &Keys<'_>, head_dim: u32) -> Result<Option<RopeConfig>, LoadError> {
+fn rope(
+    keys: &Keys<'_>,
+    head_dim: u32,
+    optional: OptionalTensors,
+) -> Result<Option<RopeConfig>, LoadError> {
     let Positions::Rotary(pairing) = keys.architecture.positions else { return Ok(None) };
     let dims_key = "rope.dimension_count";
     let dims = keys.number(dims_key, 2..=head_dim)?.unwrap_or(head_dim);
     if !dims.is_multiple_of(2) {
         return Err(bad(&keys.full(dims_key), dims, "an even number".to_string()));
+    }
+    if optional.rope_factors && optional.rope_divisors {
+        let limit = "one or the other".to_string();
+        return Err(bad("rope_freqs.weight", "beside rope_factors_long.weight", limit));
     }
     let theta_key = "rope.freq_base";
     let theta = keys.float(theta_key, 1.0..=1e12)?.unwrap_or(ROPE_THETA_DEFAULT);
@@ -265,26 +277,34 @@ fn rope(keys: &Keys<'_>, head_dim: u32) -> Result<Option<RopeConfig>, LoadError>
         pairing,
         theta,
         window_theta: keys.architecture.window_rope_theta,
-        scaling: rope_scaling(keys)?,
+        scaling: rope_scaling(keys, optional.rope_factors)?,
     }))
 }
 
-/// A file that gives a factor and no type means the linear one, as llama.cpp has it.
-fn rope_scaling(keys: &Keys<'_>) -> Result<RopeScaling, LoadError> {
+/// A file that gives a factor and no type means the linear one, and one with lists of divisors and no
+/// type the one with lists, as llama.cpp has it.
+fn rope_scaling(keys: &Keys<'_>, has_lists: bool) -> Result<RopeScaling, LoadError> {
     let (type_key, factor_key) = ("rope.scaling.type", "rope.scaling.factor");
     let factor = keys.float(factor_key, 1.0..=1e4)?;
     let need_factor = || factor.ok_or_else(|| LoadError::MissingKey { key: keys.full(factor_key) });
-    match keys.text(type_key)? {
+    let context = || keys.need("rope.scaling.original_context_length", CONTEXT);
+    let magnitude = || keys.float("rope.scaling.attn_factor", MAGNITUDE);
+    let kind = keys.text(type_key)?;
+    match kind.or(has_lists.then_some("longrope")) {
         None => Ok(factor.map_or(RopeScaling::None, |factor| RopeScaling::Linear { factor })),
         Some("none") => Ok(RopeScaling::None),
         Some("linear") => Ok(RopeScaling::Linear { factor: need_factor()? }),
         Some("yarn") => Ok(RopeScaling::Yarn {
             factor: need_factor()?,
-            context: keys.need("rope.scaling.original_context_length", CONTEXT)? as usize,
-            magnitude: keys.float("rope.scaling.attn_factor", YARN_FACTOR)?.unwrap_or(1.0),
+            context: context()? as usize,
+            magnitude: magnitude()?.unwrap_or(1.0),
+        }),
+        Some("longrope") => Ok(RopeScaling::Long {
+            context: context()? as usize,
+            magnitude: magnitude()?.unwrap_or(1.0),
         }),
         Some(other) => {
-            let limit = "`none`, `linear` or `yarn`".to_string();
+            let limit = "`none`, `linear`, `yarn` or `longrope`".to_string();
             Err(bad(&keys.full(type_key), format!("`{other}`"), limit))
         }
     }

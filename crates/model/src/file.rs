@@ -16,6 +16,7 @@ use crate::{
     folder::{self, Folder},
     gguf::{Gguf, Metadata, TensorInfo, tensor_kind_name},
     quantization::Quantization,
+    rope::RopeScaling,
 };
 
 /// The kinds of tokenizers that are implemented, by the names files give them: byte-level BPE, and
@@ -153,6 +154,9 @@ impl ModelFile {
         }
         if let Some(rope) = &config.rope {
             line("rope base", rope.theta.to_string());
+            if let RopeScaling::Long { context, .. } = rope.scaling {
+                line("rope factors", format!("others where more than {context} tokens are served"));
+            }
         }
         if let Some(window) = config.window {
             let layers = (0..config.layer_count).filter(|&layer| config.window_of(layer).is_some());

@@ -72,9 +72,10 @@ pub(crate) fn open(path: &Path) -> Result<Opened, LoadError> {
     let mut finder =
         Finder { family, shards: &mut shards, scale_block, has_prefix: true, used: HashSet::new() };
     finder.has_prefix = finder.has("token_embd.weight");
-    let mut optional = OptionalTensors::of(family.architecture, |name| finder.has(name));
+    let is_divisors = |name: &str| rope_divisors.iter().any(|(divisors, _)| *divisors == name);
+    let has = |name: &str| finder.has(name) || is_divisors(name);
+    let mut optional = OptionalTensors::of(family.architecture, has);
     optional.head = !tied;
-    optional.rope_divisors = rope_divisors.is_some();
     // Before a list of that length is made.
     finder.check_rows("token_embd.weight", vocabulary)?;
     let tokenizer = tokenizer_json::read(&files, &json, vocabulary as usize)?;

@@ -25,10 +25,26 @@ pub enum RopeScaling {
         /// What queries and keys are multiplied with, beside what YaRN itself does.
         magnitude: f32,
     },
+    /// Each is divided by a number of the file's: of its two lists, that for long sequences where
+    /// longer ones than those of the training are served, else that for short ones; so no sequence's numbers depend
+    /// on how long it gets. Source: LongRoPE, arXiv 2402.13753; which list, as in llama.cpp and vLLM.
+    Long {
+        /// Longest sequence of the training without scaling, in tokens.
+        context: usize,
+        /// What queries and keys are multiplied with.
+        magnitude: f32,
+    },
+}
+
+impl RopeScaling {
+    /// Whether sequences of up to `positions` tokens take the list for long ones.
+    pub fn is_long(self, positions: usize) -> bool {
+        matches!(self, RopeScaling::Long { context, .. } if context < positions)
+    }
 }
 
 /// Range of a magnitude that a file may give.
-pub const YARN_FACTOR: RangeInclusive<f32> = 0.01..=100.0;
+pub const MAGNITUDE: RangeInclusive<f32> = 0.01..=100.0;
 
 /// Turns within the context of the training, above which a frequency is fast, and below which it
 /// is slow. Source: as above; llama.cpp's and the transformers library's defaults.
@@ -56,6 +72,7 @@ pub fn rotation(
             }
             rotation.magnitude = magnitude * (0.1 * factor.ln() + 1.0);
         }
+        RopeScaling::Long { magnitude, .. } => rotation.magnitude = magnitude,
     }
     for (frequency, divisor) in rotation.frequencies.iter_mut().zip(divisors.unwrap_or_default()) {
         *frequency /= divisor;
@@ -96,6 +113,14 @@ mod tests {
         let expected: Vec<f32> =
             plain.frequencies.iter().zip([1.0, 2.0, 8.0, 8.0]).map(|(f, d)| f / d).collect();
         assert_eq!((divided.frequencies, divided.magnitude), (expected, 1.0));
+    }
+
+    #[test]
+    fn the_list_for_long_sequences_is_for_those_beyond_the_context() {
+        let long = RopeScaling::Long { context: 8, magnitude: 1.5 };
+        assert_eq!([8, 9].map(|positions| long.is_long(positions)), [false, true]);
+        assert!(!RopeScaling::Linear { factor: 2.0 }.is_long(9));
+        assert_eq!(frequencies(long, Some(&[1.0; 4])).magnitude, 1.5);
     }
 
     #[test]

@@ -162,10 +162,11 @@ impl Transformer {
             let rotation = rotation((rope.dims, rope.pairing), theta, scaling, divisors);
             RopeTable::new(sizes.positions_max, &rotation)
         };
-        let rope = config
-            .rope
-            .as_ref()
-            .map(|rope| table(rope, (rope.theta, rope.scaling, weights.rope_divisors.as_deref())));
+        let rope = config.rope.as_ref().map(|rope| {
+            let is_long = rope.scaling.is_long(sizes.positions_max);
+            let divisors = weights.rope_divisors.as_ref().map(|lists| lists.of(is_long));
+            table(rope, (rope.theta, rope.scaling, divisors))
+        });
         let window_rope = config.rope.as_ref().and_then(|rope| {
             rope.window_theta.map(|theta| table(rope, (theta, RopeScaling::None, None)))
         });

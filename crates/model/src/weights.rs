@@ -18,13 +18,28 @@ pub struct Weights {
     /// A vector for each position `[context_length, hidden_size]`, where positions are learned.
     pub positions: Option<PackedMatrix>,
     /// Divisors of the rotary frequencies, if the file has them.
-    pub rope_divisors: Option<Vec<f32>>,
+    pub rope_divisors: Option<RopeDivisors>,
     /// Transformer blocks in order.
     pub layers: Vec<LayerWeights>,
     /// Norm before the head.
     pub output_norm: Norm,
     /// Output head `[vocab_size, hidden_size]` if it is not the embedding.
     pub output: Option<PackedMatrix>,
+}
+
+/// Divisors of the rotary frequencies, one for each pair.
+pub struct RopeDivisors {
+    /// For sequences within the context of the training.
+    pub short: Vec<f32>,
+    /// For longer ones, if the file has others for them.
+    pub long: Option<Vec<f32>>,
+}
+
+impl RopeDivisors {
+    /// Those for long sequences or for short ones.
+    pub fn of(&self, is_long: bool) -> &[f32] {
+        self.long.as_deref().filter(|_| is_long).unwrap_or(&self.short)
+    }
 }
 
 /// One transformer block.
@@ -174,9 +189,7 @@ impl Loader<'_> {
         Ok(Weights {
             embedding: self.matrix("token_embd", false)?,
             positions: learned.then(|| self.matrix("position_embd", false)).transpose()?,
-            rope_divisors: (config.optional.rope_divisors)
-                .then(|| self.rope_divisors())
-                .transpose()?,
+            rope_divisors: self.rope_divisors(&config)?,
             layers: (0..config.layer_count)
                 .map(|layer| self.layer(&config, layer))
                 .collect::<Result<_, _>>()?,
@@ -185,11 +198,24 @@ impl Loader<'_> {
         })
     }
 
+    fn rope_divisors(&mut self, config: &ModelConfig) -> Result<Option<RopeDivisors>, LoadError> {
+        if config.optional.rope_divisors {
+            let short = self.divisors("rope_freqs.weight")?;
+            return Ok(Some(RopeDivisors { short, long: None }));
+        }
+        if !config.optional.rope_factors {
+            return Ok(None);
+        }
+        let short = self.divisors("rope_factors_short.weight")?;
+        let long = Some(self.divisors("rope_factors_long.weight")?);
+        Ok(Some(RopeDivisors { short, long }))
+    }
+
     /// They divide, so zero and numbers that are none are refused.
-    fn rope_divisors(&mut self) -> Result<Vec<f32>, LoadError> {
-        let divisors = self.vector("rope_freqs.weight")?;
+    fn divisors(&mut self, name: &str) -> Result<Vec<f32>, LoadError> {
+        let divisors = self.vector(name)?;
         match divisors.iter().find(|&divisor| !(1e-3..=1e6).contains(divisor)) {
-            Some(divisor) => Err(bad("rope_freqs.weight", divisor, "0.001 to 1e6".to_string())),
+            Some(divisor) => Err(bad(name, divisor, "0.001 to 1e6".to_string())),
             None => Ok(divisors),
         }
     }

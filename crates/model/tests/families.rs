@@ -15,7 +15,7 @@ use model::weights::Weights;
 use serde_json::Value;
 
 /// Each model, and the family that it is of.
-const MODELS: [(&str, &str); 10] = [
+const MODELS: [(&str, &str); 12] = [
     ("llama3", "llama"),
     ("llama-yarn", "llama"),
     ("mistral", "llama"),
@@ -25,6 +25,8 @@ const MODELS: [(&str, &str); 10] = [
     ("qwen3moe", "qwen3moe"),
     ("gemma3", "gemma3"),
     ("phi3", "phi3"),
+    ("phi3-short", "phi3"),
+    ("phi3-long", "phi3"),
     ("gpt2", "gpt2"),
 ];
 

@@ -10,6 +10,7 @@ use crate::{
     architecture::{FeedForwardKind, NormKind, Positions},
     error::{LoadError, Shape},
     gguf::Gguf,
+    rope::RopeScaling,
 };
 
 /// A tensor that a model needs.
@@ -32,6 +33,13 @@ impl ModelConfig {
         }
         if let Some(rope) = self.rope.as_ref().filter(|_| self.optional.rope_divisors) {
             list.matrix("rope_freqs", &[rope.dims as u64 / 2], false);
+        }
+        if let Some(rope) = self.rope.as_ref()
+            && let RopeScaling::Long { .. } = rope.scaling
+        {
+            for list_name in ["rope_factors_short", "rope_factors_long"] {
+                list.matrix(list_name, &[rope.dims as u64 / 2], false);
+            }
         }
         for layer in 0..self.layer_count {
             list.prefix = format!("blk.{layer}.");

@@ -13,10 +13,13 @@ use crate::gguf::{Metadata, Value, ValueKind};
 /// What is added before the root of a norm.
 const NORM_EPS: &[&str] = &["rms_norm_eps", "layer_norm_epsilon"];
 
-/// The numbers of a model, and the divisors of its rotary frequencies if it has them.
+/// What a file of rotary divisors would hold: names of tensors with their numbers.
+pub(super) type Divisors = Vec<(&'static str, Vec<f32>)>;
+
+/// The numbers of a model, and the divisors of its rotary frequencies.
 pub(super) struct Translated {
     pub(super) metadata: Metadata,
-    pub(super) rope_divisors: Option<Vec<f32>>,
+    pub(super) rope_divisors: Divisors,
 }
 
 /// The file's settings with the family that they are of.
@@ -69,7 +72,7 @@ impl<'a> Config<'a> {
             let width = self.number("n_embd")?.unwrap_or(0).saturating_mul(4);
             put("feed_forward_length", "4 x n_embd", Some(of_integer(width)));
         }
-        let mut rope_divisors = None;
+        let mut rope_divisors = Divisors::new();
         if matches!(architecture.positions, Positions::Rotary(_)) {
             let rope = self.rope()?;
             let theta = rope.theta.unwrap_or(f64::from(self.family.rope_theta));
@@ -257,8 +260,8 @@ impl<'a> Config<'a> {
         rope: &Rope<'_>,
         (theta, dims): (f64, u64),
         put: &mut dyn FnMut(&str, &str, Value),
-    ) -> Result<Option<Vec<f32>>, LoadError> {
-        let Some((object, scaling)) = rope.scaling else { return Ok(None) };
+    ) -> Result<Divisors, LoadError> {
+        let Some((object, scaling)) = rope.scaling else { return Ok(Divisors::new()) };
         let called = |key: &str| format!("{object}.{key}");
         let kind = scaling.get("rope_type").or_else(|| scaling.get("type"));
         let kind = kind.unwrap_or(&Json::Null);
@@ -266,9 +269,13 @@ impl<'a> Config<'a> {
         let need =
             |key: &str| number(key)?.ok_or_else(|| LoadError::MissingKey { key: called(key) });
         match kind.as_str() {
-            Some("default") => return Ok(None),
-            None if kind.is_null() => return Ok(None),
-            Some("llama3") => return llama3_divisors(&called, need, (theta, dims)).map(Some),
+            Some("default") => return Ok(Divisors::new()),
+            None if kind.is_null() => return Ok(Divisors::new()),
+            Some("llama3") => {
+                let divisors = llama3_divisors(&called, need, (theta, dims))?;
+                return Ok(vec![("rope_freqs.weight", divisors)]);
+            }
+            Some("longrope") => return self.long_rope((object, scaling), put),
             Some("linear") => {}
             Some("yarn") => {
                 for (key, usual) in [("beta_fast", 32.0), ("beta_slow", 1.0)] {
@@ -304,14 +311,46 @@ impl<'a> Config<'a> {
                 }
             }
             _ => {
-                let limit = "`default`, `linear`, `yarn` or `llama3`".to_string();
+                let limit = "`default`, `linear`, `yarn`, `longrope` or `llama3`".to_string();
                 return Err(bad(&called("rope_type"), shown(kind), limit));
             }
         }
         let name = kind.as_str().expect("it was matched").to_string();
         put("rope.scaling.type", &called("rope_type"), Value::Text(name));
         put("rope.scaling.factor", &called("factor"), of_float(need("factor")?));
-        Ok(None)
+        Ok(Divisors::new())
+    }
+
+    /// LongRoPE: the two lists, and what queries and keys are multiplied with, which follows from the contexts
+    /// unless it is given. Source: `_compute_longrope_parameters` of the transformers library.
+    fn long_rope(
+        &self,
+        (object, scaling): (&str, &Map<String, Json>),
+        put: &mut dyn FnMut(&str, &str, Value),
+    ) -> Result<Divisors, LoadError> {
+        let called = |key: &str| format!("{object}.{key}");
+        let number = |key: &str| float(&called(key), scaling.get(key).unwrap_or(&Json::Null));
+        let key = "original_max_position_embeddings";
+        let context = scaling.get(key).or_else(|| self.json.get(key)).unwrap_or(&Json::Null);
+        let context = context.as_u64().ok_or_else(|| wrong(key, context, "a whole number"))?;
+        put("rope.scaling.original_context_length", key, of_integer(context));
+        let longest = self.number("max_position_embeddings")?.unwrap_or(context);
+        let factor = number("factor")?.unwrap_or(longest as f64 / context as f64);
+        let usual = (1.0 + factor.max(1.0).ln() / (context as f64).ln()).sqrt();
+        let attention = number("attention_factor")?.unwrap_or(usual);
+        put("rope.scaling.attn_factor", &called("attention_factor"), of_float(attention));
+        put("rope.scaling.type", &called("rope_type"), Value::Text("longrope".to_string()));
+        let list = |key: &str| -> Result<Vec<f32>, LoadError> {
+            let found = scaling.get(key).unwrap_or(&Json::Null);
+            let number = |x: &Json| Some(x.as_f64()? as f32);
+            let numbers: Option<_> =
+                found.as_array().and_then(|list| list.iter().map(number).collect());
+            numbers.ok_or_else(|| wrong(&called(key), found, "a list of numbers"))
+        };
+        Ok(vec![
+            ("rope_factors_short.weight", list("short_factor")?),
+            ("rope_factors_long.weight", list("long_factor")?),
+        ])
     }
 }
 

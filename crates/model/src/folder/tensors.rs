@@ -6,9 +6,10 @@ use std::fs::File;
 use half::{bf16, f16};
 use kernels::blocks::BlockKind;
 
+use super::config_json::Divisors;
 use super::fp8::{self, Scales};
 use crate::architecture::hub::HubFamily;
-use crate::config::{ExpectedTensor, ModelConfig};
+use crate::config::{ExpectedTensor, ModelConfig, bad};
 use crate::error::{LoadError, Shape};
 use crate::gguf::TensorInfo;
 use crate::safetensors::{Dtype, Safetensors, StoredTensor};
@@ -84,15 +85,19 @@ impl Finder<'_> {
     pub(super) fn recipes(
         mut self,
         config: &ModelConfig,
-        rope_divisors: Option<Vec<f32>>,
+        rope_divisors: Divisors,
     ) -> Result<(Vec<TensorInfo>, Vec<Recipe>), LoadError> {
         let (mut infos, mut recipes) = (Vec::new(), Vec::new());
         for expected in config.expected_tensors() {
-            let (kind, recipe) = match &rope_divisors {
-                Some(divisors) if expected.name == "rope_freqs.weight" => {
-                    (BlockKind::F32, Recipe::Computed(divisors.clone()))
+            let divisors = rope_divisors.iter().find(|(name, _)| *name == expected.name);
+            let pairs = expected.shape.0[0];
+            let (kind, recipe) = match divisors {
+                Some((name, divisors)) if divisors.len() as u64 != pairs => {
+                    let found = format!("a list of {}", divisors.len());
+                    return Err(bad(name, found, format!("{pairs}, one for each pair")));
                 }
-                _ => self.stored(&expected, config)?,
+                Some((_, divisors)) => (BlockKind::F32, Recipe::Computed(divisors.clone())),
+                None => self.stored(&expected, config)?,
             };
             let ExpectedTensor { name, shape } = expected;
             infos.push(TensorInfo::new(name, kind, shape)?);

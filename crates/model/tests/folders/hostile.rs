@@ -75,6 +75,17 @@ fn rotary_settings_that_cannot_be_meant_are_refused() {
         (json!({"rope_type": "linear", "factor": 0.5}), ["rope_parameters.factor`: 0.5", "1 to"]),
         (json!({"rope_type": "yarn", "factor": 2.0, "beta_fast": 16}), ["beta_fast`: 16", "32"]),
         (json!({"rope_type": "llama3", "factor": 8.0}), ["low_freq_factor", "missing"]),
+        (json!({"rope_type": "longrope"}), ["original_max_position_embeddings", "whole number"]),
+        (
+            json!({"rope_type": "longrope", "original_max_position_embeddings": 64,
+                "short_factor": [1.0, "x"], "long_factor": [1.0]}),
+            ["short_factor", "a list of numbers"],
+        ),
+        (
+            json!({"rope_type": "longrope", "original_max_position_embeddings": 64,
+                "short_factor": [1.0], "long_factor": [1.0]}),
+            ["rope_factors_short.weight", "a list of 1"],
+        ),
         (json!([]), ["`rope_parameters`", "an object"]),
         (
             json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0,

@@ -41,6 +41,19 @@ fn tensors_other_than_the_architectures_are_refused_by_name() {
         "tensor `rope_freqs.weight`: shape [32], expected [4]",
         |p| p.add("rope_freqs.weight", vec![32]),
     );
+    refused(
+        "divisors of two sorts",
+        "metadata key `rope_freqs.weight`: beside rope_factors_long.weight is refused, expected one or the other",
+        |p| {
+            p.add("rope_freqs.weight", vec![4]);
+            p.add("rope_factors_long.weight", vec![4]);
+        },
+    );
+    refused(
+        "divisors for long sequences, and nothing of how long those are",
+        "metadata key `llama.rope.scaling.original_context_length` is missing",
+        |p| p.add("rope_factors_long.weight", vec![4]),
+    );
     assert!(
         accepted("divisors", |p| p.add("rope_freqs.weight", vec![4])).config.optional.rope_divisors
     );
@@ -124,8 +137,13 @@ fn what_would_change_the_computation_is_refused_by_name() {
         refused("a key that is not understood", &message, |p| p.set(key, value));
     }
     for (key, value, message) in [
-        ("llama.rope.scaling.type", word("longrope"), "`longrope` is refused, expected `none`"),
+        ("llama.rope.scaling.type", word("dynamic"), "`dynamic` is refused, expected `none`"),
         ("llama.rope.scaling.type", word("yarn"), "`llama.rope.scaling.factor` is missing"),
+        (
+            "llama.rope.scaling.type",
+            word("longrope"),
+            "`llama.rope.scaling.original_context_length` is missing",
+        ),
         ("llama.rope.scaling.factor", float(0.5), "0.5 is refused, expected 1 to 1e4"),
         ("llama.rope.scaling.factor", float(f32::NAN), "NaN is refused, expected 1 to 1e4"),
         ("llama.expert_count", number(8), "`llama.expert_used_count` is missing"),
