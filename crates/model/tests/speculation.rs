@@ -344,3 +344,21 @@ fn a_draft_model_follows_when_steps_become_small() {
     assert_eq!(accepted(&got), got.end.draft_tokens_total);
     assert!(got.end.steps_total < expected.end.steps_total);
 }
+
+/// Nothing was guessed for the request that computed the shared beginning, so both lack it here.
+#[test]
+fn two_that_share_a_beginning_may_lack_it_at_once() {
+    let served = Served::Tiny(1);
+    let prompt: Vec<u32> = (0..100).map(|i| 3 + i * 7 % 250).collect();
+    let first = Ask::greedy("first", &prompt, 1);
+    let later = Ask { arrives: 2, ..Ask::greedy("later", &prompt, 20) };
+    let drawn = later.clone().with("drawn", |s| (s.temperature, s.seed) = (1.0, 3));
+    let asks = [first, later, drawn];
+    let cached = Setup { prefix_cache: true, ..ROOMY };
+    let expected = serve(served, Guess::Nothing, cached, &asks);
+    let got = serve(served, Guess::Tiny(1), cached, &asks);
+    assert_same(&got, &expected, &asks, "beside each other");
+    assert_eq!(got.end.prefix_hits_total, 2 * 96);
+    assert!(10 < accepted(&got), "{} guesses", accepted(&got));
+    assert_eq!(accepted(&got), got.end.draft_tokens_total);
+}
