@@ -1,4 +1,8 @@
-//! The exponential, and the activations of the feed-forward block, number by number.
+//! The exponential, and the activations of the feed-forward block, number by number; and of rows, where
+//! something was added to a product before they are bent.
+
+use crate::cpu::Cpu;
+use crate::isa::Work;
 
 /// What bends the numbers inside a feed-forward block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +66,67 @@ pub(crate) fn exp(x: f32) -> f32 {
 #[inline(always)]
 fn power_of_two(n: i32) -> f32 {
     f32::from_bits((n.wrapping_add(127) << 23).cast_unsigned())
+}
+
+/// Bends every number of `rows`, in rows of `width`: what [`crate::matmul::matmul_activated`] does to its
+/// product, bit for bit.
+pub fn activate(cpu: &mut Cpu, activation: Activation, rows: &mut [f32], width: usize) {
+    let isa = cpu.isa();
+    let mut threads = vec![(); cpu.pool.threads()];
+    cpu.pool.for_each_row(&mut threads, rows, width, |(), _, values| {
+        isa.run(Activate { activation, values });
+    });
+}
+
+/// Writes `activation(gate) * up` of rows with gates and ups side by side: what
+/// [`crate::matmul::matmul_gated`] makes of its products, bit for bit.
+///
+/// Shapes: `gates_and_ups` [rows, 2 width], `out` [rows, width].
+pub fn gate(
+    cpu: &mut Cpu,
+    activation: Activation,
+    gates_and_ups: &[f32],
+    (out, width): (&mut [f32], usize),
+) {
+    assert_eq!(gates_and_ups.len(), 2 * out.len(), "each number has its gate and its up");
+    let isa = cpu.isa();
+    let mut threads = vec![(); cpu.pool.threads()];
+    cpu.pool.for_each_row(&mut threads, out, width, |(), row, out| {
+        let (gates, ups) = gates_and_ups[2 * row * width..2 * (row + 1) * width].split_at(width);
+        isa.run(Gate { activation, gates, ups, out });
+    });
+}
+
+struct Activate<'a> {
+    activation: Activation,
+    values: &'a mut [f32],
+}
+
+impl Work for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.values.iter_mut().for_each(|value| *value = self.activation.of(*value));
+    }
+}
+
+struct Gate<'a> {
+    activation: Activation,
+    gates: &'a [f32],
+    ups: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Work for Gate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for ((out, &gate), up) in self.out.iter_mut().zip(self.gates).zip(self.ups) {
+            *out = self.activation.of(gate) * up;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@
 //!
 //! How data passes through: GGUF blocks ([`blocks`]) are packed once into 16-row panels
 //! ([`pack::PackedMatrix`]); a step's rows are shared out to threads ([`share`]), normalised and
-//! quantised ([`quantise::Activations`]), and multiplied ([`matmul`]); their queries and keys are
-//! rotated ([`rope`]), keys and values written into pages ([`kv::KvCache`]) and attended over
-//! ([`attention`]).
+//! quantised ([`quantise::Activations`]), and multiplied ([`matmul`]), with what adapters add to some of
+//! them ([`low_rank`]); their queries and keys are rotated ([`rope`]), keys and values written into pages
+//! ([`kv::KvCache`]) and attended over ([`attention`]).
 //! Beside that way stands [`probe`], which measures what the machine could do at most.
 //!
 //! **A row's result never depends on the batch, on how a prompt is cut into chunks, or on the
@@ -35,5 +35,6 @@ pub mod rope;
 pub mod kv;
 pub mod share;
 pub mod matmul;
+pub mod low_rank;
 pub mod attention;
 pub mod probe;
