@@ -11,6 +11,7 @@ use grammar::Guided;
 use sampling::{SamplingParams, SamplingRequest};
 use text::{Decoder, Message};
 
+use crate::adapters;
 use crate::buffers::Connections;
 use crate::launch::{EngineArgs, Launched, launch};
 
@@ -58,12 +59,13 @@ pub struct GenerateArgs {
 
 /// Streams one answer to stdout.
 pub fn run(args: GenerateArgs) -> Result<ExitCode> {
+    let adapter = adapters::only(&args.engine.lora)?;
     let prompt = read_prompt(&args.prompt)?;
     let (sink, reports) = mpsc::channel();
     let launched =
         launch(&args.engine, None, Connections::NONE, move |report| drop(sink.send(report)))?;
     let tokens = tokens(&args, &launched, prompt)?;
-    let request = request(&args, &launched, tokens)?;
+    let request = Request { adapter, ..request(&args, &launched, tokens)? };
     launched.handle.submit(request)?;
     let mut decoder = Decoder::new(launched.tokenizer.clone(), true);
     let mut out = std::io::stdout().lock();
@@ -160,6 +162,7 @@ fn request(
         priority: 0,
         use_prefix_cache: true,
         cache_salt: CacheSalt::default(),
+        adapter: None,
         tenant: Tenant::default(),
         params: params.into(),
     })

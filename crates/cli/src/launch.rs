@@ -20,6 +20,7 @@ use sampling::SamplingParams;
 use server::ServerInfo;
 use text::{ChatTemplate, Tokenizer};
 
+use crate::adapters::{self, Adapters, NamedAdapter};
 use crate::buffers::{Connections, buffer_bytes};
 use crate::machine::{self, MachineMemory};
 use crate::sizes::parse_bytes;
@@ -40,7 +41,13 @@ pub struct EngineArgs {
     #[arg(long, default_value = "smollm2-135m", value_name = "MODEL")]
     pub model: String,
 
-    /// Share of memory that weights, activations, KV cache and buffers may use together, above 0
+    /// A LoRA adapter of the model, which requests choose by putting its name into "model": NAME=PATH,
+    /// where PATH is a folder with adapter_config.json and adapter_model.safetensors, or a GGUF file. May be
+    /// given several times.
+    #[arg(long, value_name = "NAME=PATH")]
+    pub lora: Vec<NamedAdapter>,
+
+    /// Share of memory that weights, adapters, activations, KV cache and buffers may use together, above 0
     /// and at most 1. Memory is the least of the machine's and every cgroup limit.
     #[arg(
         long,
@@ -175,6 +182,7 @@ impl EngineArgs {
                 push(name, value);
             }
         }
+        arguments.extend(adapters::to_arguments(&self.lora));
         arguments
     }
 
@@ -264,8 +272,9 @@ pub fn launch(
         .context("chat template")?;
     let name = served_name.map_or_else(|| source.served_name(), str::to_string);
     let draft = args.speculating().open(&file, args.quantization)?;
-    let plan = plan(args, (&file, draft.as_ref()), name, connections)?;
-    let Plan { budget, sizes, config, info } = plan;
+    let adapters = Adapters::open(&args.lora, &file.config, &name)?;
+    let files = (&file, draft.as_ref(), &adapters);
+    let Plan { budget, sizes, config, info } = plan(args, files, name, connections)?;
     tracing::info!("{budget}");
     if let Some(draft) = &draft {
         tracing::info!("{}", draft.memory(&sizes, args.threads()));
@@ -277,7 +286,8 @@ pub fn launch(
     tracing::info!("Chunked prefill is enabled with max_num_batched_tokens={step}.");
     tracing::info!("Keys and values are stored as {}", info.kv_cache_dtype);
     let mut cpu = Cpu::new(args.threads(), args.isa.unwrap_or_else(Isa::detect));
-    let weights = Weights::load(&mut file, &mut cpu)?;
+    let mut weights = Weights::load(&mut file, &mut cpu)?;
+    weights.adapters = adapters.load()?;
     let transformer = Transformer::new(file.config.clone(), weights, sizes, &cpu);
     let drafter = args.speculating().drafter(draft, sizes, &mut cpu)?;
     let device = CpuDevice::new(cpu, transformer, drafter);
@@ -331,6 +341,7 @@ impl Requirements {
         let requests = args.max_num_seqs() + args.queued();
         let demand = Demand {
             weights_bytes: Weights::bytes_of(file),
+            adapter_bytes: 0,
             activation_bytes: Transformer::activation_bytes(&file.config, &sizes, threads)
                 + CpuDevice::thread_bytes(threads, &file.config, sizes.positions_max),
             buffer_bytes: buffer_bytes(requests, connections),
@@ -350,7 +361,7 @@ impl Requirements {
 
 fn plan(
     args: &EngineArgs,
-    (file, draft): (&ModelFile, Option<&DraftFile>),
+    (file, draft, adapters): (&ModelFile, Option<&DraftFile>, &Adapters),
     served_name: String,
     connections: Connections,
 ) -> Result<Plan> {
@@ -360,6 +371,7 @@ fn plan(
     if let Some(draft) = draft {
         draft.memory(&sizes, threads).add_to(&mut demand);
     }
+    demand.adapter_bytes = adapters.bytes(&file.config, &sizes, threads);
     let budget = divide(args, demand, memory)?;
     sizes.block_count = budget.block_count as usize;
     sizes.positions_max = budget.demand.max_model_len as usize;
@@ -374,7 +386,8 @@ fn plan(
         scheduling_policy: args.scheduling_policy,
         speculation: args.speculating().engine(),
     };
-    let info = info(args, file, served_name, &budget, machine);
+    let adapters = adapters.infos();
+    let info = ServerInfo { adapters, ..info(args, file, served_name, &budget, machine) };
     Ok(Plan { budget, sizes, config, info })
 }
 
@@ -405,6 +418,7 @@ fn info(
         version: env!("CARGO_PKG_VERSION").to_string(),
         model: served_name,
         root: args.model.clone(),
+        adapters: Vec::new(),
         device: machine::description(memory),
         memory_utilization: args.kv_cache_memory_bytes.is_none().then_some(args.memory_utilization),
         kv_cache_memory_bytes: budget.kv_bytes,

@@ -2,8 +2,8 @@
 //!
 //! One file per command; what several commands share stands before them: `errors` (how they are
 //! said), `command_line` (how it is shown), `machine` (what this computer has), `source` (where a model comes from),
-//! `buffers` (what they take), `speculation` (what guesses tokens), `launch` (a
-//! running engine from options).
+//! `buffers` (what they take), `speculation` (what guesses tokens), `adapters` (what is added to a model),
+//! `launch` (a running engine from options).
 #![forbid(unsafe_code)]
 
 mod errors;
@@ -13,6 +13,7 @@ mod machine;
 mod source;
 mod buffers;
 mod speculation;
+mod adapters;
 mod launch;
 mod log;
 mod serve;

@@ -13,11 +13,12 @@ use std::sync::mpsc::{self, Receiver};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use engine::{CacheSalt, Event, Report, Request, Tenant, TokenId};
+use engine::{AdapterId, CacheSalt, Event, Report, Request, Tenant, TokenId};
 use grammar::Guided;
 use sampling::{PromptScores, SamplingParams, SamplingRequest};
 use text::{ControlTokens, Tokenizer};
 
+use crate::adapters;
 use crate::buffers::Connections;
 use crate::launch::{EngineArgs, Launched, launch};
 
@@ -42,6 +43,7 @@ pub struct PerplexityArgs {
 
 /// Prints how well the model predicts the text, as the engine computes it.
 pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
+    let adapter = adapters::only(&args.engine.lora)?;
     let text = std::fs::read_to_string(&args.file)
         .with_context(|| format!("cannot read {}", args.file.display()))?;
     let (sink, reports) = mpsc::channel();
@@ -50,7 +52,7 @@ pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
     let windows = windows(&launched.tokenizer, &text, args.window as usize)?;
     let mut surprise = Surprise::default();
     for (index, window) in windows.iter().enumerate() {
-        surprise.add(&score(&launched, &reports, window)?);
+        surprise.add(&score((&launched, adapter), &reports, window)?);
         if std::io::stderr().is_terminal() {
             eprint!("\r{} of {} windows: {}", index + 1, windows.len(), surprise.estimate());
         }
@@ -91,7 +93,7 @@ fn windows(tokenizer: &Tokenizer, text: &str, len: usize) -> Result<Vec<Vec<u32>
 
 /// Log-probabilities of the tokens of `window` that count.
 fn score<E>(
-    launched: &Launched,
+    (launched, adapter): (&Launched, Option<AdapterId>),
     reports: &Receiver<Report<E>>,
     window: &[u32],
 ) -> Result<Vec<f32>> {
@@ -107,6 +109,7 @@ fn score<E>(
         priority: 0,
         use_prefix_cache: false,
         cache_salt: CacheSalt::default(),
+        adapter,
         tenant: Tenant::default(),
         params,
     })?;

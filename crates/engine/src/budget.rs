@@ -1,6 +1,6 @@
 //! Bytes in, blocks and maximum concurrency out: the one formula, for serving and for planning.
 //!
-//! `weights + activations + buffers + KV blocks` stay under the promised share of memory. The
+//! `weights + adapters + activations + buffers + KV blocks` stay under the promised share of memory. The
 //! words and the rounding are vLLM's (`v1/core/kv_cache_utils.py`), except that no block is set
 //! aside as a null block.
 
@@ -11,6 +11,8 @@ use std::fmt;
 pub struct Demand {
     /// The packed weights.
     pub weights_bytes: u64,
+    /// What adapters add, their share of a step included; 0 without any.
+    pub adapter_bytes: u64,
     /// The most that one step of `max_num_batched_tokens` needs.
     pub activation_bytes: u64,
     /// Everything else that is bounded: queues, streams, tokenizer.
@@ -59,7 +61,7 @@ pub enum BudgetError {
         value: f64,
     },
     /// The demand cannot be added up.
-    #[error("weights, activations and buffers add up to more than 2^64 bytes")]
+    #[error("weights, adapters, activations and buffers add up to more than 2^64 bytes")]
     DemandOverflow,
     /// Nothing is left for KV blocks.
     #[error(
@@ -129,7 +131,7 @@ impl Budget {
         Ok(Budget { demand, memory, kv_bytes, block_count })
     }
 
-    /// Weights, activations, buffers and KV blocks together.
+    /// Weights, adapters, activations, buffers and KV blocks together.
     pub fn total_bytes(&self) -> u64 {
         let fixed = fixed_bytes(&self.demand).expect("a budget's demand adds up");
         fixed + self.kv_bytes
@@ -160,10 +162,13 @@ impl Budget {
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Demand { weights_bytes, activation_bytes, buffer_bytes, block_bytes, .. } = self.demand;
+        write!(f, "Memory: weights {}", Bytes(weights_bytes))?;
+        if 0 < self.demand.adapter_bytes {
+            write!(f, " + adapters {}", Bytes(self.demand.adapter_bytes))?;
+        }
         write!(
             f,
-            "Memory: weights {} + activations {} + buffers {} + KV {} ({} blocks of {}) = {} of {}",
-            Bytes(weights_bytes),
+            " + activations {} + buffers {} + KV {} ({} blocks of {}) = {} of {}",
             Bytes(activation_bytes),
             Bytes(buffer_bytes),
             Bytes(self.kv_bytes),
@@ -208,7 +213,8 @@ pub fn thousands(number: u64) -> String {
 fn fixed_bytes(demand: &Demand) -> Option<u64> {
     demand
         .weights_bytes
-        .checked_add(demand.activation_bytes)
+        .checked_add(demand.adapter_bytes)
+        .and_then(|sum| sum.checked_add(demand.activation_bytes))
         .and_then(|sum| sum.checked_add(demand.buffer_bytes))
 }
 
@@ -276,6 +282,7 @@ mod tests {
     fn demand(max_model_len: u32) -> Demand {
         Demand {
             weights_bytes: 100 * MIB,
+            adapter_bytes: 0,
             activation_bytes: 20 * MIB,
             buffer_bytes: 8 * MIB,
             block_bytes: MIB,
@@ -321,6 +328,15 @@ mod tests {
             "Memory: weights 100.00 MiB + activations 20.00 MiB + buffers 8.00 MiB + KV 896.00 MiB \
              (896 blocks of 1.00 MiB) = 1.00 GiB of 2.00 GiB"
         );
+    }
+
+    #[test]
+    fn adapters_take_the_place_of_blocks() {
+        let with = Demand { adapter_bytes: 6 * MIB, ..demand(1024) };
+        let budget = Budget::new(with, memory(0.5, None)).unwrap();
+        assert_eq!((budget.block_count, budget.total_bytes()), (890, 1024 * MIB));
+        let text = budget.to_string();
+        assert!(text.contains("weights 100.00 MiB + adapters 6.00 MiB + activations"), "{text}");
     }
 
     #[test]

@@ -14,6 +14,11 @@ pub struct RequestId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId(pub u32);
 
+/// What is added to the model for some requests; the device knows what. Keys and values that were computed
+/// with one are no other request's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AdapterId(pub u32);
+
 impl BlockId {
     /// The block's place in per-block arrays.
     pub fn index(self) -> usize {

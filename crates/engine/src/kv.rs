@@ -4,7 +4,7 @@ use crate::config::EngineConfig;
 use crate::ids::{BlockId, TokenId};
 use crate::pages::PagePool;
 use crate::prefix::{Parent, PrefixCache, PrefixHash};
-use crate::request::CacheSalt;
+use crate::request::Origin;
 
 /// The blocks of one sequence, in the order of its positions.
 pub struct BlockTable {
@@ -16,18 +16,18 @@ pub struct BlockTable {
     published: usize,
     /// What comes before the first block that is not published.
     parent: Parent,
-    salt: CacheSalt,
+    origin: Origin,
 }
 
 impl BlockTable {
-    /// The table of a sequence that holds nothing and shares only with those of the same salt.
-    pub fn new(salt: CacheSalt) -> Self {
+    /// The table of a sequence that holds nothing and shares only with those of the same origin.
+    pub fn new(origin: Origin) -> Self {
         BlockTable {
             blocks: Vec::new(),
             hashes: Vec::new(),
             published: 0,
-            parent: Parent::Nothing(salt),
-            salt,
+            parent: Parent::Nothing(origin),
+            origin,
         }
     }
 
@@ -47,7 +47,7 @@ pub struct CachedPrefix {
 impl CachedPrefix {
     /// No beginning at all, of the sequence with this table.
     pub fn nothing(table: &BlockTable) -> Self {
-        CachedPrefix { blocks: Vec::new(), parent: Parent::Nothing(table.salt) }
+        CachedPrefix { blocks: Vec::new(), parent: Parent::Nothing(table.origin) }
     }
 }
 
@@ -219,7 +219,7 @@ impl KvCache {
             }
         }
         table.published = 0;
-        table.parent = Parent::Nothing(table.salt);
+        table.parent = Parent::Nothing(table.origin);
     }
 
     fn is_cached(&self, block: BlockId) -> bool {
@@ -268,9 +268,9 @@ fn extend_hashes(
     tokens: &[TokenId],
     block_size: usize,
 ) {
-    let BlockTable { hashes, salt, .. } = table;
+    let BlockTable { hashes, origin, .. } = table;
     for block in tokens.chunks_exact(block_size).skip(hashes.len()) {
-        let parent = hashes.last().copied().unwrap_or_else(|| prefix.start(*salt));
+        let parent = hashes.last().copied().unwrap_or_else(|| prefix.start(*origin));
         hashes.push(prefix.hash(parent, block));
     }
 }

@@ -47,7 +47,7 @@ pub use config::{DRAFT_TOKENS_MAX, EngineConfig, Speculation};
 pub use device::{Device, DeviceError};
 pub use engine::Engine;
 pub use event::{Cause, Event, Failure, FinishReason, RequestTimes};
-pub use ids::{BlockId, RequestId, TokenId};
+pub use ids::{AdapterId, BlockId, RequestId, TokenId};
 pub use kv::BlockState;
 pub use policy::{SchedulingPolicy, Tenant, UnknownPolicy};
 pub use request::{CacheSalt, Limits, Request, SubmitError};

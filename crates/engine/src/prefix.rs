@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use crate::ids::{BlockId, TokenId};
-use crate::request::CacheSalt;
+use crate::request::{CacheSalt, Origin};
 
 /// The hash of a whole beginning that ends with a full block: the chain over its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PrefixHash(u64);
 
 impl PrefixHash {
-    /// The hash of nothing, without a salt.
+    /// The hash of nothing, without salt and adapter.
     const EMPTY: PrefixHash = PrefixHash(0x2545_f491_4f6c_dd1d);
 }
 
@@ -21,8 +21,8 @@ pub struct ContentId(u64);
 /// What comes before a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parent {
-    /// Nothing: it is the first block of requests with this salt.
-    Nothing(CacheSalt),
+    /// Nothing: it is the first block of requests of this origin.
+    Nothing(Origin),
     /// A block with this content.
     Content(ContentId),
 }
@@ -30,8 +30,8 @@ pub enum Parent {
 /// Finds blocks by their content: the tokens of the block and everything before them.
 ///
 /// The hash only narrows the search. A block is found when its tokens are equal and its parent is
-/// the very content found for the block before (of the first block the very salt), so, by induction,
-/// salt and whole beginning are equal. A collision can cost time, never serve another beginning's KV.
+/// the very content found for the block before (of the first block the very origin), so, by induction,
+/// origin and whole beginning are equal. A collision can cost time, never serve another beginning's KV.
 pub struct PrefixCache {
     block_size: usize,
     /// Which bits of a hash count: all, except in tests that force collisions.
@@ -74,14 +74,17 @@ impl PrefixCache {
         self.collisions_total
     }
 
-    /// The hash of nothing: the start of every chain with this salt.
-    pub fn start(&self, salt: CacheSalt) -> PrefixHash {
-        if salt == CacheSalt::default() {
-            return PrefixHash::EMPTY;
+    /// The hash of nothing: the start of every chain of this origin.
+    pub fn start(&self, Origin { salt, adapter }: Origin) -> PrefixHash {
+        let mut state = PrefixHash::EMPTY.0;
+        if salt != CacheSalt::default() {
+            let (words, _) = salt.0.as_chunks::<8>();
+            state = words.iter().fold(state, |state, word| mix(state ^ u64::from_le_bytes(*word)));
         }
-        let (words, _) = salt.0.as_chunks::<8>();
-        let fold = |state, word: &[u8; 8]| mix(state ^ u64::from_le_bytes(*word));
-        PrefixHash(words.iter().fold(PrefixHash::EMPTY.0, fold))
+        if let Some(adapter) = adapter {
+            state = mix(state ^ (u64::from(adapter.0) + 1));
+        }
+        PrefixHash(state)
     }
 
     /// The hash of a beginning: that of the beginning one block shorter, then `tokens`.

@@ -1,12 +1,21 @@
 //! What is asked of the engine, and what it refuses at the door.
 
-use crate::ids::TokenId;
+use crate::ids::{AdapterId, TokenId};
 use crate::policy::{SchedulingPolicy, Tenant};
 
 /// Keeps what is cached of some requests apart: those with other salts never share a block. The zeros
 /// stand for no salt. Compared as a whole, so that it may be the digest of a client's text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CacheSalt(pub [u8; 32]);
+
+/// What sets the beginning of a request apart from equal tokens of others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Says with whom it may share.
+    pub salt: CacheSalt,
+    /// Computes other keys and values of the same tokens.
+    pub adapter: Option<AdapterId>,
+}
 
 /// One request: a prompt to continue. Valid once [`Limits::check`] has passed it.
 #[derive(Debug, Clone)]
@@ -27,6 +36,8 @@ pub struct Request<P> {
     pub use_prefix_cache: bool,
     /// With whom it may share what is cached.
     pub cache_salt: CacheSalt,
+    /// What is added to the model for it.
+    pub adapter: Option<AdapterId>,
     /// Whom it is for.
     pub tenant: Tenant,
     /// For the device alone: how to choose a token.
@@ -34,6 +45,11 @@ pub struct Request<P> {
 }
 
 impl<P> Request<P> {
+    /// With whose equal tokens it may share what is cached.
+    pub fn origin(&self) -> Origin {
+        Origin { salt: self.cache_salt, adapter: self.adapter }
+    }
+
     /// The same request with other parameters.
     pub fn with_params<Q>(self, params: Q) -> Request<Q> {
         Request {
@@ -45,6 +61,7 @@ impl<P> Request<P> {
             tenant: self.tenant,
             use_prefix_cache: self.use_prefix_cache,
             cache_salt: self.cache_salt,
+            adapter: self.adapter,
             params,
         }
     }
@@ -184,6 +201,7 @@ mod tests {
             priority: 0,
             use_prefix_cache: true,
             cache_salt: CacheSalt::default(),
+            adapter: None,
             tenant: Tenant::default(),
             params: (),
         }

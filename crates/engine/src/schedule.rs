@@ -226,6 +226,7 @@ impl<P> Scheduler<P> {
                 compute: row.compute.clone(),
                 blocks: sequence.table.blocks(),
                 draft_max: row.draft_max,
+                adapter: sequence.adapter,
                 params: &sequence.params,
             }
         };

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::clock::Nanos;
 use crate::event::{FinishReason, RequestTimes};
-use crate::ids::{RequestId, TokenId};
+use crate::ids::{AdapterId, RequestId, TokenId};
 use crate::kv::BlockTable;
 use crate::policy::Rank;
 use crate::request::Request;
@@ -25,6 +25,7 @@ pub struct Sequence<P> {
     /// The positions `0..computed` have keys and values in `table`; always fewer than are known.
     pub computed: usize,
     pub table: BlockTable,
+    pub adapter: Option<AdapterId>,
     pub params: P,
     pub use_prefix_cache: bool,
     pub preemptions: u32,
@@ -51,9 +52,10 @@ impl<P> Sequence<P> {
             turn: 0,
             yields: 0,
             prompt_len: request.prompt.len(),
+            table: BlockTable::new(request.origin()),
+            adapter: request.adapter,
             tokens: request.prompt,
             computed: 0,
-            table: BlockTable::new(request.cache_salt),
             params: request.params,
             use_prefix_cache: request.use_prefix_cache,
             preemptions: 0,
@@ -171,6 +173,7 @@ mod tests {
             priority: 0,
             use_prefix_cache: true,
             cache_salt: CacheSalt::default(),
+            adapter: None,
             tenant: Tenant::default(),
             params: (),
         };

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::event::Failure;
-use crate::ids::{BlockId, RequestId, TokenId};
+use crate::ids::{AdapterId, BlockId, RequestId, TokenId};
 
 /// One step: the rows that the device computes together.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct Row<'a, P> {
     /// Most tokens behind the last known one that the device may guess and compute as well; 0 unless
     /// the row is [`sampled`](Row::sampled).
     pub draft_max: usize,
+    /// What is added to the model for the request.
+    pub adapter: Option<AdapterId>,
     /// How to choose a token.
     pub params: &'a P,
 }

@@ -142,7 +142,13 @@ fn logits<'a>(transformer: &'a mut Transformer, cpu: &mut Cpu, passage: &Passage
     transformer
         .forward(
             cpu,
-            Batch { tokens, sequences: &[sequence], logits_rows: &logits_rows, top_rows: &[] },
+            Batch {
+                tokens,
+                sequences: &[sequence],
+                adapters: &[],
+                logits_rows: &logits_rows,
+                top_rows: &[],
+            },
         )
         .logits
 }

@@ -104,6 +104,12 @@ fn forward(
         .map(|(s, blocks)| SequenceRows { row: s * rows, rows, position, blocks })
         .collect();
     let top_rows: Vec<TopRow> = wanted.iter().map(|&row| TopRow::greatest(row)).collect();
-    let batch = Batch { tokens, sequences: &sequences, logits_rows: &[], top_rows: &top_rows };
+    let batch = Batch {
+        tokens,
+        sequences: &sequences,
+        adapters: &[],
+        logits_rows: &[],
+        top_rows: &top_rows,
+    };
     transformer.forward(cpu, batch);
 }

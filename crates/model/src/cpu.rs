@@ -81,6 +81,7 @@ fn step_row<'a>(row: &'a Row<'_, Guided<SamplingParams>>, draft: &'a [TokenId]) 
         compute: row.compute.start..row.compute.end + draft.len(),
         choices: if chooses { 1 + draft.len() } else { 0 },
         blocks: row.blocks.iter().map(|block| block.0).collect(),
+        adapter: row.adapter.map(|adapter| adapter.0 as usize),
         params: sampling,
         constraint: constraint.as_ref(),
     }

@@ -123,6 +123,8 @@ impl Drafting {
             compute: self.start..self.end,
             choices: self.most.min(1),
             blocks: row.blocks.iter().map(|block| block.0).collect(),
+            // Those are of the target. Without one guesses are worse, and no token is another.
+            adapter: None,
             // With the random numbers of the same positions, like models draw like tokens.
             params: &row.params.sampling,
             // What a grammar forbids is rejected. Asking it would lead it along guesses, and back.

@@ -335,6 +335,25 @@ pub enum LoadError {
         second: String,
     },
 
+    /// A setting of an adapter asks for what is not implemented.
+    #[error("adapter_config.json: `{key}` = {value} is not supported, expected {limit}")]
+    AdapterSetting {
+        /// The setting.
+        key: String,
+        /// Its value, shortened.
+        value: String,
+        /// What is accepted.
+        limit: String,
+    },
+    /// A tensor of an adapter is for something that adapters may not change here.
+    #[error("tensor `{name}`: {why}")]
+    AdapterTensor {
+        /// The name.
+        name: String,
+        /// Why, and what they may change.
+        why: String,
+    },
+
     /// A tensor that the architecture needs is not there.
     #[error("tensor `{name}` of shape {expected} is missing")]
     MissingTensor {

@@ -28,6 +28,8 @@ pub struct StepRow<'a> {
     pub choices: usize,
     /// The block table.
     pub blocks: Vec<u32>,
+    /// Its adapter, by its place in [`Weights::adapters`](crate::weights::Weights::adapters).
+    pub adapter: Option<usize>,
     /// How tokens are chosen.
     pub params: &'a SamplingParams,
     /// Which may be chosen.
@@ -147,9 +149,11 @@ impl<'a> FlatStep<'a> {
             blocks: &row.blocks,
         };
         let sequences: Vec<_> = self.rows.iter().zip(&self.firsts).map(sequence).collect();
+        let adapters: Vec<_> = self.rows.iter().map(|row| row.adapter).collect();
         let batch = Batch {
             tokens: &self.tokens,
             sequences: &sequences,
+            adapters: &adapters,
             logits_rows: &self.whole_rows,
             top_rows: &self.top_rows,
         };

@@ -1,21 +1,26 @@
-//! The forward pass: tokens in, logits of the rows asked for out.
+//! The forward pass: tokens in, logits of the rows asked for out. A layer is in `layer`, what adapters
+//! add to it in `adapted`.
 
-use kernels::attention::{AttentionScratch, HeadRules, attention};
+mod adapted;
+mod layer;
+
+use kernels::attention::AttentionScratch;
 use kernels::buffer::Buffer;
 use kernels::cpu::Cpu;
 use kernels::kv::{KvCache, KvShape, KvType};
-use kernels::matmul::{Top, matmul, matmul_activated, matmul_add, matmul_gated, matmul_top};
-use kernels::norm::{Norm, normalise, normalise_add};
-use kernels::pack::PackedMatrix;
+use kernels::matmul::{Top, matmul, matmul_top};
+use kernels::norm::normalise;
 use kernels::quantise::Activations;
 use kernels::rope::RopeTable;
 use kernels::share::{SequenceRows, Share, share_out};
 use sampling::TOP_MAX;
 
 use crate::config::{ModelConfig, RopeConfig};
-use crate::mixture::{self, Mixture};
+use crate::mixture::Mixture;
 use crate::rope::{RopeScaling, rotation};
-use crate::weights::{FeedForward, Gated, LayerWeights, Weights};
+use crate::weights::Weights;
+
+use adapted::{Adapted, AdaptedWork};
 
 /// How much one step may hold, and where keys and values go.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +46,8 @@ pub struct Batch<'a> {
     pub tokens: &'a [u32],
     /// Which rows belong to which sequence.
     pub sequences: &'a [SequenceRows<'a>],
+    /// The adapter of each sequence, by its place in [`Weights::adapters`]; empty if none has one.
+    pub adapters: &'a [Option<usize>],
     /// Rows whose logits are wanted, ascending.
     pub logits_rows: &'a [usize],
     /// Rows of which only the greatest logits are wanted, ascending.
@@ -140,6 +147,7 @@ struct Work {
     /// without such norms.
     branch: Buffer<f32>,
     mixture: Option<Mixture>,
+    adapted: AdaptedWork,
     /// Rows of `hidden` that go on to the head.
     last: Buffer<f32>,
     last_normed: Activations,
@@ -170,9 +178,8 @@ impl Transformer {
         let window_rope = config.rope.as_ref().and_then(|rope| {
             rope.window_theta.map(|theta| table(rope, (theta, RopeScaling::None, None)))
         });
-        let floats = weights.any_float();
         let lane =
-            |_| Lane { work: Work::new(&config, &sizes, floats), cpu: Cpu::new(1, cpu.isa()) };
+            |_| Lane { work: Work::new(&config, &weights, &sizes), cpu: Cpu::new(1, cpu.isa()) };
         let lanes = (0..cpu.pool.threads()).map(lane).collect();
         let logits = Buffer::zeroed(sizes.logits_rows_max * config.vocab_size);
         let model = Model { config, weights, rope, window_rope };
@@ -202,6 +209,17 @@ impl Transformer {
             .map_or(0, |rope| tables(rope) * RopeTable::bytes(sizes.positions_max, rope.dims));
         let logits = rows * config.vocab_size * size_of::<f32>();
         (threads * lane + scratch + rope + logits) as u64
+    }
+
+    /// Bytes of working memory that [`Transformer::new`] reserves for adapters beside that, where
+    /// [`Adapter::scratch`](crate::lora::Adapter::scratch) is so much at most.
+    pub fn adapted_bytes(
+        config: &ModelConfig,
+        sizes: &TransformerSizes,
+        threads: usize,
+        scratch: usize,
+    ) -> u64 {
+        (threads * AdaptedWork::bytes(config, sizes.step_tokens_max, scratch)) as u64
     }
 
     /// Bytes of one KV block over all layers.
@@ -326,12 +344,19 @@ impl Model {
     /// Computes a share; gives the logits of its `top_rows`.
     fn compute(&self, cpu: &mut Cpu, work: &mut Work, task: Task<'_>) -> Vec<TopLogits> {
         let Task { mut share, batch, logits } = task;
-        self.layers(cpu, work, &mut share, batch.tokens);
+        let adapted = Adapted::new(&self.weights.adapters, &batch, share.rows());
+        self.layers(cpu, work, &mut share, (batch.tokens, &adapted));
         self.head(cpu, work, (share.rows().start, batch), logits)
     }
 
     /// From the share's tokens to its rows of the residual stream.
-    fn layers(&self, cpu: &mut Cpu, work: &mut Work, share: &mut Share<'_>, tokens: &[u32]) {
+    fn layers(
+        &self,
+        cpu: &mut Cpu,
+        work: &mut Work,
+        share: &mut Share<'_>,
+        (tokens, adapted): (&[u32], &Adapted<'_>),
+    ) {
         let width = self.config.hidden_size;
         let tokens = &tokens[share.rows()];
         let hidden = &mut work.hidden[..tokens.len() * width];
@@ -350,69 +375,10 @@ impl Model {
             }
         });
         for (layer, weights) in self.weights.layers.iter().enumerate() {
-            self.attend(cpu, (layer, weights), share, work);
-            self.feed_forward(cpu, weights, share.rows().len(), work);
+            let adapted = adapted.layer(layer);
+            self.attend(cpu, (layer, weights, adapted), share, work);
+            self.feed_forward(cpu, (weights, adapted), share.rows().len(), work);
         }
-    }
-
-    /// The first half of a layer: attention, added to the residual stream.
-    fn attend(
-        &self,
-        cpu: &mut Cpu,
-        (layer, weights): (usize, &LayerWeights),
-        share: &mut Share<'_>,
-        work: &mut Work,
-    ) {
-        let tokens = share.rows().len();
-        let hidden = &mut work.hidden[..tokens * self.config.hidden_size];
-        let qkv_width = self.config.query_size() + 2 * self.config.kv_size();
-        let qkv = &mut work.qkv[..tokens * qkv_width];
-        normalise(cpu, hidden, &weights.attention_norm, &mut work.normed);
-        matmul(cpu, &work.normed, &weights.qkv.iter().collect::<Vec<_>>(), qkv);
-        let rules = self.head_rules(layer, weights);
-        attention(cpu, share, (qkv, rules), &mut work.attention_scratch, &mut work.attended);
-        let (output, norm) = (&weights.attention_output, &weights.attention_post_norm);
-        add_branch(cpu, (&work.attended, output), norm.as_ref(), (&mut work.branch, hidden));
-    }
-
-    fn head_rules<'a>(&'a self, layer: usize, weights: &'a LayerWeights) -> HeadRules<'a> {
-        let window = self.config.window_of(layer);
-        let window_rope = self.window_rope.as_ref().filter(|_| window.is_some());
-        HeadRules {
-            norms: weights.head_norms.as_ref().map(|[query, key]| [query, key]),
-            rope: window_rope.or(self.rope.as_ref()),
-            scale: self.config.attention_scale,
-            window,
-        }
-    }
-
-    /// The second half of a layer, of so many rows.
-    fn feed_forward(&self, cpu: &mut Cpu, weights: &LayerWeights, tokens: usize, work: &mut Work) {
-        let activation = self.config.architecture.activation;
-        let hidden = &mut work.hidden[..tokens * self.config.hidden_size];
-        let gated = &mut work.gated[..tokens * self.config.intermediate_size];
-        normalise(cpu, hidden, &weights.feed_forward_norm, &mut work.normed);
-        let down = match &weights.feed_forward {
-            FeedForward::Gated(Gated { gate, up, down }) => {
-                matmul_gated(cpu, &work.normed, (gate, up, activation), gated);
-                down
-            }
-            FeedForward::Plain { up, down } => {
-                matmul_activated(cpu, &work.normed, (up, activation), gated);
-                down
-            }
-            FeedForward::Mixture { router, experts } => {
-                let used = self.config.experts.map_or(1, |experts| experts.used);
-                let norm = &weights.feed_forward_norm;
-                let layer = mixture::Layer { norm, router, experts, used, activation };
-                let mixture =
-                    work.mixture.as_mut().expect("a model with experts has room for them");
-                return mixture.add(cpu, layer, &work.normed, (gated, &mut work.inner), hidden);
-            }
-        };
-        work.inner.quantise(cpu, gated);
-        let norm = weights.feed_forward_post_norm.as_ref();
-        add_branch(cpu, (&work.inner, down), norm, (&mut work.branch, hidden));
     }
 
     /// What is asked of the rows of a share that begins at row `first` of the step.
@@ -449,7 +415,8 @@ impl Model {
 }
 
 impl Work {
-    fn new(config: &ModelConfig, sizes: &TransformerSizes, floats: bool) -> Work {
+    fn new(config: &ModelConfig, weights: &Weights, sizes: &TransformerSizes) -> Work {
+        let floats = weights.any_float() || !weights.adapters.is_empty();
         let (tokens, rows) = (sizes.step_tokens_max, sizes.logits_rows_max);
         let qkv = config.query_size() + 2 * config.kv_size();
         Work {
@@ -462,24 +429,12 @@ impl Work {
             inner: Activations::new(tokens, config.intermediate_size).with_floats(floats),
             branch: Buffer::zeroed(tokens * branch_size(config)),
             mixture: Mixture::new(config, tokens, floats),
+            adapted: AdaptedWork::new(config, tokens, &weights.adapters),
             last: Buffer::zeroed(rows * config.hidden_size),
             last_normed: Activations::new(rows, config.hidden_size).with_floats(floats),
             tops: Vec::new(),
         }
     }
-}
-
-/// Adds the product of `x` and `weight` to `hidden`, behind `norm` if there is one.
-fn add_branch(
-    cpu: &mut Cpu,
-    (x, weight): (&Activations, &PackedMatrix),
-    norm: Option<&Norm>,
-    (branch, hidden): (&mut Buffer<f32>, &mut [f32]),
-) {
-    let Some(norm) = norm else { return matmul_add(cpu, x, weight, hidden) };
-    let branch = &mut branch[..hidden.len()];
-    matmul(cpu, x, &[weight], branch);
-    normalise_add(cpu, branch, norm, hidden);
 }
 
 /// Numbers of a token that go through a norm before they are added.

@@ -10,6 +10,7 @@ use crate::architecture::{Architecture, FeedForwardKind, NormKind, Positions};
 use crate::config::{ModelConfig, bad};
 use crate::error::LoadError;
 use crate::file::ModelFile;
+use crate::lora::Adapter;
 
 /// Everything that is read from the file's tensors.
 pub struct Weights {
@@ -25,6 +26,8 @@ pub struct Weights {
     pub output_norm: Norm,
     /// Output head `[vocab_size, hidden_size]` if it is not the embedding.
     pub output: Option<PackedMatrix>,
+    /// Adapters that sequences may take, each of these weights' shapes.
+    pub adapters: Vec<Adapter>,
 }
 
 /// Divisors of the rotary frequencies, one for each pair.
@@ -195,6 +198,7 @@ impl Loader<'_> {
                 .collect::<Result<_, _>>()?,
             output_norm: self.norm(&config, "output_norm")?,
             output: config.optional.head.then(|| self.matrix("output", false)).transpose()?,
+            adapters: Vec::new(),
         })
     }
 

@@ -80,6 +80,7 @@ impl Ask {
             priority: 0,
             use_prefix_cache: true,
             cache_salt: CacheSalt::default(),
+            adapter: None,
             tenant: Tenant::default(),
             params: SamplingParams::new(self.sampling.clone(), vocabulary).unwrap().into(),
         }
@@ -306,6 +307,7 @@ impl LogitBits {
             let batch = Batch {
                 tokens: &self.tokens[position..end],
                 sequences: &[sequence],
+                adapters: &[],
                 logits_rows: &[rows - 1],
                 top_rows: &[],
             };
@@ -337,6 +339,7 @@ impl LogitBits {
         let batch = Batch {
             tokens: &all.concat(),
             sequences: &sequences,
+            adapters: &[],
             logits_rows: &last_rows,
             top_rows: &top_rows,
         };
@@ -401,6 +404,7 @@ fn a_step_that_panics_in_one_thread_ends_in_all() {
         let batch = Batch {
             tokens: &tokens,
             sequences: &[sequence],
+            adapters: &[],
             logits_rows: &[],
             top_rows: &[TopRow::greatest(199)],
         };

@@ -118,8 +118,13 @@ fn run(
             })
             .collect();
         let wanted: Vec<usize> = (0..row).collect();
-        let batch =
-            Batch { tokens: &tokens, sequences: &sequences, logits_rows: &wanted, top_rows: &[] };
+        let batch = Batch {
+            tokens: &tokens,
+            sequences: &sequences,
+            adapters: &[],
+            logits_rows: &wanted,
+            top_rows: &[],
+        };
         transformer.forward(cpu, batch).logits.to_vec()
     };
     steps.iter().map(step).collect()
@@ -190,6 +195,7 @@ fn greedy_answers_equal_those_of_the_transformers_library() {
             let batch = Batch {
                 tokens: &tokens,
                 sequences: &[sequence],
+                adapters: &[],
                 logits_rows: &[],
                 top_rows: &[TopRow::greatest(tokens.len() - 1)],
             };

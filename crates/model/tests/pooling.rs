@@ -72,6 +72,7 @@ fn request(
         tenant: Tenant::default(),
         use_prefix_cache: params.pool().is_none_or(|pool| !pool.wants(0, prompt.len())),
         cache_salt: CacheSalt::default(),
+        adapter: None,
         params: params.into(),
     }
 }
@@ -184,7 +185,13 @@ fn the_state_is_what_the_head_reads() {
     let sequence = SequenceRows { row: 0, rows: tokens.len(), position: 0, blocks: &blocks };
     let rows: Vec<usize> = (0..tokens.len()).collect();
     let rows = &rows[rows.len() - 8..];
-    let batch = Batch { tokens: &tokens, sequences: &[sequence], logits_rows: rows, top_rows: &[] };
+    let batch = Batch {
+        tokens: &tokens,
+        sequences: &[sequence],
+        adapters: &[],
+        logits_rows: rows,
+        top_rows: &[],
+    };
     let logits = transformer.forward(&mut cpu, batch).logits.to_vec();
     let mut state = vec![0.0; width];
     for (row, logits) in rows.iter().zip(logits.chunks_exact(vocabulary)) {

@@ -63,6 +63,7 @@ fn request(
         priority: 0,
         use_prefix_cache: params.prompt_scores().is_none(),
         cache_salt: CacheSalt::default(),
+        adapter: None,
         tenant: Tenant::default(),
         params: params.into(),
     }

@@ -101,8 +101,13 @@ fn agreement(mut transformer: Transformer, cpu: &mut Cpu) -> Agreement {
         let blocks: Vec<u32> = (0..tokens.len().div_ceil(32) as u32).collect();
         let sequence = SequenceRows { row: 0, rows: tokens.len(), position: 0, blocks: &blocks };
         let wanted: Vec<usize> = (case.prompt.len() - 1..tokens.len()).collect();
-        let batch =
-            Batch { tokens: &tokens, sequences: &[sequence], logits_rows: &wanted, top_rows: &[] };
+        let batch = Batch {
+            tokens: &tokens,
+            sequences: &[sequence],
+            adapters: &[],
+            logits_rows: &wanted,
+            top_rows: &[],
+        };
         let logits = transformer.forward(cpu, batch).logits;
         for (position, logits) in logits.chunks_exact(vocabulary).enumerate() {
             agreement.add(&case, position, logits);

@@ -105,6 +105,7 @@ impl Ask {
             priority: 0,
             use_prefix_cache: true,
             cache_salt: CacheSalt::default(),
+            adapter: None,
             tenant: Tenant::default(),
             params: Guided {
                 sampling: SamplingParams::new(self.sampling.clone(), vocabulary).unwrap(),

@@ -128,6 +128,7 @@ mod tests {
             compute,
             blocks: &blocks,
             draft_max: 0,
+            adapter: None,
             params: &(),
         };
         let plan = StepPlan { rows: vec![row(19..20), row(4..12)] };

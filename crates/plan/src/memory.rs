@@ -79,6 +79,7 @@ impl Estimate {
     pub fn demand(&self, sizes: &EngineSizes) -> Demand {
         Demand {
             weights_bytes: self.weights_bytes,
+            adapter_bytes: 0,
             activation_bytes: self.activation_bytes(),
             buffer_bytes: self.other_bytes,
             block_bytes: self.token_bytes * u64::from(sizes.block_size),
@@ -155,8 +156,10 @@ impl Question {
 
     /// Bytes of everything with so many blocks, at most 2^64 - 1.
     fn bytes_with(&self, blocks: u64) -> u64 {
-        let Demand { weights_bytes, activation_bytes, buffer_bytes, block_bytes, .. } = self.demand;
+        let Demand { weights_bytes, adapter_bytes, .. } = self.demand;
+        let Demand { activation_bytes, buffer_bytes, block_bytes, .. } = self.demand;
         weights_bytes
+            .saturating_add(adapter_bytes)
             .saturating_add(activation_bytes)
             .saturating_add(buffer_bytes)
             .saturating_add(blocks.saturating_mul(block_bytes))

@@ -218,6 +218,7 @@ fn request(prompt: Vec<TokenId>, max_tokens: u32) -> Request<()> {
         priority: 0,
         use_prefix_cache: true,
         cache_salt: CacheSalt::default(),
+        adapter: None,
         tenant: Tenant::default(),
         params: (),
     }

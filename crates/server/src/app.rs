@@ -87,7 +87,7 @@ impl App {
     pub fn door(&self, caller: Caller) -> Door<'_> {
         Door {
             caller,
-            model: &self.info.model,
+            info: &self.info,
             tokenizer: &self.tokenizer,
             template: self.template.as_ref(),
             limits: self.limits,

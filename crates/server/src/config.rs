@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine::AdapterId;
 use sampling::Pooling;
 use serde::Serialize;
 
@@ -53,6 +54,8 @@ pub struct ServerInfo {
     pub model: String,
     /// What the model was loaded from: `root` in `/v1/models`.
     pub root: String,
+    /// Adapters of the model, which have names of their own; a place is an [`AdapterId`].
+    pub adapters: Vec<AdapterInfo>,
     /// Processor, cores and memory, for people.
     pub device: String,
     /// Fraction of memory that was asked for; none where the KV size was given in bytes.
@@ -85,4 +88,37 @@ pub struct ServerInfo {
     pub prefix_caching: bool,
     /// Threads that compute.
     pub threads: usize,
+}
+
+/// An adapter that requests may choose.
+#[derive(Debug, Clone, Serialize)]
+pub struct AdapterInfo {
+    /// Name that clients put into `model`.
+    pub name: String,
+    /// What it was loaded from: `root` in `/v1/models`.
+    pub root: String,
+}
+
+impl ServerInfo {
+    /// What a request takes that asks for the model `name`: nothing beside the model itself, or an
+    /// adapter; none if nothing has this name.
+    pub fn served(&self, name: &str) -> Option<Option<AdapterId>> {
+        if name == self.model {
+            return Some(None);
+        }
+        let place = self.adapters.iter().position(|adapter| adapter.name == name)?;
+        Some(Some(AdapterId(place as u32)))
+    }
+
+    /// The name under which that is served.
+    pub fn name_of(&self, adapter: Option<AdapterId>) -> &str {
+        adapter.map_or(&self.model, |adapter| &self.adapters[adapter.0 as usize].name)
+    }
+
+    /// All names, for messages.
+    pub fn names(&self) -> String {
+        let adapters = self.adapters.iter().map(|adapter| &adapter.name);
+        let names: Vec<_> = [&self.model].into_iter().chain(adapters).map(String::as_str).collect();
+        names.join("`, `")
+    }
 }

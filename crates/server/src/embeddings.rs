@@ -40,17 +40,19 @@ pub async fn embeddings(
     let prompt_tokens = inputs.prompts.iter().map(|prompt| prompt.len() as u32).sum();
     let id = format!("embd-{}", random_hex());
     let began = Instant::now();
-    let line = LogLine { id: &id, request_id: tag, inputs: count, prompt_tokens, began, end: None };
+    let model = app.info.name_of(inputs.adapter).to_owned();
+    let line = LogLine {
+        id: &id,
+        request_id: tag,
+        model: model.clone(),
+        inputs: count,
+        prompt_tokens,
+        began,
+        end: None,
+    };
     let data = line.tell(embed(&app, inputs).await)?;
     let usage = EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens };
-    let reply = Embeddings {
-        id,
-        object: "list",
-        created: unix_time(),
-        model: app.info.model.clone(),
-        data,
-        usage,
-    };
+    let reply = Embeddings { id, object: "list", created: unix_time(), model, data, usage };
     let bytes = serde_json::to_vec(&reply).expect("vectors are finite");
     // What was reserved for the vectors is free again once they are sent.
     let response = ([(header::CONTENT_TYPE, "application/json")], bytes).into_response();
@@ -61,6 +63,7 @@ pub async fn embeddings(
 struct LogLine<'a> {
     id: &'a str,
     request_id: RequestId,
+    model: String,
     inputs: usize,
     prompt_tokens: u32,
     began: Instant,
@@ -87,6 +90,7 @@ impl Drop for LogLine<'_> {
             id = self.id,
             request_id = self.request_id.as_str(),
             endpoint = "/v1/embeddings",
+            model = self.model,
             outcome,
             failure,
             inputs = self.inputs,

@@ -105,7 +105,7 @@ pub async fn begin<T: Send + 'static>(
     let head = ReplyHead {
         id: format!("{prefix}{}", random_hex()),
         created: unix_time(),
-        model: app.info.model.clone(),
+        model: app.info.name_of(valid.adapter).to_owned(),
         request_id,
         endpoint,
     };

@@ -93,10 +93,10 @@ pub async fn model(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    if id != app.info.model {
-        return Err(ApiError::UnknownModel { model: id, served: app.info.model.clone() });
-    }
-    Ok(Json(Model::new(&app.info, app.started)).into_response())
+    let Some(adapter) = app.info.served(&id) else {
+        return Err(ApiError::UnknownModel { model: id, served: app.info.names() });
+    };
+    Ok(Json(Model::new(&app.info, adapter, app.started)).into_response())
 }
 
 /// `GET /v1/models`.

@@ -263,6 +263,7 @@ impl Drop for Generation {
             id = %self.head.id,
             request_id = self.head.request_id.as_str(),
             endpoint = self.head.endpoint,
+            model = self.head.model,
             outcome,
             finish,
             failure = self.failure,

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use engine::{CacheSalt, Limits, Request, SubmitError, Tenant, TokenId};
+use engine::{AdapterId, CacheSalt, Limits, Request, SubmitError, Tenant, TokenId};
 use grammar::Guided;
 use sampling::{SamplingParams, SamplingRequest};
 use sha2::{Digest, Sha256};
 use text::{AnswerRules, ChatTemplate, StopStrings, Tokenizer, Tool};
 
 use crate::answer::AnswerForm;
+use crate::config::ServerInfo;
 use crate::grammars::Wanted;
 use crate::keys::Caller;
 use crate::limits::{
@@ -46,8 +47,8 @@ use tools::{ToolUse, checked_tools};
 pub struct Door<'a> {
     /// Who sends.
     pub caller: Caller,
-    /// Name of the model.
-    pub model: &'a str,
+    /// What is served, under which names.
+    pub info: &'a ServerInfo,
     /// Its tokenizer.
     pub tokenizer: &'a Arc<Tokenizer>,
     /// Its chat template, if it has one.
@@ -61,6 +62,8 @@ pub struct Door<'a> {
 pub struct Valid {
     /// One engine request per choice; the choices of one prompt stand together.
     pub requests: Vec<Request<Guided<SamplingParams>>>,
+    /// The adapter that they take.
+    pub adapter: Option<AdapterId>,
     /// What the answers must look like; the requests' constraints are made of it.
     pub wanted: Option<Wanted>,
     /// What ends each choice.
@@ -127,7 +130,7 @@ impl Door<'_> {
     /// Checks a body of `endpoint`. The cheap checks come first, the prompts last.
     pub fn generation(&self, endpoint: Endpoint, body: GenerationBody) -> Result<Valid, ApiError> {
         refuse_unsupported(&body)?;
-        self.model(body.model.as_deref())?;
+        let adapter = self.model(body.model.as_deref())?;
         let stream = stream_rules(&body)?;
         let samples = samples(body.n)?;
         let mut rules = self.stop_rules(&body)?;
@@ -168,6 +171,7 @@ impl Door<'_> {
         let mut requests = self.requests(endpoint, prompts, &told, common)?;
         for request in &mut requests {
             (request.tenant, request.cache_salt) = (tenant, cache_salt);
+            request.adapter = adapter;
         }
         if let (Some(top), None) = (log_probs, stream) {
             let longest = requests.iter().map(|request| request.max_tokens).max().unwrap_or(0);
@@ -175,18 +179,16 @@ impl Door<'_> {
         }
         let (tells_ids, has_answer) = (telling.ids, asked.tokens != Some(0));
         let prompts = PromptSums { tokens, samples, tells_ids, has_answer, told };
-        Ok(Valid { requests, wanted, rules, prompts, answers, room, stream })
+        Ok(Valid { requests, adapter, wanted, rules, prompts, answers, room, stream })
     }
 
-    /// Checks that `model` is the one that is served; absent or empty stands for it.
-    pub fn model(&self, model: Option<&str>) -> Result<(), ApiError> {
-        match model {
-            Some(model) if !model.is_empty() && model != self.model => {
-                let (model, served) = (model.to_owned(), self.model.to_owned());
-                Err(ApiError::UnknownModel { model, served })
-            }
-            _ => Ok(()),
-        }
+    /// The adapter that `model` names; none for the model itself, which absent or empty stands for.
+    pub fn model(&self, model: Option<&str>) -> Result<Option<AdapterId>, ApiError> {
+        let name = model.filter(|name| !name.is_empty()).unwrap_or(&self.info.model);
+        self.info.served(name).ok_or_else(|| {
+            let (model, served) = (name.to_owned(), self.info.names());
+            ApiError::UnknownModel { model, served }
+        })
     }
 
     /// Tokens of the prompt of a chat, however many.
@@ -325,6 +327,7 @@ impl Door<'_> {
             priority,
             use_prefix_cache: true,
             cache_salt: CacheSalt::default(),
+            adapter: None,
             tenant: Tenant::default(),
             params: (),
         };

@@ -27,6 +27,8 @@ fn arguments_for_another_process_mean_the_same() {
             "--enable-prefix-caching=false",
             "--max-num-queued-reqs=0",
             "--scheduling-policy=priority",
+            "--lora=sql=a folder/x=1",
+            "--lora=poem=poem.gguf",
         ],
     ];
     for set in sets {
@@ -43,8 +45,10 @@ fn more_blocks_fit_where_keys_and_values_are_smaller() {
     let blocks = |dtype: &str| {
         let options = ["--kv-cache-memory-bytes", "1MiB", "--kv-cache-dtype", dtype];
         let args = parse(&options.map(OsString::from));
+        let adapters = Adapters::open(&[], &file.config, "").unwrap();
+        let files = (&file, None, &adapters);
         let Plan { sizes, info, .. } =
-            plan(&args, (&file, None), String::new(), Connections::NONE).unwrap();
+            plan(&args, files, String::new(), Connections::NONE).unwrap();
         assert_eq!(info.kv_cache_dtype, dtype);
         assert_eq!(sizes.kv_type.to_string(), dtype);
         info.block_count
@@ -79,6 +83,7 @@ fn every_option_is_passed_on() {
     given.speculative_ngram = Some(6);
     given.speculative_model = Some("dummy:tiny".to_owned());
     given.quantization = Some(Quantization::Q4_K);
+    given.lora = vec!["sql=adapters/sql".parse().unwrap()];
     let mut passed_on: Vec<String> = Vec::new();
     for kv_cache_memory_bytes in [None, Some(1)] {
         let arguments = EngineArgs { kv_cache_memory_bytes, ..given.clone() }.to_arguments();

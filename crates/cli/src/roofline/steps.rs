@@ -140,8 +140,13 @@ impl Steps {
         let sequences: Vec<SequenceRows<'_>> = tables.take(step.sequences).map(sequence).collect();
         let last = |sequence| TopRow::greatest(sequence * step.tokens - 1);
         let top_rows: Vec<TopRow> = (1..=step.sequences).map(last).collect();
-        let batch =
-            Batch { tokens: &tokens, sequences: &sequences, logits_rows: &[], top_rows: &top_rows };
+        let batch = Batch {
+            tokens: &tokens,
+            sequences: &sequences,
+            adapters: &[],
+            logits_rows: &[],
+            top_rows: &top_rows,
+        };
         self.transformer.forward(&mut self.cpu, batch);
     }
 }

@@ -11,6 +11,7 @@ mod refusals;
 mod models;
 mod hub;
 mod answers;
+mod adapters;
 mod embeddings;
 mod endings;
 mod doors;

@@ -22,7 +22,7 @@ const fn bug(
 }
 
 /// All of them, from the pool outwards.
-pub const BUGS: [Bug; 38] = [
+pub const BUGS: [Bug; 40] = [
     bug(
         "a block that is held stays in the free list",
         "pages.rs",
@@ -50,8 +50,20 @@ pub const BUGS: [Bug; 38] = [
     bug(
         "what is cached is shared whatever the salt",
         "sequence.rs",
-        "BlockTable::new(request.cache_salt)",
-        "BlockTable::new(crate::request::CacheSalt::default())",
+        "BlockTable::new(request.origin())",
+        "BlockTable::new(crate::request::Origin { adapter: request.adapter, ..Default::default() })",
+    ),
+    bug(
+        "what is cached is shared whatever the adapter",
+        "sequence.rs",
+        "BlockTable::new(request.origin())",
+        "BlockTable::new(crate::request::Origin { adapter: None, ..request.origin() })",
+    ),
+    bug(
+        "a row does not say which adapter it takes",
+        "schedule.rs",
+        "adapter: sequence.adapter",
+        "adapter: None",
     ),
     bug(
         "a reused block can still be found as what it was",

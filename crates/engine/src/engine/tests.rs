@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use super::*;
 use crate::clock::FakeClock;
 use crate::config::Speculation;
-use crate::ids::TokenId;
+use crate::ids::{AdapterId, TokenId};
 use crate::policy::{SchedulingPolicy, Tenant};
 use crate::request::CacheSalt;
 use crate::step::StepPlan;
@@ -94,6 +94,7 @@ fn request(prompt: Vec<TokenId>, max_tokens: u32) -> Request<()> {
         priority: 0,
         use_prefix_cache: true,
         cache_salt: CacheSalt::default(),
+        adapter: None,
         tenant: Tenant::default(),
         params: (),
     }
@@ -236,6 +237,18 @@ fn what_is_cached_is_shared_only_with_the_same_salt() {
         [(1, 0, "1:0..9"), (2, 1, "2:0..9"), (3, 2, "3:0..9"), (4, 1, "4:8..9"), (5, 0, "5:8..9")]
     {
         engine.submit(RequestId(id), salted(salt), Nanos(0)).expect("it is allowed");
+        assert!(engine.plan_of_step().starts_with(plan), "{plan}");
+    }
+}
+
+#[test]
+fn what_is_cached_is_shared_only_with_the_same_adapter_which_its_rows_name() {
+    let mut engine = engine(config());
+    let adapters = [None, Some(AdapterId(0)), Some(AdapterId(1)), Some(AdapterId(0)), None];
+    let plans = ["1:0..9", "2:0..9", "3:0..9", "4:8..9", "5:8..9"];
+    for ((id, adapter), plan) in (1..).zip(adapters).zip(plans) {
+        let request = Request { adapter, ..request(prompt(9), 1) };
+        engine.submit(RequestId(id), request, Nanos(0)).expect("it is allowed");
         assert!(engine.plan_of_step().starts_with(plan), "{plan}");
     }
 }

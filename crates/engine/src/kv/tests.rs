@@ -20,7 +20,7 @@ fn published() -> (KvCache, BlockTable) {
         speculation: Speculation::OFF,
     };
     let mut kv = KvCache::new(&config, u64::MAX);
-    let mut table = BlockTable::new(CacheSalt::default());
+    let mut table = BlockTable::new(Origin::default());
     assert!(kv.grow(&mut table, 5));
     kv.publish(&mut table, &TOKENS, 5);
     (kv, table)

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ids::AdapterId;
 
 fn tokens(ids: [u32; 2]) -> [TokenId; 2] {
     ids.map(TokenId)
@@ -10,7 +11,7 @@ struct Chain {
     parent: Parent,
 }
 
-const START: Parent = Parent::Nothing(CacheSalt([0; 32]));
+const START: Parent = Parent::Nothing(Origin { salt: CacheSalt([0; 32]), adapter: None });
 
 impl Chain {
     fn begin(hash_mask: u64) -> Chain {
@@ -64,26 +65,27 @@ fn equal_hashes_with_other_tokens_are_kept_apart() {
 }
 
 #[test]
-fn first_blocks_of_other_salts_are_kept_apart_also_with_equal_hashes() {
+fn first_blocks_of_other_origins_are_kept_apart_also_with_equal_hashes() {
     for mask in [u64::MAX, 0] {
-        let mut cache = PrefixCache::with_hash_mask(4, 2, mask);
-        let mut salts = [[0; 32]; 3];
-        (salts[1][31], salts[2][0]) = (1, 1);
+        let mut cache = PrefixCache::with_hash_mask(5, 2, mask);
+        let mut origins = [Origin::default(); 5];
+        (origins[1].salt.0[31], origins[2].salt.0[0]) = (1, 1);
+        (origins[3].adapter, origins[4].adapter) = (Some(AdapterId(0)), Some(AdapterId(1)));
         let tokens = tokens([1, 2]);
-        let chain = |cache: &PrefixCache, salt| {
-            (cache.hash(cache.start(CacheSalt(salt)), &tokens), Parent::Nothing(CacheSalt(salt)))
+        let chain = |cache: &PrefixCache, origin| {
+            (cache.hash(cache.start(origin), &tokens), Parent::Nothing(origin))
         };
-        for (block, salt) in (0..).zip(salts) {
-            let (hash, parent) = chain(&cache, salt);
+        for (block, origin) in (0..).zip(origins) {
+            let (hash, parent) = chain(&cache, origin);
             assert_eq!(cache.find(hash, parent, &tokens), None);
             cache.insert(BlockId(block), hash, parent, &tokens);
         }
-        for (block, salt) in (0..).zip(salts) {
-            let (hash, parent) = chain(&cache, salt);
+        for (block, origin) in (0..).zip(origins) {
+            let (hash, parent) = chain(&cache, origin);
             let found = cache.find(hash, parent, &tokens).map(|(block, _)| block);
             assert_eq!(found, Some(BlockId(block)));
         }
-        assert_eq!(cache.collisions_total(), if mask == 0 { 2 } else { 0 });
+        assert_eq!(cache.collisions_total(), if mask == 0 { 4 } else { 0 });
         cache.check_invariants();
     }
 }
@@ -132,7 +134,8 @@ fn hashes_are_the_same_in_every_process() {
     salt[8..16].fill(0xc3);
     salt[16..24].fill(0x0f);
     salt[24..].fill(0xf1);
-    assert_eq!(cache.start(CacheSalt(salt)), PrefixHash(14_780_483_063_914_282_545));
+    let origin = Origin { salt: CacheSalt(salt), adapter: None };
+    assert_eq!(cache.start(origin), PrefixHash(14_780_483_063_914_282_545));
 }
 
 #[test]

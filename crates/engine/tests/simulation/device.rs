@@ -3,7 +3,7 @@
 //! A slot keeps (position, token, hash of the whole beginning). The hash is made from what is
 //! *read* through the block table for the position before, so a wrong block anywhere spreads. The
 //! next token is a hash of the request's seed and of every slot read back. Of the request the content
-//! depends on its salt alone, so sharing equal beginnings is right and sharing others is noticed.
+//! depends on its salt and adapter alone, so sharing equal beginnings is right and sharing others is noticed.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,8 +12,8 @@ use std::panic::resume_unwind;
 use std::rc::Rc;
 
 use engine::{
-    BlockId, Device, DeviceError, Failure, RequestId, Row, RowOutput, Sampled, StepOutput,
-    StepPlan, TokenId,
+    AdapterId, BlockId, Device, DeviceError, Failure, RequestId, Row, RowOutput, Sampled,
+    StepOutput, StepPlan, TokenId,
 };
 
 use crate::rng::{Rng, mix};
@@ -54,12 +54,18 @@ pub struct Slot {
     beginning: u64,
 }
 
+/// What sets equal tokens of two requests apart: the salt, and the adapter.
+pub type Origin = (u8, Option<AdapterId>);
+
 impl Slot {
     const POISON: Slot = Slot { position: u32::MAX, token: TokenId(u32::MAX), beginning: 0xdead };
 
-    /// The right content for `token` at `position` after the slot before, or after nothing but `salt`.
-    pub fn after(previous: Option<Slot>, salt: u8, position: usize, token: TokenId) -> Slot {
-        let before = previous.map_or(7 + u64::from(salt), |slot| slot.beginning);
+    /// The right content for `token` at `position` after the slot before, or after nothing but `origin`.
+    pub fn after(previous: Option<Slot>, origin: Origin, position: usize, token: TokenId) -> Slot {
+        let (salt, adapter) = origin;
+        let adapter = adapter.map_or(0, |adapter| 1 + u64::from(adapter.0));
+        // An adapter changes what is computed of every token.
+        let before = previous.map_or(7 + u64::from(salt), |slot| slot.beginning) ^ adapter << 40;
         let beginning = mix(before ^ (u64::from(token.0) + 1));
         Slot { position: position as u32, token, beginning }
     }
@@ -160,7 +166,8 @@ impl DeviceState {
     fn write(&mut self, row: &Row<'_, Script>) {
         let mut previous = row.compute.start.checked_sub(1).map(|last| self.read(row, last));
         for position in row.compute.clone() {
-            let slot = Slot::after(previous, row.params.salt, position, row.tokens[position]);
+            let origin = (row.params.salt, row.adapter);
+            let slot = Slot::after(previous, origin, position, row.tokens[position]);
             let index = self.slot_index(row, position);
             self.slots[index] = slot;
             previous = Some(slot);
@@ -202,7 +209,7 @@ impl DeviceState {
             if !self.rng.chance(self.right_guess_percent) {
                 token.0 = (token.0 + 1) % row.params.vocabulary;
             }
-            last = Slot::after(Some(last), row.params.salt, position, token);
+            last = Slot::after(Some(last), (row.params.salt, row.adapter), position, token);
             digest = digest.add(last);
             let index = self.slot_index(row, position);
             self.slots[index] = last;

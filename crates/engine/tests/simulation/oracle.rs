@@ -2,12 +2,12 @@
 
 use engine::{FinishReason, Request, TokenId};
 
-use crate::device::{Digest, Script, Slot};
+use crate::device::{Digest, Origin, Script, Slot};
 
 /// The whole answer and why it ends.
 pub fn answer(request: &Request<Script>) -> (Vec<TokenId>, FinishReason) {
-    let salt = request.params.salt;
-    let mut beginning = Beginning { salt, length: 0, last: None, digest: Digest::EMPTY };
+    let origin = (request.params.salt, request.adapter);
+    let mut beginning = Beginning { origin, length: 0, last: None, digest: Digest::EMPTY };
     for &token in &request.prompt {
         beginning.push(token);
     }
@@ -27,7 +27,7 @@ pub fn answer(request: &Request<Script>) -> (Vec<TokenId>, FinishReason) {
 }
 
 struct Beginning {
-    salt: u8,
+    origin: Origin,
     length: usize,
     last: Option<Slot>,
     digest: Digest,
@@ -35,7 +35,7 @@ struct Beginning {
 
 impl Beginning {
     fn push(&mut self, token: TokenId) {
-        let slot = Slot::after(self.last, self.salt, self.length, token);
+        let slot = Slot::after(self.last, self.origin, self.length, token);
         self.digest = self.digest.add(slot);
         self.last = Some(slot);
         self.length += 1;

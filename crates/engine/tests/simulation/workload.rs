@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use engine::{
-    CacheSalt, DRAFT_TOKENS_MAX, EngineConfig, Request, SchedulingPolicy, Speculation, Tenant,
-    TokenId,
+    AdapterId, CacheSalt, DRAFT_TOKENS_MAX, EngineConfig, Request, SchedulingPolicy, Speculation,
+    Tenant, TokenId,
 };
 
 use crate::device::{Faults, Script};
@@ -96,6 +96,7 @@ impl Workload {
         let seed = rng.number();
         // Mostly none.
         let salt = [0, 0, 0, 0, 0, 0, 1, 2][seed as usize % 8];
+        let adapter = [None, None, None, Some(0), Some(1)][seed as usize / 8 % 5].map(AdapterId);
         Request {
             prompt,
             max_tokens: max_tokens as u32,
@@ -104,6 +105,7 @@ impl Workload {
             priority,
             use_prefix_cache,
             cache_salt: CacheSalt([salt; 32]),
+            adapter,
             tenant,
             params: Script { seed, vocabulary: self.vocabulary, salt },
         }

@@ -122,6 +122,7 @@ impl Trial {
                     priority: 0,
                     use_prefix_cache: true,
                     cache_salt: CacheSalt::default(),
+                    adapter: None,
                     tenant: crowd.tenant,
                     params: (),
                 };

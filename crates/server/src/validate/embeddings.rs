@@ -1,6 +1,6 @@
 //! Bodies of `/v1/embeddings`.
 
-use engine::{CacheSalt, Request, SchedulingPolicy, SubmitError, Tenant, TokenId};
+use engine::{AdapterId, CacheSalt, Request, SchedulingPolicy, SubmitError, Tenant, TokenId};
 use grammar::Guided;
 use sampling::{Pool, Pooling, SamplingParams};
 
@@ -20,6 +20,8 @@ pub struct Inputs {
     pub dimensions: usize,
     /// How they are written.
     pub format: EncodingFormat,
+    /// The adapter that they take.
+    pub adapter: Option<AdapterId>,
     /// Whose they are.
     pub tenant: Tenant,
     /// A lower number goes first.
@@ -47,6 +49,7 @@ impl Inputs {
             // A mean is of every position.
             use_prefix_cache: pooling == Pooling::Last,
             cache_salt: CacheSalt::default(),
+            adapter: self.adapter,
             params: SamplingParams::pooled(pool.clone()).into(),
         }
     }
@@ -65,7 +68,7 @@ impl Door<'_> {
                 return Err(ApiError::invalid(name, message));
             }
         }
-        self.model(body.model.as_deref())?;
+        let adapter = self.model(body.model.as_deref())?;
         let tenant = self.caller.tenant_or(tenant(body.user.as_deref())?);
         let priority = priority(body.priority)?;
         if priority != 0 && self.limits.scheduling_policy != SchedulingPolicy::Priority {
@@ -88,7 +91,7 @@ impl Door<'_> {
             prompts.push(self.input(&param, item, special_tokens)?);
         }
         let format = body.encoding_format.unwrap_or_default();
-        Ok(Inputs { prompts, dimensions, format, tenant, priority, bytes })
+        Ok(Inputs { prompts, dimensions, format, adapter, tenant, priority, bytes })
     }
 
     fn input(

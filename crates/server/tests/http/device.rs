@@ -2,7 +2,7 @@
 //!
 //! Greedy: the prompt over and over, token by token, where `$` stands for the end token, `!` fails
 //! the request and `#` breaks the whole device; where a grammar forbids that, the first token that it
-//! allows. Sampled: letters that depend on seed and position. Rules for single tokens work as on logits
+//! allows; with an adapter each letter is the one behind it, or two behind it, and so on. Sampled: letters that depend on seed and position. Rules for single tokens work as on logits
 //! of which that of the scripted token is 50 and every other one 0.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -99,7 +99,7 @@ fn next(row: &Row<'_, Guided<SamplingParams>>) -> Result<RowOutput<Extra>, Devic
             token if token == u32::from(b'#') => {
                 return Err(DeviceError("the script says so".to_owned()));
             }
-            token => token,
+            token => token + row.adapter.map_or(0, |adapter| adapter.0 + 1),
         }
     } else {
         let mixed =

@@ -8,6 +8,7 @@ use engine::{Engine, EngineConfig, SchedulingPolicy, Speculation, SystemClock, W
 use http::Method;
 use sampling::Pooling;
 use serde_json::Value;
+use server::config::AdapterInfo;
 use server::guard::Guard;
 use server::keys::Keys;
 use server::metrics::LogDropped;
@@ -107,6 +108,9 @@ fn info(engine: &EngineConfig) -> ServerInfo {
         version: "1.2.3".to_owned(),
         model: "tiny".to_owned(),
         root: "script".to_owned(),
+        adapters: ["sql", "poem"]
+            .map(|name| AdapterInfo { name: name.to_owned(), root: format!("adapters/{name}") })
+            .into(),
         device: "a script".to_owned(),
         memory_utilization: None,
         kv_cache_memory_bytes: 1,

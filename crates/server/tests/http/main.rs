@@ -5,6 +5,7 @@ mod device;
 mod client;
 mod harness;
 mod answers;
+mod adapters;
 mod tools;
 mod forced_calls;
 mod messages;

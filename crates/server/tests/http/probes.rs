@@ -37,6 +37,20 @@ async fn a_model_is_found_by_its_name_and_no_other_is() {
 }
 
 #[tokio::test]
+async fn adapters_are_listed_with_the_model_as_their_parent_and_found_by_their_names() {
+    let server = Setup::new().start().await;
+    let list = server.get("/v1/models").await.json();
+    let of = |place: usize, field: &str| list["data"][place][field].clone();
+    assert_eq!(list["data"].as_array().map(Vec::len), Some(3));
+    assert_eq!((of(0, "id"), of(0, "parent")), (json!("tiny"), json!(null)));
+    assert_eq!((of(2, "id"), of(2, "parent")), (json!("poem"), json!("tiny")));
+    assert_eq!((of(2, "root"), of(2, "max_model_len")), (json!("adapters/poem"), json!(1000)));
+    assert_eq!(server.get("/v1/models/poem").await.json(), list["data"][2]);
+    let info = server.get("/server_info").await.json();
+    assert_eq!(info["adapters"][0], json!({"name": "sql", "root": "adapters/sql"}));
+}
+
+#[tokio::test]
 async fn routers_find_the_model_and_the_settings_under_their_names() {
     let server = Setup::new().start().await;
     let expected = json!({
