@@ -4,6 +4,7 @@ mod vocabulary;
 mod device;
 mod client;
 mod harness;
+mod repeating;
 mod answers;
 mod adapters;
 mod tools;

@@ -5,24 +5,13 @@ use serde_json::{Value, json};
 
 use crate::client::{SseEvent, request, send};
 use crate::harness::{Server, Setup};
+use crate::repeating::{KNOWS_FUNCTIONS, REPEATS, call, schema, start};
 
 const PATH: &str = "/v1/messages";
 const COUNT: &str = "/v1/messages/count_tokens";
 
-/// Knows functions and thoughts; the prompt is the last message, which the device repeats.
-const REPEATS: &str = "{% if tools %}{% endif %}{{ messages[-1].content }}\
-                       {# <tool_call> </think> #}";
-
-/// The same without thoughts.
-const KNOWS_FUNCTIONS: &str = "{% if tools %}{% endif %}{{ messages[-1].content }}\
-                               {# <tool_call> #}";
-
 /// Every message and function that is told to the model, as JSON.
 const SHOWS_ALL: &str = "{{ tools | tojson }}{{ messages | tojson }}{# <tool_call> #}";
-
-async fn start(template: &'static str) -> Server {
-    Setup { template: Some(template), ..Setup::new() }.start().await
-}
 
 /// A request whose answer is `answer`.
 fn asks(answer: &str) -> Value {
@@ -33,15 +22,7 @@ fn asks(answer: &str) -> Value {
 }
 
 fn tool(name: &str) -> Value {
-    let schema = json!({
-        "type": "object", "properties": {"a": {"enum": ["x", "y"]}}, "required": ["a"],
-        "additionalProperties": false,
-    });
-    json!({"name": name, "description": "does it", "input_schema": schema})
-}
-
-fn call(name: &str, arguments: &str) -> String {
-    format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {arguments}}}\n</tool_call>")
+    json!({"name": name, "description": "does it", "input_schema": schema()})
 }
 
 async fn whole(server: &Server, body: &Value) -> Value {

@@ -4,23 +4,12 @@ use serde_json::{Value, json};
 
 use crate::client::SseEvent;
 use crate::harness::{Server, Setup};
+use crate::repeating::{KNOWS_FUNCTIONS, REPEATS, call, schema, start};
 
 const PATH: &str = "/v1/responses";
 
-/// Knows functions and thoughts; the prompt is the last message, which the device repeats.
-const REPEATS: &str = "{% if tools %}{% endif %}{{ messages[-1].content }}\
-                       {# <tool_call> </think> #}";
-
-/// The same without thoughts.
-const KNOWS_FUNCTIONS: &str = "{% if tools %}{% endif %}{{ messages[-1].content }}\
-                               {# <tool_call> #}";
-
 /// Every message that is told to the model, as JSON.
 const SHOWS_ALL: &str = "{{ messages | tojson }}{# tools <tool_call> #}";
-
-async fn start(template: &'static str) -> Server {
-    Setup { template: Some(template), ..Setup::new() }.start().await
-}
 
 /// A request whose answer is `answer`.
 fn asks(answer: &str) -> Value {
@@ -30,15 +19,7 @@ fn asks(answer: &str) -> Value {
 }
 
 fn tool(name: &str) -> Value {
-    let schema = json!({
-        "type": "object", "properties": {"a": {"enum": ["x", "y"]}}, "required": ["a"],
-        "additionalProperties": false,
-    });
-    json!({"type": "function", "name": name, "parameters": schema, "strict": true})
-}
-
-fn call(name: &str, arguments: &str) -> String {
-    format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {arguments}}}\n</tool_call>")
+    json!({"type": "function", "name": name, "parameters": schema(), "strict": true})
 }
 
 /// Takes ids away after a look at them, and what else differs from reply to reply.

@@ -4,22 +4,15 @@ use serde_json::{Value, json};
 
 use crate::client::SseEvent;
 use crate::harness::{PLAIN, Server, Setup};
+use crate::repeating::{REPEATS, call, start};
 
 const CHAT: &str = "/v1/chat/completions";
-
-/// Knows functions and thoughts; the prompt is the last message, which the device repeats.
-const KNOWS_BOTH: &str = "{% if tools %}{% endif %}{{ messages[-1].content }}\
-                          {# <tool_call> </think> #}";
 
 /// Opens the thoughts of the answer.
 const THINKS: &str = "{{ messages[-1].content }}{# </think> #}<think>\n";
 
 /// Every message and function that is told to the model, as JSON.
 const SHOWS_ALL: &str = "{{ tools | tojson }}{{ messages | tojson }}{# <tool_call> #}";
-
-async fn start(template: &'static str) -> Server {
-    Setup { template: Some(template), ..Setup::new() }.start().await
-}
 
 fn function(name: &str) -> Value {
     json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}})
@@ -31,10 +24,6 @@ fn asks(answer: &str) -> Value {
         "messages": [{"role": "user", "content": format!("{answer}$")}], "temperature": 0,
         "max_tokens": 400, "tools": [function("f"), function("g")],
     })
-}
-
-fn call(name: &str, arguments: &str) -> String {
-    format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {arguments}}}\n</tool_call>")
 }
 
 /// What a stream amounts to: a message as in a whole reply, and the finish reason.
@@ -106,7 +95,7 @@ async fn both(server: &Server, body: &Value) -> (Value, String) {
 
 #[tokio::test]
 async fn calls_come_as_calls_whole_and_streamed() {
-    let server = start(KNOWS_BOTH).await;
+    let server = start(REPEATS).await;
     let calls = json!([
         {"type": "function", "function": {"name": "f", "arguments": "{\"a\": \"é\"}"}},
         {"type": "function", "function": {"name": "g", "arguments": "{}"}},
@@ -124,7 +113,7 @@ async fn calls_come_as_calls_whole_and_streamed() {
 
 #[tokio::test]
 async fn what_is_no_call_is_content() {
-    let server = start(KNOWS_BOTH).await;
+    let server = start(REPEATS).await;
     for answer in ["Well.", "a <tool_call> b", &call("h", "{}"), "<tool_call>{\"name\": \"f\""] {
         let (message, finish) = both(&server, &asks(answer)).await;
         assert_eq!(message, json!({"role": "assistant", "content": answer}));
@@ -141,7 +130,7 @@ async fn what_is_no_call_is_content() {
 
 #[tokio::test]
 async fn a_call_that_is_cut_off_keeps_what_came() {
-    let server = start(KNOWS_BOTH).await;
+    let server = start(REPEATS).await;
     let mut body = asks(&call("f", "{\"a\": 1}"));
     body["max_tokens"] = 44.into();
     let (message, finish) = both(&server, &body).await;
@@ -151,7 +140,7 @@ async fn a_call_that_is_cut_off_keeps_what_came() {
 
 #[tokio::test]
 async fn without_parallel_calls_the_answer_ends_with_the_first() {
-    let server = start(KNOWS_BOTH).await;
+    let server = start(REPEATS).await;
     let mut body = asks(&format!("{} and more {}", call("f", "{}"), call("g", "{}")));
     body["parallel_tool_calls"] = false.into();
     let (message, finish) = both(&server, &body).await;
@@ -214,7 +203,7 @@ async fn the_template_sees_functions_calls_and_results() {
 
 #[tokio::test]
 async fn bad_functions_and_choices_are_refused_by_name() {
-    let server = start(KNOWS_BOTH).await;
+    let server = start(REPEATS).await;
     let with = |field: &str, value: Value| {
         let mut tool = function("f");
         tool["function"][field] = value;
@@ -284,7 +273,7 @@ async fn bad_functions_and_choices_are_refused_by_name() {
 
 #[tokio::test]
 async fn bad_calls_in_messages_are_refused_by_name() {
-    let server = start(KNOWS_BOTH).await;
+    let server = start(REPEATS).await;
     let calls = |arguments: Value| {
         let call = json!({"id": "1", "function": {"name": "f", "arguments": arguments}});
         json!({"role": "assistant", "tool_calls": [call]})
