@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::SseEvent;
-use crate::harness::{PLAIN, Server, Setup};
+use crate::harness::{PLAIN, Server};
 use crate::repeating::{REPEATS, call, start};
 
 const CHAT: &str = "/v1/chat/completions";
