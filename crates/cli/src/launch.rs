@@ -16,7 +16,7 @@ use model::file::ModelFile;
 use model::quantization::Quantization;
 use model::transformer::{Transformer, TransformerSizes};
 use model::weights::Weights;
-use sampling::SamplingParams;
+use sampling::{SamplingParams, SamplingRequest};
 use server::ServerInfo;
 use text::{ChatTemplate, Tokenizer};
 
@@ -250,6 +250,8 @@ pub struct Launched {
     pub template: Option<ChatTemplate>,
     /// What is served.
     pub info: ServerInfo,
+    /// How the model's makers choose tokens where a request says nothing.
+    pub sampling: SamplingRequest,
 }
 
 /// Loads the model, divides the memory and starts the engine, which reports to `sink`.
@@ -264,12 +266,8 @@ pub fn launch(
     let mut file = source.open()?;
     file.quantization = args.quantization;
     let tokenizer = Arc::new(Tokenizer::new(file.tokenizer.clone()).context("tokenizer")?);
-    let template = file
-        .chat_template
-        .as_deref()
-        .map(|template| ChatTemplate::new(template, &tokenizer))
-        .transpose()
-        .context("chat template")?;
+    let build = |template: &String| ChatTemplate::new(template, &tokenizer);
+    let template = file.chat_template.as_ref().map(build).transpose().context("chat template")?;
     let name = served_name.map_or_else(|| source.served_name(), str::to_string);
     let draft = args.speculating().open(&file, args.quantization)?;
     let adapters = Adapters::open(&args.lora, &file.config, &name)?;
@@ -293,7 +291,7 @@ pub fn launch(
     let device = CpuDevice::new(cpu, transformer, drafter);
     let engine = Engine::new(config, device);
     let (handle, worker) = engine::spawn(engine, SystemClock::new(), sink);
-    Ok(Launched { handle, worker, tokenizer, template, info })
+    Ok(Launched { handle, worker, tokenizer, template, info, sampling: file.sampling })
 }
 
 /// What a model and its options ask of this machine's memory, before any weight is read.

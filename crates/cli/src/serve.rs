@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use engine::{Worker, WorkerExit};
-use sampling::Pooling;
+use sampling::{Pooling, SamplingRequest};
 use server::config::{CONNECTIONS_MAX, ITERATION_TIMEOUT, SHUTDOWN_TIMEOUT, STALL_LIMIT};
 use server::guard::Guard;
 use server::keys::Keys;
@@ -87,6 +87,11 @@ pub struct ServeArgs {
     #[arg(long, default_value_t = Pooling::Mean, value_name = "TYPE")]
     pooling_type: Pooling,
 
+    /// What counts where a request says nothing of how tokens are chosen: auto (what the
+    /// generation_config.json of a model in a folder says) or vllm (nothing: temperature 1, all tokens).
+    #[arg(long, value_enum, default_value_t = GenerationConfig::Auto, value_name = "FROM")]
+    generation_config: GenerationConfig,
+
     /// Most connections open at once; further ones wait in the kernel's backlog. Each has 64 KiB
     /// in the memory budget (128 KiB behind TLS) and a file descriptor.
     #[arg(
@@ -131,7 +136,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         .context("--allowed-host and --allowed-origins")?;
     let connections = Connections { most: args.max_connections, has_tls: tls.is_some() };
     let (sink, reports) = server::dispatch::channel();
-    let Launched { handle, worker, tokenizer, template, info } =
+    let Launched { handle, worker, tokenizer, template, info, sampling } =
         launch(&args.engine, args.served_model_name.as_deref(), connections, sink)?;
     let config = ServerConfig {
         keys,
@@ -139,6 +144,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         tls,
         web_page: args.enable_web_page,
         pooling: args.pooling_type,
+        sampling: args.generation_config.defaults(sampling),
         connections_max: args.max_connections as usize,
         stall_limit: STALL_LIMIT,
         iteration_timeout: Duration::from_secs(args.engine_iteration_timeout),
@@ -155,6 +161,30 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     // Nobody waits for what it may still be reading or tokenising.
     runtime.shutdown_background();
     Ok(if exit == Some(WorkerExit::Drained) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where it is taken from how tokens are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum GenerationConfig {
+    Auto,
+    Vllm,
+}
+
+impl GenerationConfig {
+    /// What counts where a request says nothing; if it is the model's, that is said.
+    fn defaults(self, of_model: SamplingRequest) -> SamplingRequest {
+        let neutral = SamplingRequest::default();
+        if self == GenerationConfig::Vllm || of_model == neutral {
+            return neutral;
+        }
+        let SamplingRequest { temperature, top_p, top_k, min_p, repetition_penalty, .. } = of_model;
+        tracing::info!(
+            "The model's generation_config.json says what counts where a request does not: \
+             temperature {temperature}, top_p {top_p}, top_k {top_k}, min_p {min_p}, \
+             repetition_penalty {repetition_penalty}; --generation-config vllm leaves it out"
+        );
+        of_model
+    }
 }
 
 /// Several origins in one option.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use kernels::blocks::BlockKind;
+use sampling::SamplingRequest;
 use text::{Cutting, Merging, TextRules, TokenKind, TokenizerSpec};
 
 use crate::{
@@ -44,6 +45,8 @@ pub struct ModelFile {
     pub tokenizer: TokenizerSpec,
     /// The chat template's source, if there is one.
     pub chat_template: Option<String>,
+    /// How its makers choose tokens where nobody says otherwise; checked.
+    pub sampling: SamplingRequest,
     /// The model's name by its maker, if the file gives one.
     pub name: Option<String>,
     /// What matrices of float types are packed as; none keeps them.
@@ -61,6 +64,7 @@ impl ModelFile {
                 config: opened.config,
                 tokenizer: opened.tokenizer,
                 chat_template: opened.chat_template,
+                sampling: opened.sampling,
                 name: opened.name,
                 quantization: None,
                 store: Store::Folder(opened.weights),
@@ -83,8 +87,8 @@ impl ModelFile {
         let owned = |text: Option<&str>| text.map(str::to_string);
         let chat_template = owned(gguf.metadata().text("tokenizer.chat_template")?);
         let name = owned(gguf.metadata().text("general.name")?);
-        let store = Store::Gguf(gguf);
-        Ok(Self { config, tokenizer, chat_template, name, quantization: None, store })
+        let (sampling, store) = (SamplingRequest::default(), Store::Gguf(gguf));
+        Ok(Self { config, tokenizer, chat_template, sampling, name, quantization: None, store })
     }
 
     /// The tensors of the model, in the order of its file: exactly those of

@@ -8,6 +8,7 @@
 
 mod config_json;
 mod files;
+mod generation;
 mod fp8;
 mod tensors;
 mod tokenizer_json;
@@ -15,6 +16,7 @@ mod tokenizer_json;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
+use sampling::SamplingRequest;
 use serde_json::{Map, Value};
 use text::TokenizerSpec;
 
@@ -48,6 +50,7 @@ pub(crate) struct Opened {
     pub(crate) config: ModelConfig,
     pub(crate) tokenizer: TokenizerSpec,
     pub(crate) chat_template: Option<String>,
+    pub(crate) sampling: SamplingRequest,
     pub(crate) name: Option<String>,
     pub(crate) weights: Folder,
 }
@@ -78,7 +81,11 @@ pub(crate) fn open(path: &Path) -> Result<Opened, LoadError> {
     optional.head = !tied;
     // Before a list of that length is made.
     finder.check_rows("token_embd.weight", vocabulary)?;
-    let tokenizer = tokenizer_json::read(&files, &json, vocabulary as usize)?;
+    let generation = files.object(generation::FILE)?.unwrap_or_default();
+    let said = (&json, &generation);
+    let tokenizer = tokenizer_json::read(&files, said, vocabulary as usize)?;
+    let sampling = generation::sampling(&generation, vocabulary as usize)
+        .map_err(|error| error.in_file(generation::FILE))?;
     let checked = (family.architecture, optional);
     let mut config = ModelConfig::from_metadata(&metadata, checked, tokenizer.tokens.len())
         .map_err(in_config)?;
@@ -88,7 +95,8 @@ pub(crate) fn open(path: &Path) -> Result<Opened, LoadError> {
     let names = tensors.iter().map(|tensor| tensor.name.clone());
     let index = names.zip(0..).collect();
     let weights = Folder { shards, tensors, index, recipes };
-    Ok(Opened { config, tokenizer, chat_template, name: files.name(), weights })
+    let name = files.name();
+    Ok(Opened { config, tokenizer, chat_template, sampling, name, weights })
 }
 
 impl Folder {

@@ -91,6 +91,7 @@ impl App {
             tokenizer: &self.tokenizer,
             template: self.template.as_ref(),
             limits: self.limits,
+            sampling: &self.config.sampling,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::AdapterId;
-use sampling::Pooling;
+use sampling::{Pooling, SamplingRequest};
 use serde::Serialize;
 
 use crate::guard::Guard;
@@ -33,6 +33,8 @@ pub struct ServerConfig {
     pub web_page: bool,
     /// What makes the vectors of `/v1/embeddings`.
     pub pooling: Pooling,
+    /// What counts where a request says nothing of how tokens are chosen; checked.
+    pub sampling: SamplingRequest,
     /// Connections open at once, at least 1; further ones wait in the kernel's backlog.
     pub connections_max: usize,
     /// `/health` answers 503 when requests are open and the engine has reported nothing for so long.
@@ -121,4 +123,9 @@ impl ServerInfo {
         let names: Vec<_> = [&self.model].into_iter().chain(adapters).map(String::as_str).collect();
         names.join("`, `")
     }
+}
+
+/// A number of 32 bits as it was written, not as a wider one has it.
+pub(crate) fn as_written(value: f32) -> f64 {
+    value.to_string().parse().expect("a number")
 }

@@ -6,12 +6,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
-use sampling::SamplingRequest;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::config::ServerInfo;
+use crate::config::{ServerInfo, as_written};
 use crate::dispatch::Pulse;
 use crate::metrics;
 use crate::openai::error::{ApiError, ENGINE_STOPPED};
@@ -52,15 +51,15 @@ struct Info<'a> {
 
 /// `GET /server_info`.
 pub async fn server_info(State(app): State<Arc<App>>) -> Response {
-    let default = SamplingRequest::default();
+    let default = &app.config.sampling;
     let sampling_defaults = json!({
-        "temperature": default.temperature,
-        "top_p": default.top_p,
+        "temperature": as_written(default.temperature),
+        "top_p": as_written(default.top_p),
         "top_k": default.top_k,
-        "min_p": default.min_p,
-        "repetition_penalty": default.repetition_penalty,
-        "presence_penalty": default.presence_penalty,
-        "frequency_penalty": default.frequency_penalty,
+        "min_p": as_written(default.min_p),
+        "repetition_penalty": as_written(default.repetition_penalty),
+        "presence_penalty": as_written(default.presence_penalty),
+        "frequency_penalty": as_written(default.frequency_penalty),
     });
     Json(Info { info: &app.info, sampling_defaults }).into_response()
 }

@@ -48,7 +48,7 @@ pub async fn responses(
 fn read(door: Door<'_>, body: &[u8]) -> Result<(Valid, Echo), ApiError> {
     let body: types::ResponsesBody = misplaced::read(body, &translate::FIELDS)?;
     translate::check(&body)?;
-    let echo = Echo::new(&body);
+    let echo = Echo::new(&body, door.sampling);
     let (chat, origins) = translate::chat(body)?;
     let valid = origins.valid(door.generation(Endpoint::Chat, chat), &translate::FIELDS)?;
     Ok((valid, echo))

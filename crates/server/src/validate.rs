@@ -55,6 +55,8 @@ pub struct Door<'a> {
     pub template: Option<&'a ChatTemplate>,
     /// What the engine can serve.
     pub limits: Limits,
+    /// What counts where a body says nothing of how tokens are chosen.
+    pub sampling: &'a SamplingRequest,
 }
 
 /// A body that can be served.

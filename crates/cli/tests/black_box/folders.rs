@@ -42,6 +42,8 @@ fn a_folder_is_served_under_its_name_quantised_if_that_is_asked_for() {
     let folder = fixture("qwen2");
     let options = ["--model", &folder, "--quantization", "q8_0"];
     let server = Server::start(options.into_iter().chain(CACHE));
+    let info = server.get("/server_info").json();
+    assert_eq!(info["sampling_defaults"]["temperature"], 1.0);
     let models = server.get("/v1/models").json();
     assert_eq!(models["data"][0]["id"], "qwen2");
     let body = json!({
@@ -56,6 +58,28 @@ fn a_folder_is_served_under_its_name_quantised_if_that_is_asked_for() {
     // Eleven letters and the token behind them that the template writes.
     assert_eq!(reply.json()["usage"]["prompt_tokens"], 12);
     assert_eq!(reply.json()["usage"]["completion_tokens"], 5);
+}
+
+#[test]
+fn what_requests_leave_out_is_as_generation_config_has_it_unless_that_is_not_wanted() {
+    let folder = tempfile::tempdir().expect("temporary folders can be made");
+    for entry in fs::read_dir(fixture("mistral")).expect("it is there") {
+        let entry = entry.expect("it can be read");
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("both are there");
+    }
+    let settings = json!({"eos_token_id": 0, "temperature": 0.6, "top_p": 0.95, "top_k": 20});
+    fs::write(folder.path().join("generation_config.json"), settings.to_string()).expect("ours");
+    let path = folder.path().to_str().expect("it is text");
+    for (options, temperature, top_k, is_said) in
+        [(&[][..], 0.6, 20, true), (&["--generation-config", "vllm"], 1.0, 0, false)]
+    {
+        let model = ["--model", path].into_iter().chain(CACHE);
+        let server = Server::start(model.chain(options.iter().copied()));
+        let defaults = &server.get("/server_info").json()["sampling_defaults"];
+        assert_eq!(defaults["temperature"], temperature);
+        assert_eq!(defaults["top_k"], top_k);
+        assert_eq!(server.stderr().contains("temperature 0.6, top_p 0.95, top_k 20"), is_said);
+    }
 }
 
 #[test]

@@ -13,12 +13,12 @@ use serde_json::{Map, Value};
 use text::{TextRules, TokenKind, TokenizerSpec};
 
 use super::files::{Files, TOKENIZER_BYTES_MAX};
+use super::generation;
 use crate::error::LoadError;
 
 const TOKENIZER: &str = "tokenizer.json";
 /// The file of settings beside it.
 pub(super) const SETTINGS: &str = "tokenizer_config.json";
-const GENERATION: &str = "generation_config.json";
 /// Most tokens that end an answer.
 const END_TOKENS_MAX: usize = 64;
 
@@ -91,10 +91,11 @@ struct OutlineModel {
     kind: Option<String>,
 }
 
-/// Reads the tokenizer of a model with `vocabulary` tokens; `config` is its `config.json`.
+/// Reads the tokenizer of a model with `vocabulary` tokens, `config.json` and
+/// `generation_config.json`.
 pub(super) fn read(
     files: &Files,
-    config: &Map<String, Value>,
+    (config, generation): (&Map<String, Value>, &Map<String, Value>),
     vocabulary: usize,
 ) -> Result<TokenizerSpec, LoadError> {
     let text = files.text(TOKENIZER, TOKENIZER_BYTES_MAX)?.ok_or_else(|| {
@@ -104,7 +105,6 @@ pub(super) fn read(
         )
     })?;
     let settings = files.object(SETTINGS)?.unwrap_or_default();
-    let generation = files.object(GENERATION)?.unwrap_or_default();
     let described = parse(&text).map_err(|error| error.in_file(TOKENIZER))?;
     let mut spec = spec(described, vocabulary).map_err(|error| error.in_file(TOKENIZER))?;
     let id_of = |spelling: &str| spec.tokens.iter().position(|token| token == spelling);
@@ -114,7 +114,7 @@ pub(super) fn read(
     let eos = named(&settings, "eos_token")?.and_then(id_of).map(|id| id as u32);
     let (file, ends) = match generation.get("eos_token_id") {
         None | Some(Value::Null) => ("config.json", config.get("eos_token_id")),
-        ends => (GENERATION, ends),
+        ends => (generation::FILE, ends),
     };
     let ends = ends.unwrap_or(&Value::Null);
     let ends = end_tokens(ends, vocabulary).map_err(|error| error.in_file(file))?;

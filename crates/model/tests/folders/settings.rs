@@ -125,6 +125,31 @@ fn end_tokens_and_template_come_from_the_first_file_that_has_them() {
 }
 
 #[test]
+fn how_tokens_are_chosen_is_taken_from_the_generation_config() {
+    let file = "generation_config.json";
+    let copy = Copy::of("mistral");
+    assert_eq!(copy.open().sampling, sampling::SamplingRequest::default());
+    copy.json(file, |file| {
+        file["do_sample"] = json!(true);
+        (file["temperature"], file["top_p"], file["top_k"]) = (json!(0.7), json!(0.8), json!(20));
+        (file["min_p"], file["repetition_penalty"]) = (json!(0), json!(1.05));
+    });
+    let found = copy.open().sampling;
+    assert_eq!((found.temperature, found.top_p, found.top_k), (0.7, 0.8, 20));
+    assert_eq!((found.min_p, found.repetition_penalty), (0.0, 1.05));
+    for (key, value, part) in [
+        ("temperature", json!(-1), "-1"),
+        ("top_p", json!(0), "`top_p` is 0"),
+        ("top_k", json!(1.5), "1.5"),
+        ("min_p", json!("a"), "a number"),
+        ("repetition_penalty", json!(1e40), "inf"),
+    ] {
+        let copy = Copy::of("mistral");
+        copy.json(file, |file| file[key] = value).assert_refused(&[file, key, part]);
+    }
+}
+
+#[test]
 fn a_folder_of_the_bare_model_has_names_without_prefix() {
     let copy = Copy::of("gpt2");
     let before = copy.open().parameter_count();

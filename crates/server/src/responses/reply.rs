@@ -1,10 +1,12 @@
 //! The reply of `/v1/responses`.
 
+use sampling::SamplingRequest;
 use serde::Serialize;
 use serde_json::{Value, json};
 use text::JsonObject;
 
 use crate::answer::{Answer, Block, Call, Finish};
+use crate::config::as_written;
 use crate::limits::TOOLS;
 use crate::openai::error::ApiError;
 use crate::openai::reply::ReplyHead;
@@ -29,7 +31,8 @@ pub struct Echo {
 
 impl Echo {
     /// Of a body, of which nothing is kept unless the rest of it is found good, too.
-    pub fn new(body: &ResponsesBody) -> Self {
+    pub fn new(body: &ResponsesBody, sampling: &SamplingRequest) -> Self {
+        let told = |value: Option<f64>, default: f32| value.unwrap_or_else(|| as_written(default));
         let auto = || ToolChoice::Mode("auto".to_owned());
         let tool_choice = body.tool_choice.clone().unwrap_or_else(auto);
         // More than so many are refused.
@@ -47,11 +50,11 @@ impl Echo {
             max_output_tokens: body.max_output_tokens,
             metadata: body.metadata.clone(),
             parallel_tool_calls: body.parallel_tool_calls.unwrap_or(true),
-            temperature: body.temperature.unwrap_or(1.0),
+            temperature: told(body.temperature, sampling.temperature),
             text: TextConfig { format: Some(format.unwrap_or_else(TextFormat::text)) },
             tools,
             tool_choice,
-            top_p: body.top_p.unwrap_or(1.0),
+            top_p: told(body.top_p, sampling.top_p),
             user: body.user.clone(),
         }
     }

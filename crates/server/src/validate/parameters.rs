@@ -14,7 +14,8 @@ pub struct Parameters {
 
 impl Parameters {
     /// The parameters of `body`; `rules` say what is not chosen before `min_tokens`, and `request` has what
-    /// was checked elsewhere: log-probabilities and rules for single tokens.
+    /// was checked elsewhere, log-probabilities and rules for single tokens, and what counts where the body
+    /// says nothing.
     ///
     /// Without a seed the operating system gives one; greedy requests need none.
     pub fn new(
@@ -23,17 +24,16 @@ impl Parameters {
         request: SamplingRequest,
         vocabulary_len: usize,
     ) -> Result<Self, ApiError> {
-        let default = SamplingRequest::default();
         // A value beyond f32 becomes infinite and is out of every range.
         let number = |value: Option<f64>, default: f32| value.map_or(default, |v| v as f32);
         let mut request = SamplingRequest {
-            temperature: number(body.temperature, default.temperature),
-            top_p: number(body.top_p, default.top_p),
-            top_k: top_k(body.top_k)?,
-            min_p: number(body.min_p, default.min_p),
-            repetition_penalty: number(body.repetition_penalty, default.repetition_penalty),
-            presence_penalty: number(body.presence_penalty, default.presence_penalty),
-            frequency_penalty: number(body.frequency_penalty, default.frequency_penalty),
+            temperature: number(body.temperature, request.temperature),
+            top_p: number(body.top_p, request.top_p),
+            top_k: top_k(body.top_k, request.top_k)?,
+            min_p: number(body.min_p, request.min_p),
+            repetition_penalty: number(body.repetition_penalty, request.repetition_penalty),
+            presence_penalty: number(body.presence_penalty, request.presence_penalty),
+            frequency_penalty: number(body.frequency_penalty, request.frequency_penalty),
             seed: body.seed.map_or(0, i64::cast_unsigned),
             min_tokens: rules.min_tokens,
             ..request
@@ -83,9 +83,10 @@ fn beyond(value: Option<f64>, near: f32) -> f32 {
 }
 
 /// vLLM writes "all" as -1 or 0, the sampler as 0.
-fn top_k(top_k: Option<i64>) -> Result<u32, ApiError> {
+fn top_k(top_k: Option<i64>, default: u32) -> Result<u32, ApiError> {
     match top_k {
-        None | Some(-1) => Ok(0),
+        None => Ok(default),
+        Some(-1) => Ok(0),
         // More than any vocabulary has is as good as all.
         Some(top_k) if 0 <= top_k => Ok(u32::try_from(top_k).unwrap_or(0)),
         Some(top_k) => {

@@ -18,7 +18,8 @@ pub(super) fn masked_by(body: &GenerationBody) -> Option<&'static str> {
 }
 
 impl Door<'_> {
-    /// Biases, allowed tokens and banned sequences of `body`, in a request of which all else is default.
+    /// Biases, allowed tokens and banned sequences of `body`, in a request of which all else is what counts
+    /// where a body says nothing.
     /// An answer that is `guided` by a grammar ends where that says so, so its end tokens are allowed, too.
     pub(super) fn token_rules(
         &self,
@@ -33,7 +34,7 @@ impl Door<'_> {
             logit_bias: self.logit_bias(body)?,
             allowed_tokens,
             bad_words: self.bad_words(body.bad_words.as_deref().unwrap_or_default())?,
-            ..SamplingRequest::default()
+            ..self.sampling.clone()
         })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine::{Engine, EngineConfig, SchedulingPolicy, Speculation, SystemClock, Worker};
 use http::Method;
-use sampling::Pooling;
+use sampling::{Pooling, SamplingRequest};
 use serde_json::Value;
 use server::config::AdapterInfo;
 use server::guard::Guard;
@@ -57,6 +57,7 @@ impl Setup {
                 tls: None,
                 web_page: true,
                 pooling: Pooling::Mean,
+                sampling: SamplingRequest::default(),
                 connections_max: 1000,
                 stall_limit: Duration::from_secs(600),
                 iteration_timeout: Duration::from_secs(3600),

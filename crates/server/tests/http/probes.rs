@@ -1,6 +1,7 @@
 //! What probes, routers and dashboards read.
 
 use http::Method;
+use sampling::SamplingRequest;
 use serde_json::json;
 
 use crate::client::{request, send};
@@ -93,6 +94,24 @@ async fn the_server_tells_its_version_and_settings() {
     assert_eq!(info["kv_cache_dtype"], json!("bf16"));
     let defaults = &info["sampling_defaults"];
     assert_eq!((&defaults["temperature"], &defaults["top_k"]), (&json!(1.0), &json!(0)));
+}
+
+#[tokio::test]
+async fn what_a_request_leaves_out_is_as_the_model_has_it() {
+    let mut setup = Setup::new();
+    let (temperature, top_p) = (0.7, 0.8);
+    setup.server.sampling =
+        SamplingRequest { temperature, top_p, top_k: 20, ..SamplingRequest::default() };
+    let server = setup.start().await;
+    let info = server.get("/server_info").await.json();
+    let told = json!({"temperature": 0.7, "top_p": 0.8, "top_k": 20, "min_p": 0.0,
+        "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0});
+    assert_eq!(info["sampling_defaults"], told);
+    let reply = server.post("/v1/responses", &json!({"input": "a", "max_output_tokens": 1})).await;
+    let reply = reply.json();
+    assert_eq!((&reply["temperature"], &reply["top_p"]), (&json!(0.7), &json!(0.8)));
+    let asked = json!({"input": "a", "max_output_tokens": 1, "temperature": 0.2});
+    assert_eq!(server.post("/v1/responses", &asked).await.json()["temperature"], 0.2);
 }
 
 #[tokio::test]
