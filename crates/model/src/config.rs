@@ -219,11 +219,14 @@ fn architecture(metadata: &Metadata) -> Result<&'static Architecture, LoadError>
         .ok_or_else(|| bad(key, format!("`{name}`"), format!("one of {}", Architecture::names())))
 }
 
+/// Refuses a number of tokens that no list of them should be made for.
+pub(crate) fn vocabulary(key: &str, count: u64) -> Result<u32, LoadError> {
+    let accepted = u32::try_from(count).ok().filter(|count| VOCABULARY.contains(count));
+    accepted.ok_or_else(|| bad(key, count, in_words(&VOCABULARY)))
+}
+
 fn vocab_size(keys: &Keys<'_>, token_count: usize) -> Result<usize, LoadError> {
-    let count = u32::try_from(token_count).ok().filter(|count| VOCABULARY.contains(count));
-    let Some(count) = count else {
-        return Err(bad("tokenizer.ggml.tokens", token_count, in_words(&VOCABULARY)));
-    };
+    let count = vocabulary("tokenizer.ggml.tokens", token_count as u64)?;
     match keys.u32("vocab_size")? {
         Some(found) if found != count => Err(bad(
             &keys.full("vocab_size"),

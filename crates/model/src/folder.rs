@@ -10,6 +10,7 @@ mod config_json;
 mod files;
 mod generation;
 mod fp8;
+mod index;
 mod tensors;
 mod tokenizer_json;
 
@@ -20,7 +21,7 @@ use sampling::SamplingRequest;
 use serde_json::{Map, Value};
 use text::TokenizerSpec;
 
-use crate::config::{ModelConfig, OptionalTensors, require};
+use crate::config::{ModelConfig, OptionalTensors};
 use crate::error::{LoadError, Shape};
 use crate::gguf::TensorInfo;
 
@@ -66,8 +67,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, LoadError> {
     let settings = Config::new(&json).map_err(in_config)?;
     let scale_block = scale_block(&json).map_err(in_config)?;
     let Translated { metadata, rope_divisors } = settings.translate().map_err(in_config)?;
-    let vocabulary = settings.number("vocab_size").and_then(|n| require(n, "vocab_size"));
-    let vocabulary = vocabulary.map_err(in_config)?;
+    let vocabulary = settings.vocabulary().map_err(in_config)?;
     let tied = settings.tied_head().map_err(in_config)?;
 
     let family = settings.family;
@@ -80,7 +80,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, LoadError> {
     let mut optional = OptionalTensors::of(family.architecture, has);
     optional.head = !tied;
     // Before a list of that length is made.
-    finder.check_rows("token_embd.weight", vocabulary)?;
+    finder.check_rows("token_embd.weight", u64::from(vocabulary))?;
     let generation = files.object(generation::FILE)?.unwrap_or_default();
     let said = (&json, &generation);
     let tokenizer = tokenizer_json::read(&files, said, vocabulary as usize)?;
@@ -187,9 +187,17 @@ fn template(files: &Files) -> Result<Option<String>, LoadError> {
 }
 
 impl Finder<'_> {
-    /// Refuses another number of rows than `rows` of our tensor `name`.
+    /// Refuses another number of rows than `rows` of our tensor `name`, and files without it.
     fn check_rows(&self, name: &str, rows: u64) -> Result<(), LoadError> {
-        let Some((stored, file, shape)) = self.shape_of(name) else { return Ok(()) };
+        let Some((stored, file, shape)) = self.shape_of(name) else {
+            let stored =
+                self.family.stored_names(name, 1).and_then(|names| names.into_iter().next());
+            return Err(LoadError::Unfit {
+                place: format!("tensor `{}`", stored.as_deref().unwrap_or(name)),
+                found: "missing".to_string(),
+                expected: format!("a matrix of {rows} rows, as vocab_size of {CONFIG} says"),
+            });
+        };
         if shape.0.first() == Some(&rows) {
             return Ok(());
         }

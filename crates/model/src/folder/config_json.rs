@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::architecture::hub::{HubFamily, NUMBERS};
 use crate::architecture::{Positions, WindowLayers};
-use crate::config::{ModelConfig, bad};
+use crate::config::{ModelConfig, bad, require, vocabulary};
 use crate::error::LoadError;
 use crate::gguf::{Metadata, Value, ValueKind};
 
@@ -41,15 +41,18 @@ impl<'a> Config<'a> {
     /// Finds the family.
     pub(super) fn new(json: &'a Map<String, Json>) -> Result<Config<'a>, LoadError> {
         let key = "model_type";
-        let found = match json.get(key) {
-            None | Some(Json::Null) => return Err(LoadError::MissingKey { key: key.to_string() }),
-            Some(Json::String(name)) => format!("`{}`", name.escape_debug()),
-            Some(other) => shown(other),
-        };
-        let family = HubFamily::of_type(found.trim_matches('`'));
-        let family =
-            family.ok_or_else(|| bad(key, found, format!("one of {}", HubFamily::types())))?;
+        let found = require(json.get(key).filter(|value| !value.is_null()), key)?;
+        let family = found
+            .as_str()
+            .and_then(HubFamily::of_type)
+            .ok_or_else(|| bad(key, shown(found), format!("one of {}", HubFamily::types())))?;
         Ok(Config { json, family })
+    }
+
+    /// The number of token ids, which lists may be made for.
+    pub(super) fn vocabulary(&self) -> Result<u32, LoadError> {
+        let key = "vocab_size";
+        vocabulary(key, require(self.number(key)?, key)?)
     }
 
     /// Refuses what would change the sums and is not computed, and gives the numbers.
@@ -143,7 +146,7 @@ impl<'a> Config<'a> {
         })
     }
 
-    pub(super) fn number(&self, key: &str) -> Result<Option<u64>, LoadError> {
+    fn number(&self, key: &str) -> Result<Option<u64>, LoadError> {
         match self.json.get(key) {
             None | Some(Json::Null) => Ok(None),
             Some(value) => {
@@ -153,11 +156,7 @@ impl<'a> Config<'a> {
     }
 
     fn flag(&self, key: &str) -> Result<Option<bool>, LoadError> {
-        match self.json.get(key) {
-            None | Some(Json::Null) => Ok(None),
-            Some(Json::Bool(value)) => Ok(Some(*value)),
-            Some(other) => Err(wrong(key, other, "true or false")),
-        }
+        flag(self.json, key)
     }
 
     /// Elements of a head, as far as they can be told; what does not fit is refused elsewhere.
@@ -409,6 +408,15 @@ fn float(key: &str, value: &Json) -> Result<Option<f64>, LoadError> {
         return Ok(None);
     }
     value.as_f64().map(Some).ok_or_else(|| wrong(key, value, "a number"))
+}
+
+/// A setting that is on, off, or not there.
+pub(super) fn flag(settings: &Map<String, Json>, key: &str) -> Result<Option<bool>, LoadError> {
+    match settings.get(key) {
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::Bool(value)) => Ok(Some(*value)),
+        Some(other) => Err(wrong(key, other, "true or false")),
+    }
 }
 
 fn wrong(key: &str, value: &Json, expected: &'static str) -> LoadError {

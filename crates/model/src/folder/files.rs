@@ -1,12 +1,12 @@
 //! The files of a folder, each read within bounds and from where it belongs.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::index::{INDEX, INDEX_BYTES_MAX, Index};
 use crate::error::LoadError;
 use crate::safetensors::Safetensors;
 
@@ -14,11 +14,8 @@ use crate::safetensors::Safetensors;
 pub(super) const SETTINGS_BYTES_MAX: u64 = 4 << 20;
 /// Most bytes of a vocabulary with its merges; the largest in use have 35 MB.
 pub(super) const TOKENIZER_BYTES_MAX: u64 = 128 << 20;
-/// Most files that the weights may be in; the largest models in use have 163.
-const SHARDS_MAX: usize = 1024;
 
 const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// A folder that files are read from.
 pub(super) struct Files {
@@ -26,6 +23,8 @@ pub(super) struct Files {
     /// Where files may really lie: the folder, and in a cache of the hub, whose snapshots are links,
     /// the model's blobs.
     homes: Vec<PathBuf>,
+    /// In such a cache, the model's folder, with `snapshots` and `blobs`.
+    model: Option<PathBuf>,
     /// In such a cache, what blobs of all models may be links to: files in folders of this one.
     store: Option<PathBuf>,
 }
@@ -35,11 +34,11 @@ impl Files {
         let real = fs::canonicalize(path)
             .map_err(|source| LoadError::Open { path: path.to_path_buf(), source })?;
         let snapshots = real.parent().filter(|parent| parent.ends_with("snapshots"));
-        let model = snapshots.and_then(Path::parent);
-        let blobs = model.map(|model| model.join("blobs"));
-        let store = model.and_then(Path::parent).map(|cache| cache.join("blobs"));
+        let model = snapshots.and_then(Path::parent).map(Path::to_path_buf);
+        let blobs = model.as_ref().map(|model| model.join("blobs"));
+        let store = model.as_deref().and_then(Path::parent).map(|cache| cache.join("blobs"));
         let homes = [Some(real.clone()), blobs].into_iter().flatten().collect();
-        Ok(Files { path: path.to_path_buf(), homes, store })
+        Ok(Files { path: path.to_path_buf(), homes, model, store })
     }
 
     /// The error for a folder without the file `name`.
@@ -47,10 +46,12 @@ impl Files {
         LoadError::MissingFile { path: self.path.clone(), name, what }
     }
 
-    /// The folder's own name.
+    /// The folder's own name; of a snapshot in a cache of the hub, whose own is that of a commit, the
+    /// repository's.
     pub(super) fn name(&self) -> Option<String> {
-        let name = self.homes[0].file_name()?;
-        Some(name.to_string_lossy().into_owned())
+        let name = |path: &Path| Some(path.file_name()?.to_string_lossy().into_owned());
+        let Some(model) = &self.model else { return name(&self.homes[0]) };
+        Some(name(model)?.strip_prefix("models--")?.replacen("--", "/", 1))
     }
 
     /// Opens the file called `name`, if it is there. Only a regular file that lies in the folder is
@@ -98,24 +99,19 @@ impl Files {
         if let Some(file) = self.open(WEIGHTS)? {
             return Ok(vec![(WEIGHTS.to_string(), parse(WEIGHTS, file)?)]);
         }
-        let Some(index) = self.object(INDEX)? else { return Err(self.no_weights()) };
-        let places = places(&index)?;
-        let mut names: Vec<&str> = places.values().copied().collect();
-        names.sort_unstable();
-        names.dedup();
-        if !(1..=SHARDS_MAX).contains(&names.len()) {
-            let (found, limit) = (names.len() as u64, SHARDS_MAX as u64);
-            return Err(LoadError::TooMany { place: format!("{INDEX}: files"), found, limit });
-        }
+        let Some(text) = self.text(INDEX, INDEX_BYTES_MAX)? else { return Err(self.no_weights()) };
+        let index = Index::parse(&text)?;
+        drop(text);
         let mut shards = Vec::new();
-        for name in names {
-            check_plain(name)?;
+        for (name, count) in index.files()? {
             let file = self
                 .open(name)?
                 .ok_or_else(|| LoadError::MissingShard { name: name.to_string(), index: INDEX })?;
-            shards.push((name.to_string(), parse(name, file)?));
+            let shard = parse(name, file)?;
+            // Before the next one is read, so that names of one file do not multiply what it takes.
+            index.check((name, count), &shard)?;
+            shards.push((name.to_string(), shard));
         }
-        check_places(&places, &shards)?;
         Ok(shards)
     }
 
@@ -136,72 +132,4 @@ impl Files {
 
 fn parse(name: &str, file: File) -> Result<Safetensors<File>, LoadError> {
     Safetensors::parse(file).map_err(|error| error.in_file(name))
-}
-
-/// The file of each tensor by the index.
-fn places(index: &Map<String, Value>) -> Result<BTreeMap<&str, &str>, LoadError> {
-    let refuse = |found: String| LoadError::Unfit {
-        place: format!("{INDEX}: `weight_map`"),
-        found,
-        expected: "an object of tensors' names with the names of their files".to_string(),
-    };
-    let Some(Value::Object(map)) = index.get("weight_map") else {
-        return Err(refuse("missing or something else".to_string()));
-    };
-    let place = |(tensor, file): (_, &'_ Value)| match file {
-        Value::String(_) => Ok(tensor),
-        other => Err(refuse(format!("{other} for `{tensor}`"))),
-    };
-    let mut places = BTreeMap::new();
-    for (tensor, file) in map {
-        place((tensor, file))?;
-        places.insert(tensor.as_str(), file.as_str().expect("it was checked"));
-    }
-    Ok(places)
-}
-
-/// A shard is a file beside the index, not a path.
-fn check_plain(name: &str) -> Result<(), LoadError> {
-    let is_plain = Path::new(name).file_name().is_some_and(|file| file == name)
-        && !name.contains(['/', '\\', '\0'])
-        && name.ends_with(".safetensors");
-    if is_plain {
-        return Ok(());
-    }
-    Err(LoadError::Unfit {
-        place: format!("{INDEX}: `weight_map`"),
-        found: format!("the file `{}`", name.escape_debug()),
-        expected: "the name of a .safetensors file in the same folder".to_string(),
-    })
-}
-
-fn check_places(
-    places: &BTreeMap<&str, &str>,
-    shards: &[(String, Safetensors<File>)],
-) -> Result<(), LoadError> {
-    for (shard, file) in shards {
-        for (tensor, _) in file.tensors() {
-            if places.get(tensor) != Some(&shard.as_str()) {
-                return Err(LoadError::Unfit {
-                    place: format!("{shard}: tensor `{tensor}`"),
-                    found: places
-                        .get(tensor)
-                        .map_or("in no file".to_string(), |other| format!("in `{other}`"))
-                        + " by the index",
-                    expected: format!("`{shard}`, where it is; fetch index and files anew"),
-                });
-            }
-        }
-    }
-    for (tensor, shard) in places {
-        let file = shards.iter().find(|(name, _)| name == shard).expect("all were opened");
-        if file.1.tensor(tensor).is_none() {
-            return Err(LoadError::Unfit {
-                place: format!("{INDEX}: tensor `{tensor}`"),
-                found: format!("said to be in `{shard}`"),
-                expected: "a file that has it; fetch index and files anew".to_string(),
-            });
-        }
-    }
-    Ok(())
 }

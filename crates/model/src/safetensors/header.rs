@@ -138,6 +138,9 @@ fn checked(name: &str, entry: Entry) -> Result<StoredTensor, LoadError> {
     if DIMENSIONS_MAX < shape.len() {
         return Err(refuse(format!("has more than {DIMENSIONS_MAX} dimensions")));
     }
+    if shape.contains(&0) {
+        return Err(refuse("has a dimension of 0".to_string()));
+    }
     let Some(dtype) = Dtype::named(&dtype) else {
         let dtype: String = dtype.chars().take(32).collect();
         return Err(refuse(format!("is of the type `{dtype}`, which the format does not have")));

@@ -51,11 +51,12 @@ fn a_file_is_refused_at_every_other_length() {
 #[test]
 fn headers_that_lie_are_refused_with_the_value() {
     let one = |entry: &str| format!(r#"{{"x":{{{entry}}}}}"#);
-    let cases: [(String, &[&str]); 12] = [
+    let cases: [(String, &[&str]); 13] = [
         (one(r#""dtype":"F32","shape":[2],"data_offsets":[0,4]"#), &["`x`", "8 bytes", "0 to 4"]),
         (one(r#""dtype":"F32","shape":[1],"data_offsets":[4,0]"#), &["`x`", "from 4 to 0"]),
         (one(r#""dtype":"F32","shape":[1],"data_offsets":[4,8]"#), &["`x`", "at 4", "ends at 0"]),
         (one(r#""dtype":"F32","shape":[3],"data_offsets":[0,12]"#), &["`x`", "beyond the end"]),
+        (one(r#""dtype":"F32","shape":[9,0],"data_offsets":[0,0]"#), &["[9, 0]", "dimension of 0"]),
         (one(r#""dtype":"F4","shape":[1],"data_offsets":[0,1]"#), &["`x`", "part of one"]),
         (one(r#""dtype":"F31","shape":[1],"data_offsets":[0,4]"#), &["`x`", "`F31`"]),
         (one(r#""dtype":"F32","shape":[-1],"data_offsets":[0,4]"#), &["-1", "the header"]),

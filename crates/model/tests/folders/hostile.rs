@@ -27,7 +27,9 @@ fn numbers_that_cannot_be_meant_are_refused_by_their_name_in_the_file() {
         ("num_hidden_layers", json!(3), ["model.layers.2.", "is missing"]),
         ("num_attention_heads", json!(3), ["`num_key_value_heads`: 2", "num_attention_heads, 3"]),
         ("head_dim", json!(31), ["the size of a head", "31"]),
-        ("vocab_size", json!(1_u64 << 40), ["model.embed_tokens.weight", "1099511627776"]),
+        ("vocab_size", json!(1_u64 << 40), ["`vocab_size`: 1099511627776", "1 to 16777216"]),
+        ("vocab_size", json!(0), ["`vocab_size`: 0", "1 to 16777216"]),
+        ("vocab_size", json!(97), ["model.embed_tokens.weight", "[97, 64]"]),
         ("vocab_size", Value::Null, ["`vocab_size`", "missing"]),
         (
             "max_position_embeddings",
@@ -37,7 +39,8 @@ fn numbers_that_cannot_be_meant_are_refused_by_their_name_in_the_file() {
         ("rms_norm_eps", json!(0), ["`rms_norm_eps`: 0", "above 0"]),
         ("intermediate_size", json!(128), ["mlp.gate_proj.weight", "[128, 64]"]),
         ("sliding_window", json!(1.5), ["`sliding_window`", "1.5"]),
-        ("model_type", json!("mamba"), ["`model_type`: `mamba`", "`qwen3_moe`"]),
+        ("model_type", json!("mamba"), ["`model_type`: \"mamba\"", "`qwen3_moe`"]),
+        ("model_type", json!("`llama`"), ["`model_type`: \"`llama`\"", "`llama`"]),
         ("model_type", json!(7), ["`model_type`: 7", "`llama`"]),
         ("tie_word_embeddings", json!("no"), ["`tie_word_embeddings`", "true or false"]),
         ("hidden_act", json!("gelu"), ["`hidden_act`: \"gelu\"", "\"silu\""]),
@@ -145,6 +148,26 @@ fn weights_that_are_cut_or_lie_are_refused() {
 }
 
 #[test]
+fn no_list_of_tokens_is_made_for_an_embedding_that_is_not_there() {
+    let embedding = "model.embed_tokens.weight";
+    let many = 1 << 24;
+    let copy = Copy::of("mistral");
+    copy.config(|config| config["vocab_size"] = json!(many));
+    copy.weights(WEIGHTS, |weights| {
+        let entry = weights.header.remove(embedding).unwrap();
+        weights.header.insert("model.embed_tokens.scale".to_string(), entry);
+    });
+    copy.assert_refused(&[embedding, "missing", "16777216 rows"]);
+    let copy = Copy::of("mistral");
+    copy.config(|config| config["vocab_size"] = json!(many));
+    copy.weights(WEIGHTS, |weights| {
+        weights.header[embedding] =
+            json!({"dtype": "F32", "shape": [many, 0], "data_offsets": [0, 0]});
+    });
+    copy.assert_refused(&[WEIGHTS, embedding, "[16777216, 0]", "a dimension of 0"]);
+}
+
+#[test]
 fn an_index_that_does_not_fit_its_files_is_refused() {
     for (place, part) in [
         ("../other/model.safetensors", "the same folder"),
@@ -156,7 +179,7 @@ fn an_index_that_does_not_fit_its_files_is_refused() {
         ("model-00009-of-00003.safetensors", "not in the folder"),
     ] {
         let copy = Copy::of("qwen2");
-        copy.json(INDEX, |index| index["weight_map"]["model.norm.weight"] = json!(place));
+        copy.json(INDEX, |index| index["weight_map"]["more.weight"] = json!(place));
         copy.assert_refused(&[INDEX, part]);
     }
     let copy = Copy::of("qwen2");
@@ -174,6 +197,28 @@ fn an_index_that_does_not_fit_its_files_is_refused() {
     let copy = Copy::of("qwen2");
     fs::copy(copy.file(FIRST), copy.file("model-00002-of-00003.safetensors")).unwrap();
     copy.assert_refused(&["model-00002-of-00003.safetensors", FIRST]);
+    // Before the next file is opened, so that names of one file are not all parsed.
+    fs::remove_file(copy.file("model-00003-of-00003.safetensors")).unwrap();
+    copy.assert_refused(&["model-00002-of-00003.safetensors: tensor", FIRST]);
+}
+
+#[test]
+fn an_index_is_bounded_by_its_tensors_files_and_bytes() {
+    let write = |copy: &Copy, count: usize, file: &dyn Fn(usize) -> String| {
+        let places: Vec<_> = (0..count).map(|n| format!("\"{n}\":\"{}\"", file(n))).collect();
+        fs::write(copy.file(INDEX), format!("{{\"weight_map\":{{{}}}}}", places.join(",")))
+            .unwrap();
+    };
+    let copy = Copy::of("qwen2");
+    write(&copy, 513, &|n| format!("{n}.safetensors"));
+    copy.assert_refused(&[INDEX, "files: 513 is too many, at most 512"]);
+    write(&copy, (1 << 18) + 1, &|_| FIRST.to_string());
+    copy.assert_refused(&[INDEX, "more than 262144 tensors"]);
+    fs::File::create(copy.file(INDEX)).unwrap().set_len((64 << 20) + 1).unwrap();
+    copy.assert_refused(&[INDEX, "67108865 is too many, at most 67108864"]);
+    // More than other files of settings may have.
+    let copy = Copy::of("qwen2");
+    copy.json(INDEX, |index| index["metadata"]["note"] = json!("x".repeat(5 << 20))).open();
 }
 
 #[test]
@@ -210,6 +255,9 @@ fn links_lead_nowhere_but_to_blobs_of_the_hub_cache() {
     }
     let file = ModelFile::open(&snapshot).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(file.config.architecture.name, "llama");
+    // Not that of the commit, but for what is no snapshot the folder's own.
+    assert_eq!(file.name.as_deref(), Some("org/name"));
+    assert_eq!(copy.open().name.as_deref(), copy.path().file_name().unwrap().to_str());
 }
 
 #[test]
