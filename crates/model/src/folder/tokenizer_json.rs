@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use text::{TextRules, TokenKind, TokenizerSpec};
 
+use super::config_json::{flag, shown};
 use super::files::{Files, TOKENIZER_BYTES_MAX};
 use super::generation;
 use crate::error::LoadError;
@@ -107,11 +108,9 @@ pub(super) fn read(
     let settings = files.object(SETTINGS)?.unwrap_or_default();
     let described = parse(&text).map_err(|error| error.in_file(TOKENIZER))?;
     let mut spec = spec(described, vocabulary).map_err(|error| error.in_file(TOKENIZER))?;
-    let id_of = |spelling: &str| spec.tokens.iter().position(|token| token == spelling);
-    if let Some(bos) = named(&settings, "bos_token")? {
-        spec.bos = id_of(bos).map(|id| id as u32);
-    }
-    let eos = named(&settings, "eos_token")?.and_then(id_of).map(|id| id as u32);
+    put_around(&settings, &mut spec).map_err(|error| error.in_file(SETTINGS))?;
+    let eos = named(&settings, "eos_token").map_err(|error| error.in_file(SETTINGS))?;
+    let eos = eos.and_then(|eos| id_of(&spec, eos));
     let (file, ends) = match generation.get("eos_token_id") {
         None | Some(Value::Null) => ("config.json", config.get("eos_token_id")),
         ends => (generation::FILE, ends),
@@ -123,10 +122,41 @@ pub(super) fn read(
             spec.end_tokens.push(id);
         }
     }
-    if let Some(Value::Bool(add)) = settings.get("add_bos_token") {
-        spec.add_bos = *add && spec.bos.is_some();
-    }
     Ok(spec)
+}
+
+/// What the settings say of the tokens before and behind a prompt. Those are the post-processor's: where it
+/// puts others than the settings name, it is not clear which the model learnt.
+fn put_around(settings: &Map<String, Value>, spec: &mut TokenizerSpec) -> Result<(), LoadError> {
+    let prefix = spec.bos.filter(|_| spec.add_bos);
+    let key = "bos_token";
+    let bos = named(settings, key)?.and_then(|bos| Some((bos, id_of(spec, bos)?)));
+    spec.bos = bos.map(|(_, id)| id).or(spec.bos);
+    if let Some(add) = flag(settings, "add_bos_token")? {
+        spec.add_bos = add && spec.bos.is_some();
+    }
+    if let (Some((bos, id)), Some(prefix)) = (bos, prefix)
+        && spec.add_bos
+        && id != prefix
+    {
+        let spelling = &spec.tokens[prefix as usize];
+        let expected = format!(
+            "{spelling:?} ({prefix}), which the post-processor of {TOKENIZER} puts before prompts"
+        );
+        return Err(unfit(key, format!("{bos:?} ({id})"), &expected));
+    }
+    let key = "add_eos_token";
+    if flag(settings, key)? == Some(true) && !spec.add_eos {
+        let expected =
+            format!("false, as the post-processor of {TOKENIZER} puts none behind prompts");
+        return Err(unfit(key, true, &expected));
+    }
+    Ok(())
+}
+
+/// The token that is spelt so, which is not empty.
+fn id_of(spec: &TokenizerSpec, spelling: &str) -> Option<u32> {
+    spec.tokens.iter().position(|token| token == spelling).map(|id| id as u32)
 }
 
 fn parse(text: &str) -> Result<Described, LoadError> {
@@ -221,15 +251,18 @@ fn check_added(added: &Added, place: &str) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// The spelling of a token that `tokenizer_config.json` names: a text, or an object around it.
+/// The spelling of a token that `tokenizer_config.json` names: a text, or an object around it. An empty one
+/// names none.
 fn named<'a>(settings: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, LoadError> {
-    match settings.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => other.get("content").and_then(Value::as_str).map(Some).ok_or_else(|| {
-            unfit(key, super::config_json::shown(other), "a text").in_file(SETTINGS)
-        }),
-    }
+    let spelling = match settings.get(key) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.as_str()),
+        Some(other) => {
+            let content = other.get("content").and_then(Value::as_str);
+            Some(content.ok_or_else(|| unfit(key, shown(other), "a text"))?)
+        }
+    };
+    Ok(spelling.filter(|spelling| !spelling.is_empty()))
 }
 
 /// One id or a list of them.
@@ -247,9 +280,7 @@ fn end_tokens(value: &Value, vocabulary: usize) -> Result<Vec<u32>, LoadError> {
     let id = |id: &Value| {
         let known = id.as_u64().filter(|&id| id < vocabulary as u64);
         let expected = format!("an id below {vocabulary}, the number of tokens");
-        known
-            .map(|id| id as u32)
-            .ok_or_else(|| unfit(key, super::config_json::shown(id), &expected))
+        known.map(|id| id as u32).ok_or_else(|| unfit(key, shown(id), &expected))
     };
     list.iter().map(id).collect()
 }

@@ -3,5 +3,6 @@
 
 mod spoilt;
 mod hostile;
+mod prompts;
 mod settings;
 mod weights;
