@@ -68,22 +68,32 @@ enum Fit {
     Not(String),
 }
 
+/// The cache that all clients of the hub share.
+struct HubCache {
+    path: PathBuf,
+    /// What can be served of it.
+    served: Vec<Listed>,
+    /// Names of what cannot: other programs keep theirs there too.
+    others: Vec<String>,
+}
+
 /// Lists the catalogue, then what else is in the cache folder, then what of the hub's cache can be served.
+/// Why the hub's cache cannot be listed is said in its place.
 pub fn run(args: &ModelsArgs) -> Result<ExitCode> {
     let cache = catalogue::cache_dir()?;
-    let of_hub = Settings::from_environment()?;
     let machine = machine::memory()?;
     // What other programs use changes all the time; the machine stays.
     let machine = MachineMemory { available_bytes: machine.total_bytes, ..machine };
     let options = serve_options();
     let mut list = list(&cache, &options, machine)?;
-    let (served, others) = list_hub(hub::cached(&of_hub)?, &options, machine);
-    list.extend(served);
+    let mut of_hub = HubCache::read(&options, machine).map_err(|error| errors::line(&error));
+    list.extend(of_hub.iter_mut().flat_map(|of_hub| std::mem::take(&mut of_hub.served)));
     let text = if args.json {
         let value = json!({
             "cache": cache,
-            "hub_cache": of_hub.cache(),
-            "hub_cache_others": others,
+            "hub_cache": of_hub.as_ref().map(|of_hub| &of_hub.path).ok(),
+            "hub_cache_others": of_hub.as_ref().map_or(&[][..], |of_hub| &of_hub.others),
+            "hub_cache_error": of_hub.as_ref().err(),
             "memory_bytes": machine.total_bytes,
             "memory_utilization": options.memory_utilization,
             "models": list.iter().map(value).collect::<Vec<_>>(),
@@ -93,13 +103,11 @@ pub fn run(args: &ModelsArgs) -> Result<ExitCode> {
         let limit = Bytes((machine.total_bytes as f64 * options.memory_utilization) as u64);
         format!(
             "{}\nMEMORY is what `millrace serve` takes for one request of the whole context. By \
-             itself it uses up to {limit} of this machine's {}.\nFiles are kept in {}.\n\
-             Models of the hub are kept in {}.{}\n",
+             itself it uses up to {limit} of this machine's {}.\nFiles are kept in {}.\n{}\n",
             table(&list),
             Bytes(machine.total_bytes),
             cache.display(),
-            of_hub.cache().display(),
-            said_of(&others)
+            said_of(&of_hub)
         )
     };
     write!(std::io::stdout(), "{text}").context("cannot write the list")?;
@@ -133,34 +141,47 @@ fn list(cache: &Path, options: &EngineArgs, machine: MachineMemory) -> Result<Ve
     Ok(entries.chain(others).collect())
 }
 
-/// Of the hub's cache the models that can be served, and the names of the others: other programs keep
-/// theirs there too.
-fn list_hub(
-    cached: Vec<Cached>,
-    options: &EngineArgs,
-    machine: MachineMemory,
-) -> (Vec<Listed>, Vec<String>) {
-    let (mut served, mut others) = (Vec::new(), Vec::new());
-    for Cached { name, path, bytes } in cached {
-        let (name, present) = (name.to_string(), Present::new(path, bytes, options, machine));
-        match present.header {
-            Ok(_) => served.push(Listed { name, entry: None, present: Some(present) }),
-            Err(_) => others.push(name),
-        }
+impl HubCache {
+    /// Error: a variable about the hub has a value that cannot be used, or the folder cannot be read.
+    fn read(options: &EngineArgs, machine: MachineMemory) -> Result<HubCache> {
+        let settings = Settings::from_environment()?;
+        let path = settings.cache().to_owned();
+        Ok(HubCache::of(path, hub::cached(&settings)?, options, machine))
     }
-    (served, others)
+
+    fn of(
+        path: PathBuf,
+        cached: Vec<Cached>,
+        options: &EngineArgs,
+        machine: MachineMemory,
+    ) -> HubCache {
+        let mut of_hub = HubCache { path, served: Vec::new(), others: Vec::new() };
+        for Cached { name, path, bytes } in cached {
+            let (name, present) = (name.to_string(), Present::new(path, bytes, options, machine));
+            match present.header {
+                Ok(_) => of_hub.served.push(Listed { name, entry: None, present: Some(present) }),
+                Err(_) => of_hub.others.push(name),
+            }
+        }
+        of_hub
+    }
 }
 
-/// What the table says of models that it leaves out.
-fn said_of(others: &[String]) -> String {
-    match others {
+/// What the table says of the hub's cache: where it is, and of models that are left out.
+fn said_of(of_hub: &Result<HubCache, String>) -> String {
+    let HubCache { path, others, .. } = match of_hub {
+        Ok(of_hub) => of_hub,
+        Err(error) => return format!("Models of the hub are not listed: {error}."),
+    };
+    let others = match &**others {
         [] => String::new(),
         [first, ..] => format!(
             " {} of other kinds there {} not listed; `millrace check {first}` says why.",
             others.len(),
             if others.len() == 1 { "is" } else { "are" }
         ),
-    }
+    };
+    format!("Models of the hub are kept in {}.{others}", path.display())
 }
 
 /// Model files in the cache folder that are not the catalogue's, sorted.
@@ -406,17 +427,18 @@ mod tests {
         };
         let all = vec![cached("org/good:a.gguf", &tiny()), cached("org/image:b.gguf", b"GGUF")];
         let machine = MachineMemory { total_bytes: 64 << 30, available_bytes: 64 << 30 };
-        let (served, others) = list_hub(all, &serve_options(), machine);
-        let [listed] = &*served else { panic!("{}", table(&served)) };
+        let of_hub = HubCache::of("/hub".into(), all, &serve_options(), machine);
+        let [listed] = &*of_hub.served else { panic!("{}", table(&of_hub.served)) };
         let listed = value(listed);
         assert_eq!(
             (&listed["name"], &listed["fits"]),
             (&json!("hf:org/good:a.gguf"), &json!(true))
         );
-        assert_eq!(others, ["hf:org/image:b.gguf"]);
-        let said = said_of(&others);
+        assert_eq!(of_hub.others, ["hf:org/image:b.gguf"]);
+        let said = said_of(&Ok(HubCache { served: Vec::new(), ..of_hub }));
         assert!(said.contains("1 of other kinds there is not listed"), "{said}");
-        assert_eq!(said_of(&[]), "");
+        let none = HubCache { path: "/hub".into(), served: Vec::new(), others: Vec::new() };
+        assert_eq!(said_of(&Ok(none)), "Models of the hub are kept in /hub.");
     }
 
     #[test]

@@ -76,6 +76,23 @@ fn a_model_of_the_hub_is_fetched_once_and_then_serves_offline() {
 }
 
 #[test]
+fn a_bad_variable_of_the_hub_leaves_the_rest_of_the_list() {
+    let home = tempfile::tempdir().expect("temporary folders can be made");
+    let list = |arguments: &[&str]| {
+        run(home.path(), "hub.local", ("HF_HUB_OFFLINE", "1"), arguments)
+            .expect("the catalogue does not depend on the hub")
+    };
+    let said = list(&["models"]);
+    assert!(said.contains("smollm2-135m"), "{said}");
+    assert!(said.contains("hub are not listed: the environment variable HF_ENDPOINT"), "{said}");
+    let list: Value = serde_json::from_str(&list(&["models", "--json"])).expect("it is JSON");
+    assert_eq!((&list["hub_cache"], &list["hub_cache_others"]), (&Value::Null, &json!([])));
+    let error = list["hub_cache_error"].as_str().expect("it is said");
+    assert!(error.contains("HF_ENDPOINT"), "{error}");
+    assert!(list["models"].as_array().is_some_and(|models| !models.is_empty()));
+}
+
+#[test]
 fn a_model_in_safetensors_is_a_folder_that_serves_offline() {
     const FOLDER: &str = "../../fixtures/families/qwen2";
     let (hub, home) =
