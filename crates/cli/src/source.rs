@@ -12,6 +12,8 @@ use model::file::ModelFile;
 
 /// Begins the name of a model with random weights.
 const DUMMY: &str = "dummy:";
+/// Begins the name of a model of the hub; it may be left out.
+const HUB: &str = "hf:";
 /// Seed of the weights of dummy models: they are the same in every run.
 const DUMMY_SEED: u64 = 0;
 
@@ -24,7 +26,11 @@ pub enum Source {
     /// An entry of the catalogue, fetched when needed.
     Catalogue(String),
     /// A repository of the Hugging Face hub or a file of one, fetched when needed.
-    Hub(Name),
+    Hub {
+        name: Name,
+        /// Whether it began with `hf:`, and could be nothing else.
+        is_marked: bool,
+    },
     /// A `.gguf` file, or a folder.
     File(PathBuf),
     /// Random weights of the shape named, made in memory.
@@ -40,7 +46,7 @@ impl Source {
             return Ok(Source::Dummy(shape.to_string()));
         }
         if Name::is_marked(name) {
-            return Ok(Source::Hub(Name::parse(name)?));
+            return Ok(Source::Hub { name: Name::parse(name)?, is_marked: true });
         }
         if !name.contains('/') && !name.ends_with(".gguf") {
             return Ok(Source::Catalogue(name.to_string()));
@@ -50,7 +56,7 @@ impl Source {
         let is_named_as_file = FILE_ENDINGS.iter().any(|ending| name.ends_with(ending));
         let is_file = path.exists() || (is_named_as_file && !name.contains(':'));
         Ok(match Name::parse(name) {
-            Ok(name) if !is_file => Source::Hub(name),
+            Ok(name) if !is_file => Source::Hub { name, is_marked: false },
             _ => Source::File(path),
         })
     }
@@ -67,7 +73,7 @@ impl Source {
             Source::Catalogue(name) => name.clone(),
             Source::Dummy(shape) => format!("{DUMMY}{shape}"),
             Source::File(path) => stem(path),
-            Source::Hub(name) => {
+            Source::Hub { name, .. } => {
                 name.file().map_or_else(|| name.repository().to_owned(), |file| stem(file.as_ref()))
             }
         }
@@ -88,17 +94,24 @@ impl Source {
     pub fn fetch(&self) -> Result<Option<PathBuf>> {
         match self {
             Source::Catalogue(name) => of_catalogue(name).map(Some),
-            Source::Hub(name) => of_hub(name, hub::fetch).map(Some),
+            Source::Hub { name, is_marked } => of_hub(name, *is_marked, hub::fetch).map(Some),
             Source::File(path) => Ok(Some(path.clone())),
             Source::Dummy(_) => Ok(None),
         }
+    }
+
+    /// Gives the path of a file that says how a model of the hub is built, without its weights if they are
+    /// others, and of a model elsewhere nothing.
+    pub fn fetch_header(&self) -> Result<Option<PathBuf>> {
+        let Source::Hub { name, is_marked } = self else { return Ok(None) };
+        of_hub(name, *is_marked, hub::fetch_header).map(Some)
     }
 
     /// Fetches the model, of the hub also if there is a newer one. Error: it is on this machine.
     pub fn pull(&self) -> Result<PathBuf> {
         match self {
             Source::Catalogue(name) => of_catalogue(name),
-            Source::Hub(name) => of_hub(name, hub::pull),
+            Source::Hub { name, is_marked } => of_hub(name, *is_marked, hub::pull),
             Source::File(path) => bail!(
                 "{} is a path on this machine; give a name of the catalogue, or hf:ORG/NAME",
                 path.display()
@@ -108,11 +121,6 @@ impl Source {
     }
 }
 
-/// The path of a file that says how a model of the hub is built, without its weights if they are others.
-pub fn header_of_hub(name: &Name) -> Result<PathBuf> {
-    of_hub(name, hub::fetch_header)
-}
-
 fn of_catalogue(name: &str) -> Result<PathBuf> {
     with_progress(name, |show| catalogue::fetch(name, show))
 }
@@ -120,11 +128,24 @@ fn of_catalogue(name: &str) -> Result<PathBuf> {
 /// How something is got of the hub.
 type Get = fn(&Name, &Settings, &mut dyn FnMut(Progress)) -> Result<PathBuf, Error>;
 
-/// Gets something of the hub.
-fn of_hub(name: &Name, get: Get) -> Result<PathBuf> {
+/// Gets something of the hub. That a name without `hf:` was meant as a path is said before the hub is asked.
+fn of_hub(name: &Name, is_marked: bool, get: Get) -> Result<PathBuf> {
+    let no_path = (!is_marked).then(|| no_path(name));
+    if let Some(no_path) = &no_path {
+        eprintln!("{no_path}: taking it for {name} of the hub");
+    }
     let settings = Settings::from_environment()?;
-    with_progress(&name.to_string(), |show| get(name, &settings, show))
-        .with_context(|| format!("cannot get {name} of the hub"))
+    let got = with_progress(&name.to_string(), |show| get(name, &settings, show));
+    got.with_context(|| match no_path {
+        Some(no_path) => format!("{no_path}, and cannot get {name} of the hub"),
+        None => format!("cannot get {name} of the hub"),
+    })
+}
+
+/// What is said of a name without `hf:` that may have been meant as a path.
+fn no_path(name: &Name) -> String {
+    let shown = name.to_string();
+    format!("there is no file or folder `{}` here", shown.trim_start_matches(HUB))
 }
 
 /// Fetches with progress on stderr.
@@ -180,7 +201,10 @@ mod tests {
     #[test]
     fn names_paths_and_shapes_are_told_apart() {
         let parse = |name: &str| Source::parse(name).unwrap();
-        let hub = |name: &str| Source::Hub(Name::parse(name).unwrap());
+        let hub = |name: &str| {
+            let is_marked = name.starts_with("hf:");
+            Source::Hub { name: Name::parse(name).unwrap(), is_marked }
+        };
         assert_eq!(parse("smollm2-135m"), Source::Catalogue("smollm2-135m".into()));
         assert_eq!(parse("dummy:tiny"), Source::Dummy("tiny".into()));
         for path in
@@ -191,7 +215,7 @@ mod tests {
         for name in ["hf:org/name", "org/name", "hf:org/name:a.gguf", "org/name:a.gguf"] {
             assert_eq!(parse(name), hub(name));
         }
-        assert_eq!(parse("hf:src/main.rs"), hub("src/main.rs"), "a mark goes before a path");
+        assert_eq!(parse("hf:src/main.rs"), hub("hf:src/main.rs"), "a mark goes before a path");
         assert!(Source::parse("hf:name").is_err() && Source::parse("hf:../name").is_err());
     }
 

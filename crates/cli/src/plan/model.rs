@@ -14,7 +14,7 @@ use plan::dtype::WeightsDtype;
 use plan::shape::{Experts, Shape, ShapeSizes, Style, Weights};
 
 use crate::errors;
-use crate::source::{self, Source};
+use crate::source::Source;
 
 /// The model if nothing is said of one, as of `serve`.
 const MODEL_DEFAULT: &str = "smollm2-135m";
@@ -130,15 +130,12 @@ impl ModelOptions {
     fn open_named(&self) -> Result<Model> {
         let name = self.model.as_deref().unwrap_or(MODEL_DEFAULT);
         let source = Source::parse(name)?;
-        let path = match &source {
-            Source::Hub(of_hub) => source::header_of_hub(of_hub)?,
-            _ => PathBuf::from(name),
-        };
+        let path = source.fetch_header()?.unwrap_or_else(|| PathBuf::from(name));
         if let Some(config) = config_path(&path) {
             // A config.json is named by its folder.
             let folder = config.parent().and_then(Path::file_name);
             let called = match (&source, folder) {
-                (Source::Hub(_), _) => source.served_name(),
+                (Source::Hub { .. }, _) => source.served_name(),
                 (_, Some(folder)) => folder.to_string_lossy().into_owned(),
                 (_, None) => name.to_owned(),
             };
@@ -146,7 +143,7 @@ impl ModelOptions {
         }
         let file = match (source.open(), &source) {
             (Ok(file), _) => file,
-            (Err(error), Source::File(_) | Source::Hub(_)) => return outlined(&path, error),
+            (Err(error), Source::File(_) | Source::Hub { .. }) => return outlined(&path, error),
             (Err(error), _) => return Err(error),
         };
         Model::ours(name, file)

@@ -151,11 +151,29 @@ fn commands_fetch_what_they_need_of_the_hub_and_say_what_is_wrong() {
         (["pull", "hf:org/missing"], "check the name"),
         (["pull", "hf:../name"], "names no model of the hub"),
         (["pull", "src/main.rs"], "is a path on this machine"),
-        (["check", "org/missing"], "cannot get hf:org/missing of the hub"),
+        (["check", "hf:org/missing"], "cannot get hf:org/missing of the hub"),
     ] {
         let said = online(&arguments).expect_err("it is wrong");
         assert!(said.contains(expected) && said.lines().count() == 1, "{said}");
     }
+}
+
+#[test]
+fn a_path_that_is_not_there_is_said_before_the_hub_is_asked() {
+    let (hub, home) =
+        (MockHub::start(), tempfile::tempdir().expect("temporary folders can be made"));
+    let check = |name: &str| {
+        run(home.path(), &hub.endpoint(), ("HF_TOKEN", ""), &["check", name])
+            .expect_err("it is nowhere")
+    };
+    let said = check("models/tniy");
+    let (first, last) = said.split_once('\n').expect("a notice, and an error");
+    let no_path = "there is no file or folder `models/tniy` here";
+    assert_eq!(first, format!("{no_path}: taking it for hf:models/tniy of the hub"));
+    let expected = format!("millrace: {no_path}, and cannot get hf:models/tniy of the hub: ");
+    assert!(last.starts_with(&expected) && last.lines().count() == 1, "{last}");
+    let said = check("hf:models/tniy");
+    assert!(!said.contains("file or folder"), "{said}");
 }
 
 #[test]
