@@ -229,6 +229,18 @@ pub enum Error {
         /// How often it was tried.
         tries: u32,
     },
+    /// The hub is somewhere else.
+    #[error(
+        "{endpoint} does not answer itself, but leads to {target}, and questions to the hub do not follow to \
+         other hosts, since a token may go with them: if that is the hub, set HF_ENDPOINT to {target}, or \
+         {OTHERWISE}"
+    )]
+    HubElsewhere {
+        /// Who was asked.
+        endpoint: String,
+        /// Scheme, host and port that it leads to.
+        target: String,
+    },
     /// An answer that is not what the hub's interface promises.
     #[error(
         "{url} does not answer as the hub does: {reason}; check HF_ENDPOINT and proxies, or {OTHERWISE}"

@@ -6,7 +6,8 @@
 //! How a name becomes a path: `name` holds it to the hub's rules, `settings` reads what the environment
 //! says of the hub, and `choice` picks files of a listing. `web` sends one request and follows where it
 //! leads, `api` asks for the listing, for hashes and for bytes, again if need be, and `blob` gets the bytes
-//! of one file, checks them and puts them in place, where `layout` says. `pull` puts these together.
+//! of one file, checks them and puts them in place, where `layout` says. `look` finds what the cache has and
+//! what it leaves open. `pull` puts these together.
 
 mod name;
 mod settings;
@@ -15,10 +16,12 @@ mod choice;
 mod web;
 mod api;
 mod blob;
+mod look;
 mod pull;
 
+pub use look::{Cached, cached};
 pub use name::Name;
-pub use pull::{Cached, cached, fetch, fetch_header, pull};
+pub use pull::{fetch, fetch_header, pull};
 pub use settings::Settings;
 
 #[cfg(test)]

@@ -17,6 +17,13 @@ pub enum Progress {
         /// How many files could have been taken.
         among: usize,
     },
+    /// What the cache has is taken, though only the hub could say whether that is all.
+    Unasked {
+        /// What is taken, or gone without.
+        doubt: String,
+        /// Why the hub did not say.
+        reason: String,
+    },
     /// Something is downloading.
     Downloading {
         /// Bytes downloaded so far, also by earlier pulls; never falls, never above `total`.

@@ -170,6 +170,7 @@ fn show(bar: &ProgressBar, name: &str, progress: Progress, tenths: &mut u64) {
         Progress::Chosen { file, among } => {
             say(format!("{name}: takes {file} of {among} GGUF files; {name}:FILE takes another"))
         }
+        Progress::Unasked { doubt, reason } => say(format!("{name}: {doubt}: {reason}")),
         Progress::Retrying { reason } => say(format!("{name}: {reason}; trying again")),
         Progress::Downloading { bytes, total } if bar.is_hidden() => {
             // Without a terminal a line for each tenth is enough.

@@ -21,7 +21,7 @@ const LISTING_BYTES_MAX: u64 = 32 << 20;
 /// What of a path need not be escaped in an address (RFC 3986, 2.3), and the `/` between its parts.
 const ESCAPED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
-/// How often something is tried before it counts as failed.
+/// How often something is tried before it counts as failed, where there is time.
 const TRIES: u32 = 5;
 /// Pause after the first failure; it doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -42,6 +42,8 @@ pub(super) struct Hub {
     /// ORG/NAME.
     repository: String,
     has_token: bool,
+    /// How often something is tried before it counts as failed.
+    tries: u32,
     pause: Duration,
 }
 
@@ -84,6 +86,7 @@ pub(super) struct Content {
 /// How often something is tried again.
 pub(super) struct Patience {
     tries: u32,
+    tries_max: u32,
     pause: Duration,
     first_pause: Duration,
     host: String,
@@ -111,8 +114,14 @@ impl Hub {
             endpoint: settings.endpoint.clone(),
             repository: repository.to_owned(),
             has_token: settings.token.is_some(),
+            tries: TRIES,
             pause,
         }
+    }
+
+    /// The same without patience.
+    pub fn asked_once(self) -> Self {
+        Self { tries: 1, ..self }
     }
 
     /// Which files there are.
@@ -121,6 +130,12 @@ impl Hub {
         self.patiently(say, || {
             let answer = self.web.ask(&Method::GET, &url, 0, Follow::OnHost)?;
             let mut answer = self.accept(answer, None)?;
+            if let Some(elsewhere) = &answer.elsewhere {
+                return Err(Failure::Lasting(Error::HubElsewhere {
+                    endpoint: self.endpoint.clone(),
+                    target: host(elsewhere),
+                }));
+            }
             let body =
                 answer.response.body_mut().with_config().limit(LISTING_BYTES_MAX).read_to_vec();
             let body = body.map_err(|error| match error {
@@ -210,7 +225,8 @@ impl Hub {
     /// Full patience.
     pub fn patience(&self) -> Patience {
         let host = host(&self.url(""));
-        Patience { tries: 0, pause: self.pause, first_pause: self.pause, host }
+        let (tries_max, pause) = (self.tries, self.pause);
+        Patience { tries: 0, tries_max, pause, first_pause: pause, host }
     }
 
     fn url(&self, path: &str) -> Uri {
@@ -284,8 +300,9 @@ impl Patience {
             Failure::Passing { reason, after } => (reason, after),
         };
         self.tries += 1;
-        if self.tries == TRIES {
-            return Err(Error::HubUnreachable { host: self.host.clone(), reason, tries: TRIES });
+        if self.tries == self.tries_max {
+            let (host, tries) = (self.host.clone(), self.tries);
+            return Err(Error::HubUnreachable { host, reason, tries });
         }
         say(Progress::Retrying { reason });
         thread::sleep(after.unwrap_or(self.pause));

@@ -11,12 +11,8 @@ pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// What a model in safetensors cannot be loaded without.
 const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
 /// What belongs to it if it is there.
-const OPTIONAL: [&str; 4] = [
-    "generation_config.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "special_tokens_map.json",
-];
+pub(super) const OPTIONAL: [&str; 3] =
+    ["generation_config.json", "tokenizer_config.json", "chat_template.jinja"];
 /// Part of the name of the file that is taken among several, as llama.cpp does.
 const PREFERRED: &str = "q4_k_m";
 /// How the names of GGUF files begin that are no language models: projectors of images, statistics.
@@ -162,6 +158,7 @@ mod tests {
             "model.safetensors",
             "onnx/model.onnx",
             "pytorch_model.bin",
+            "special_tokens_map.json",
             "tokenizer.json",
             "tokenizer_config.json",
             "x.gguf",

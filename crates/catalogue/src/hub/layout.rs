@@ -1,7 +1,8 @@
 //! Where files of a repository are in the cache that all clients of the hub share.
 //!
 //! The layout is that of `huggingface_hub` (`models--ORG--NAME` with `blobs/HASH`, `snapshots/COMMIT/FILE`,
-//! which are links to blobs, and `refs/main`, which holds a commit), and so are the lock of a blob
+//! which are links to blobs, `refs/main`, which holds a commit, and `.no_exist/COMMIT/FILE`, which is empty and
+//! says that the commit has no such file), and so are the lock of a blob
 //! (`.locks/models--ORG--NAME/HASH.lock`, by `flock`) and its name while it is incomplete.
 
 use std::fs::{self, File, TryLockError};
@@ -18,6 +19,8 @@ use crate::progress::Progress;
 const FOLDER_PREFIX: &str = "models--";
 /// Stands for the `/` of ORG/NAME; neither part has it.
 const SEPARATOR: &str = "--";
+/// Holds which file the repository gave when none was named; other clients pass it over.
+const GIVEN: &str = ".millrace-gguf";
 /// Deepest folder of a snapshot that is looked into.
 const DEPTH_MAX: usize = 8;
 
@@ -50,11 +53,11 @@ impl Folder {
         self.path.join("snapshots").join(commit)
     }
 
-    /// The snapshot that `main` names, if there is one.
-    pub fn main_snapshot(&self) -> Option<PathBuf> {
+    /// The commit that `main` names, if its snapshot is there.
+    pub fn main(&self) -> Option<String> {
         let commit = fs::read_to_string(self.main_ref()).ok()?;
         let commit = commit.trim();
-        Some(self.snapshot(commit)).filter(|snapshot| is_commit(commit) && snapshot.is_dir())
+        (is_commit(commit) && self.snapshot(commit).is_dir()).then(|| commit.to_owned())
     }
 
     /// Has `main` name this commit from now on.
@@ -64,6 +67,40 @@ impl Folder {
             return Ok(());
         }
         replace(&path, |new| fs::write(new, commit))
+    }
+
+    /// Whether the hub has said that a commit has no such file.
+    pub fn is_known_absent(&self, commit: &str, file: &str) -> bool {
+        self.absent(commit, file).is_file()
+    }
+
+    /// Notes that the hub has said so.
+    pub fn set_absent(&self, commit: &str, file: &str) -> Result<(), Error> {
+        if self.is_known_absent(commit, file) {
+            return Ok(());
+        }
+        replace(&self.absent(commit, file), |new| fs::write(new, ""))
+    }
+
+    fn absent(&self, commit: &str, file: &str) -> PathBuf {
+        self.path.join(".no_exist").join(commit).join(file)
+    }
+
+    /// The file that the repository gave when none was named, if the hub has been asked.
+    pub fn given(&self) -> Option<String> {
+        fs::read_to_string(self.given_note()).ok()
+    }
+
+    /// Notes that it is this one.
+    pub fn set_given(&self, file: &str) -> Result<(), Error> {
+        if self.given().as_deref() == Some(file) {
+            return Ok(());
+        }
+        replace(&self.given_note(), |new| fs::write(new, file))
+    }
+
+    fn given_note(&self) -> PathBuf {
+        self.path.join(GIVEN)
     }
 
     fn main_ref(&self) -> PathBuf {

@@ -5,37 +5,28 @@ use std::path::{Path, PathBuf};
 
 use super::api::{Hub, RemoteFile};
 use super::blob::{self, Report, is_of_length};
-use super::choice::{Choice, INDEX, Unfit, choose, is_model_gguf, shards};
-use super::layout::{Folder, files_in, repositories_in};
-use super::name::{Name, is_part_of_split};
+use super::choice::{Choice, INDEX, OPTIONAL, Unfit, choose};
+use super::layout::Folder;
+use super::look::{Doubt, Found, look, read_shards};
+use super::name::Name;
 use super::settings::Settings;
 use crate::error::Error;
 use crate::progress::Progress;
 
-/// Largest index of shards that is read; that of a model of 671 billion weights has 9 MB.
-const INDEX_BYTES_MAX: u64 = 64 << 20;
-
-/// A model in the cache.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cached {
-    /// What it is asked for by.
-    pub name: Name,
-    /// Its file, or the folder of its files.
-    pub path: PathBuf,
-    /// Length of what is loaded, in bytes.
-    pub bytes: u64,
-}
-
 /// What says how a model in safetensors is built.
 const CONFIG: &str = "config.json";
 
-/// Gives the path of what `name` names: as the cache has it, without asking the hub, or else by [`pull`].
+/// Gives the path of what `name` names: as the cache has it, or else by [`pull`].
+///
+/// The hub is asked only about what the cache does not say: which file of several the repository gives
+/// if none is named, and whether it has files that may belong to a folder. Answers are kept in the cache.
+/// If there is none, what is there is taken and [`Progress::Unasked`] says so.
 pub fn fetch(
     name: &Name,
     settings: &Settings,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PathBuf, Error> {
-    look(name, settings).map_or_else(|_| pull(name, settings, progress), |found| Ok(found.path))
+    take(name, settings, Pull::run, progress)
 }
 
 /// Gives the path of something that says how the model is built: what [`fetch`] gives if the cache has it
@@ -45,30 +36,58 @@ pub fn fetch_header(
     settings: &Settings,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PathBuf, Error> {
-    if settings.is_offline || look(name, settings).is_ok() {
-        return fetch(name, settings, progress);
-    }
-    let hub = Hub::new(settings, name.repository())?;
-    Pull { name, hub, cache: &settings.cache }.header(progress)
+    take(name, settings, Pull::header, progress)
 }
 
-/// All models that the cache holds whole, sorted by name: folders, and GGUF files.
-pub fn cached(settings: &Settings) -> Result<Vec<Cached>, Error> {
-    let mut found = Vec::new();
-    for repository in repositories_in(&settings.cache)? {
-        let Ok(name) = Name::parse(&repository) else { continue };
-        let Some(snapshot) = Folder::of(&settings.cache, &repository).main_snapshot() else {
-            continue;
-        };
-        let (ggufs, others): (Vec<_>, Vec<_>) =
-            files_in(&snapshot).into_iter().partition(|file| is_model_gguf(file));
-        found.extend(look_among(&name, &snapshot, &others));
-        let whole = ggufs.iter().filter(|file| !is_part_of_split(file));
-        found.extend(
-            whole.filter_map(|file| look_among(&name.with_file(file), &snapshot, &ggufs).ok()),
-        );
+/// How something is got of the hub.
+type Get<'a> = fn(&Pull<'a>, &mut dyn FnMut(Progress)) -> Result<PathBuf, Error>;
+
+/// Gives what the cache has, or else what `get` gets.
+fn take<'a>(
+    name: &'a Name,
+    settings: &'a Settings,
+    get: Get<'a>,
+    say: &mut dyn FnMut(Progress),
+) -> Result<PathBuf, Error> {
+    if settings.is_offline {
+        return take_offline(name, settings, say);
     }
-    Ok(found)
+    let Ok(Found { commit, path, doubt }) = look(name, settings) else {
+        return get(&Pull::new(name, settings)?, say);
+    };
+    let Some(doubt) = doubt else { return Ok(path) };
+    let asked = Pull::new(name, settings).and_then(|pull| {
+        // What is there will do, so nobody waits for a hub that does not answer.
+        let pull = Pull { hub: pull.hub.asked_once(), ..pull };
+        pull.ask(&commit, &doubt, say)
+    });
+    match asked {
+        Ok(Answered::Settled) => Ok(path),
+        Ok(Answered::Other) => get(&Pull::new(name, settings)?, say),
+        Err(error) => {
+            say(Progress::Unasked { doubt: doubt.said(), reason: error.to_string() });
+            Ok(path)
+        }
+    }
+}
+
+/// Gives what the cache has, or says what it lacks.
+fn take_offline(
+    name: &Name,
+    settings: &Settings,
+    say: &mut dyn FnMut(Progress),
+) -> Result<PathBuf, Error> {
+    let found = look(name, settings).map_err(|missing| Error::HubOffline {
+        name: name.to_string(),
+        cache: settings.cache.clone(),
+        missing,
+    })?;
+    if let Some(doubt) = found.doubt {
+        let reason = "HF_HUB_OFFLINE is set".to_owned();
+        say(Progress::Unasked { doubt: doubt.said(), reason });
+    }
+    say(Progress::Ready);
+    Ok(found.path)
 }
 
 /// Gives the path of what `name` names, as `main` has it now, and gets what of it is missing.
@@ -82,51 +101,17 @@ pub fn pull(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PathBuf, Error> {
     if settings.is_offline {
-        let found = look(name, settings).map_err(|missing| Error::HubOffline {
-            name: name.to_string(),
-            cache: settings.cache.clone(),
-            missing,
-        })?;
-        progress(Progress::Ready);
-        return Ok(found.path);
+        return take_offline(name, settings, progress);
     }
-    let hub = Hub::new(settings, name.repository())?;
-    Pull { name, hub, cache: &settings.cache }.run(progress)
+    Pull::new(name, settings)?.run(progress)
 }
 
-/// Looks in the snapshot that the cache's `main` names. Error: what is missing.
-fn look(name: &Name, settings: &Settings) -> Result<Cached, String> {
-    let snapshot = Folder::of(&settings.cache, name.repository()).main_snapshot();
-    let snapshot = snapshot.ok_or("it has nothing of that repository's main branch")?;
-    look_among(name, &snapshot, &files_in(&snapshot))
-}
-
-fn look_among(name: &Name, snapshot: &Path, files: &[String]) -> Result<Cached, String> {
-    let (path, mut chosen) = match choose(name, files).map_err(|unfit| unfit.to_string())? {
-        Choice::Gguf { file, .. } => (snapshot.join(&file), vec![file]),
-        Choice::Folder { files } => {
-            (snapshot.to_owned(), files.into_iter().map(str::to_owned).collect())
-        }
-    };
-    if chosen.iter().any(|file| file == INDEX) {
-        let shards = read_shards(&snapshot.join(INDEX)).map_err(|error| error.to_string())?;
-        if let Some(missing) = shards.iter().find(|shard| !files.contains(shard)) {
-            return Err(format!("of it {missing} is missing"));
-        }
-        chosen.extend(shards);
-    }
-    let length = |file| fs::metadata(snapshot.join(file)).map_or(0, |found| found.len());
-    let bytes = chosen.iter().map(length).sum();
-    Ok(Cached { name: name.clone(), path, bytes })
-}
-
-fn read_shards(index: &Path) -> Result<Vec<String>, Error> {
-    let bad = |reason: String| Error::BadHubIndex { path: index.to_owned(), reason };
-    let found = fs::metadata(index).map_err(Error::io("read", index))?;
-    if INDEX_BYTES_MAX < found.len() {
-        return Err(bad(format!("{} bytes are more than {INDEX_BYTES_MAX}", found.len())));
-    }
-    shards(&fs::read(index).map_err(Error::io("read", index))?).map_err(bad)
+/// What the hub says of a doubt about the cache.
+enum Answered {
+    /// What the cache has is the model.
+    Settled,
+    /// The repository gives something else.
+    Other,
 }
 
 /// One model, and the cache that it belongs in.
@@ -136,11 +121,50 @@ pub(super) struct Pull<'a> {
     pub cache: &'a Path,
 }
 
-impl Pull<'_> {
+impl<'a> Pull<'a> {
+    fn new(name: &'a Name, settings: &'a Settings) -> Result<Self, Error> {
+        Ok(Self { name, hub: Hub::new(settings, name.repository())?, cache: &settings.cache })
+    }
+
+    /// Asks about what the cache has of `commit`, and keeps the answer there; where nothing can be written,
+    /// it is asked for again the next time.
+    fn ask(
+        &self,
+        commit: &str,
+        doubt: &Doubt,
+        say: &mut dyn FnMut(Progress),
+    ) -> Result<Answered, Error> {
+        let folder = self.folder();
+        match doubt {
+            Doubt::Choice(cached) => {
+                let listing = self.hub.listing(say)?;
+                match choose(self.name, &listing.files) {
+                    Ok(Choice::Gguf { file, .. }) if file == *cached => {
+                        let _ = folder.set_given(&file);
+                        Ok(Answered::Settled)
+                    }
+                    _ => Ok(Answered::Other),
+                }
+            }
+            Doubt::Optional(files) => {
+                for file in files {
+                    match self.get(&folder, commit, &[(*file).to_owned()], say) {
+                        Err(Error::NoHubFile { .. }) => {
+                            let _ = folder.set_absent(commit, file);
+                        }
+                        result => result?,
+                    }
+                }
+                Ok(Answered::Settled)
+            }
+        }
+    }
+
     /// All of the model.
     pub fn run(&self, say: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
         let folder = self.folder();
         let (commit, choice) = self.choose(say)?;
+        self.note(&folder, &commit, &choice)?;
         let (path, files) = match choice {
             Choice::Gguf { file, .. } => (folder.snapshot(&commit).join(&file), vec![file]),
             Choice::Folder { files } => {
@@ -183,6 +207,18 @@ impl Pull<'_> {
             say(Progress::Chosen { file: file.clone(), among: *among });
         }
         Ok((listing.commit, choice))
+    }
+
+    /// Notes what the hub said beyond the files that are fetched, so that it is not asked again.
+    fn note(&self, folder: &Folder, commit: &str, choice: &Choice) -> Result<(), Error> {
+        match choice {
+            Choice::Gguf { file, .. } if self.name.file().is_none() => folder.set_given(file),
+            Choice::Gguf { .. } => Ok(()),
+            Choice::Folder { files } => {
+                let mut absent = OPTIONAL.into_iter().filter(|file| !files.contains(file));
+                absent.try_for_each(|file| folder.set_absent(commit, file))
+            }
+        }
     }
 
     /// Gets the index, which is small, and reads it.

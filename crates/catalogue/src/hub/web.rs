@@ -1,6 +1,7 @@
 //! One request to the hub, and where it leads.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const REDIRECTS_MAX: usize = 10;
 /// Longest text of others that a message repeats.
 const SAID_CHARS_MAX: usize = 300;
+
+/// Why no token is sent to some hubs.
+const UNENCRYPTED: &str = "the token would go there unencrypted, for others to read: begin it with \
+                           https://, or set HF_HUB_DISABLE_IMPLICIT_TOKEN=1 to ask without a token";
 
 /// Sends requests. The token goes to the hub's own host only.
 pub(super) struct Web {
@@ -43,6 +48,8 @@ pub(super) struct Answer {
     pub url: Uri,
     /// Whether that is the hub itself.
     pub is_of_hub: bool,
+    /// The other host that it leads to, if that was not to be followed.
+    pub elsewhere: Option<Uri>,
 }
 
 /// Why a request failed.
@@ -67,12 +74,17 @@ impl Failure {
 
 impl Web {
     /// Requests by these settings, through the proxy that the environment names, if it does.
+    ///
+    /// Error: this machine trusts no authorities, or there is a token and others could read it on the way.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         Self::with(settings, PATIENCE)
     }
 
     pub(super) fn with(settings: &Settings, patience: Duration) -> Result<Self, Error> {
         let endpoint: Uri = settings.endpoint.parse().expect("settings are checked");
+        if settings.token.is_some() && !is_private(&endpoint) {
+            return Err(Error::BadHubSetting { variable: "HF_ENDPOINT", reason: UNENCRYPTED });
+        }
         let found = rustls_native_certs::load_native_certs();
         if found.certs.is_empty() && endpoint.scheme_str() == Some("https") {
             let reasons: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
@@ -114,12 +126,11 @@ impl Web {
             let is_of_hub = is_same_host(&url, &self.endpoint);
             let next =
                 response.status().is_redirection().then(|| location(&url, response.headers()));
-            let Some(next) = next else { return Ok(Answer { response, url, is_of_hub }) };
-            let next = next.map_err(|reason| bad_reply(&url, reason))?;
-            if follow == Follow::OnHost && !is_same_host(&url, &next) {
-                return Ok(Answer { response, url, is_of_hub });
+            let next = next.transpose().map_err(|reason| bad_reply(&url, reason))?;
+            match next {
+                Some(next) if follow == Follow::Anywhere || is_same_host(&url, &next) => url = next,
+                elsewhere => return Ok(Answer { response, url, is_of_hub, elsewhere }),
             }
-            url = next;
         }
         Err(bad_reply(&url, format!("it is the {REDIRECTS_MAX}th redirect in a row")))
     }
@@ -180,6 +191,13 @@ fn is_same_host(one: &Uri, other: &Uri) -> bool {
     one.scheme() == other.scheme() && one.authority() == other.authority()
 }
 
+/// Whether nobody else can read what is sent there: it is encrypted, or stays on this machine.
+fn is_private(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    url.scheme_str() == Some("https") || is_loopback || host.eq_ignore_ascii_case("localhost")
+}
+
 /// Where a redirect from `url` leads.
 fn location(url: &Uri, headers: &HeaderMap) -> Result<Uri, String> {
     let Some(to) = headers.get(LOCATION) else { return Err("it redirects to nowhere".to_owned()) };
@@ -227,6 +245,17 @@ mod tests {
         assert!(same("https://a/b", "https://A/c?d"));
         for other in ["http://a/b", "https://a:444/b", "https://a.b/b", "https://b/a"] {
             assert!(!same("https://a/b", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_encryption_and_loopback_keep_what_is_sent() {
+        let is_private = |url| is_private(&Uri::from_static(url));
+        for url in ["https://a.b", "http://127.9.0.1:8", "http://[::1]:8/c", "http://Localhost"] {
+            assert!(is_private(url), "{url}");
+        }
+        for url in ["http://a.b", "http://10.0.0.1", "http://[::2]", "http://127.0.0.1.a.b"] {
+            assert!(!is_private(url), "{url}");
         }
     }
 }

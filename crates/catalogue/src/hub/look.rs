@@ -1,0 +1,130 @@
+//! What the cache has of a name, and what only the hub can say about it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::choice::{Choice, INDEX, OPTIONAL, choose, is_model_gguf, shards};
+use super::layout::{Folder, files_in, repositories_in};
+use super::name::{Name, is_part_of_split};
+use super::settings::Settings;
+use crate::error::Error;
+
+/// Largest index of shards that is read, here and by who loads the model; that of a model of 671 billion
+/// weights has 9 MB.
+const INDEX_BYTES_MAX: u64 = 64 << 20;
+
+/// A model in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cached {
+    /// What it is asked for by.
+    pub name: Name,
+    /// Its file, or the folder of its files.
+    pub path: PathBuf,
+    /// Length of what is loaded, in bytes.
+    pub bytes: u64,
+}
+
+/// A model in the snapshot that the cache's `main` names.
+pub(super) struct Found {
+    pub commit: String,
+    /// Its file, or the folder of its files.
+    pub path: PathBuf,
+    pub doubt: Option<Doubt>,
+}
+
+/// What the cache does not say, since other clients, or pulls of one file, fetch less than a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Whether it is this file that the repository gives if none is named.
+    Choice(String),
+    /// Whether these files, which may belong to the model, are in the repository.
+    Optional(Vec<&'static str>),
+}
+
+impl Doubt {
+    /// What it means to go on without asking.
+    pub fn said(&self) -> String {
+        match self {
+            Self::Choice(file) => {
+                format!("takes {file} of the cache, though the repository may give another file")
+            }
+            Self::Optional(files) => {
+                format!("goes without {}, which the repository may have", files.join(", "))
+            }
+        }
+    }
+}
+
+/// All models that the cache holds whole, sorted by name: folders, and GGUF files.
+pub fn cached(settings: &Settings) -> Result<Vec<Cached>, Error> {
+    let mut found = Vec::new();
+    for repository in repositories_in(&settings.cache)? {
+        let Ok(name) = Name::parse(&repository) else { continue };
+        let folder = Folder::of(&settings.cache, &repository);
+        let Some(commit) = folder.main() else { continue };
+        let snapshot = folder.snapshot(&commit);
+        let (ggufs, others): (Vec<_>, Vec<_>) =
+            files_in(&snapshot).into_iter().partition(|file| is_model_gguf(file));
+        found.extend(look_among(&name, &snapshot, &others));
+        let whole = ggufs.iter().filter(|file| !is_part_of_split(file));
+        found.extend(
+            whole.filter_map(|file| look_among(&name.with_file(file), &snapshot, &ggufs).ok()),
+        );
+    }
+    Ok(found)
+}
+
+/// Looks in the snapshot that the cache's `main` names. Error: what is missing.
+pub(super) fn look(name: &Name, settings: &Settings) -> Result<Found, String> {
+    let folder = Folder::of(&settings.cache, name.repository());
+    let commit = folder.main().ok_or("it has nothing of that repository's main branch")?;
+    let snapshot = folder.snapshot(&commit);
+    let path = look_among(name, &snapshot, &files_in(&snapshot))?.path;
+    let doubt = match path.strip_prefix(&snapshot) {
+        Ok(file) if file.as_os_str().is_empty() => doubt_about_folder(&folder, &commit),
+        Ok(file) if name.file().is_none() => doubt_about_file(&folder, &file.to_string_lossy()),
+        _ => None,
+    };
+    Ok(Found { commit, path, doubt })
+}
+
+fn doubt_about_folder(folder: &Folder, commit: &str) -> Option<Doubt> {
+    let snapshot = folder.snapshot(commit);
+    let is_unknown =
+        |file: &&str| !snapshot.join(file).is_file() && !folder.is_known_absent(commit, file);
+    let unknown: Vec<&str> = OPTIONAL.into_iter().filter(is_unknown).collect();
+    (!unknown.is_empty()).then_some(Doubt::Optional(unknown))
+}
+
+fn doubt_about_file(folder: &Folder, file: &str) -> Option<Doubt> {
+    (folder.given().as_deref() != Some(file)).then(|| Doubt::Choice(file.to_owned()))
+}
+
+fn look_among(name: &Name, snapshot: &Path, files: &[String]) -> Result<Cached, String> {
+    let (path, mut chosen) = match choose(name, files).map_err(|unfit| unfit.to_string())? {
+        Choice::Gguf { file, .. } => (snapshot.join(&file), vec![file]),
+        Choice::Folder { files } => {
+            (snapshot.to_owned(), files.into_iter().map(str::to_owned).collect())
+        }
+    };
+    if chosen.iter().any(|file| file == INDEX) {
+        let shards = read_shards(&snapshot.join(INDEX)).map_err(|error| error.to_string())?;
+        if let Some(missing) = shards.iter().find(|shard| !files.contains(shard)) {
+            return Err(format!("of it {missing} is missing"));
+        }
+        chosen.extend(shards);
+    }
+    let length = |file| fs::metadata(snapshot.join(file)).map_or(0, |found| found.len());
+    let bytes = chosen.iter().map(length).sum();
+    Ok(Cached { name: name.clone(), path, bytes })
+}
+
+/// The paths of the shards that the index names.
+pub(super) fn read_shards(index: &Path) -> Result<Vec<String>, Error> {
+    let bad = |reason: String| Error::BadHubIndex { path: index.to_owned(), reason };
+    let found = fs::metadata(index).map_err(Error::io("read", index))?;
+    if INDEX_BYTES_MAX < found.len() {
+        return Err(bad(format!("{} bytes are more than {INDEX_BYTES_MAX}", found.len())));
+    }
+    shards(&fs::read(index).map_err(Error::io("read", index))?).map_err(bad)
+}
