@@ -13,7 +13,7 @@ mod write;
 
 use half::{bf16, f16};
 
-pub(crate) use read::read_block;
+pub(crate) use read::CodedBlock;
 pub use write::quantise;
 
 /// Values per block of activations, and per block of the smaller quantised kinds.
@@ -200,6 +200,7 @@ impl BlockKind {
 pub fn dequantise(kind: BlockKind, bytes: &[u8], out: &mut [f32]) {
     assert_eq!(bytes.len(), kind.bytes_of(out.len()), "bytes and values agree");
     let blocks = bytes.chunks_exact(kind.block_bytes());
+    let mut coded = CodedBlock::empty();
     for (block, values) in blocks.zip(out.chunks_exact_mut(kind.block_len())) {
         match kind {
             BlockKind::F32 => {
@@ -207,13 +208,15 @@ pub fn dequantise(kind: BlockKind, bytes: &[u8], out: &mut [f32]) {
             }
             BlockKind::F16 => values[0] = f16::from_le_bytes([block[0], block[1]]).to_f32(),
             BlockKind::Bf16 => values[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32(),
-            _ => dequantise_block(kind, block, values),
+            _ => {
+                coded.read(kind, block);
+                dequantise_block(kind, &coded, values);
+            }
         }
     }
 }
 
-fn dequantise_block(kind: BlockKind, block: &[u8], values: &mut [f32]) {
-    let block = read_block(kind, block);
+fn dequantise_block(kind: BlockKind, block: &CodedBlock, values: &mut [f32]) {
     let (scale, minimum) = (kind.scale_value(block.scale), kind.scale_value(block.minimum));
     let spans = values.chunks_exact_mut(kind.span()).zip(block.codes.chunks_exact(kind.span()));
     for (i, (values, codes)) in spans.enumerate() {

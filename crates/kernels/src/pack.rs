@@ -26,7 +26,7 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use crate::blocks::{BLOCK, BlockKind, quantise, read_block};
+use crate::blocks::{BLOCK, BlockKind, CodedBlock, quantise};
 use crate::buffer::{Buffer, Plain};
 use crate::pool::{Pool, SendPtr};
 
@@ -55,14 +55,18 @@ pub struct PackedMatrix {
 
 /// How much of each buffer a panel has.
 #[derive(Clone, Copy)]
-struct PanelSizes {
-    codes: usize,
-    scales: usize,
-    factors: usize,
+pub(crate) struct PanelSizes {
+    /// Bytes of code lines or values.
+    pub(crate) codes: usize,
+    /// Numbers of 16 bits.
+    pub(crate) scales: usize,
+    pub(crate) factors: usize,
 }
 
 impl PanelSizes {
-    const fn of(kind: BlockKind, cols: usize) -> PanelSizes {
+    /// Those of a panel of `cols` columns. Vector tiers know the kind when they are compiled.
+    #[inline(always)]
+    pub(crate) const fn of(kind: BlockKind, cols: usize) -> PanelSizes {
         if !kind.is_quantised() {
             let codes = cols * PANEL_ROWS * kind.block_bytes();
             return PanelSizes { codes, scales: 0, factors: 0 };
@@ -270,12 +274,6 @@ impl PackedMatrix {
         }
     }
 
-    /// Code bytes, scales and factors of a panel.
-    pub(crate) fn panel_sizes(&self) -> [usize; 3] {
-        let PanelSizes { codes, scales, factors } = PanelSizes::of(self.kind, self.cols);
-        [codes, scales, factors]
-    }
-
     /// Start of the code lines or values, for the vector tiers.
     pub(crate) fn codes(&self) -> &[u8] {
         &self.codes
@@ -309,14 +307,20 @@ fn pack_row(kind: BlockKind, row: &[u8], lane: usize, panel: &mut Panel<'_>) {
         }
         return;
     }
+    let mut coded = CodedBlock::empty();
     for (at, block) in row.chunks_exact(kind.block_bytes()).enumerate() {
-        pack_block(kind, block, (at, lane), panel);
+        coded.read(kind, block);
+        pack_block(kind, &coded, (at, lane), panel);
     }
 }
 
 /// Puts block `at` of a row into lane `lane` of its panel.
-fn pack_block(kind: BlockKind, block: &[u8], (at, lane): (usize, usize), panel: &mut Panel<'_>) {
-    let block = read_block(kind, block);
+fn pack_block(
+    kind: BlockKind,
+    block: &CodedBlock,
+    (at, lane): (usize, usize),
+    panel: &mut Panel<'_>,
+) {
     let scales = &mut panel.scales[of(at, scales_per_block(kind))];
     scales[lane] = block.scale;
     if kind.has_minimum() {
@@ -326,8 +330,8 @@ fn pack_block(kind: BlockKind, block: &[u8], (at, lane): (usize, usize), panel: 
     for (i, codes) in block.codes[..kind.block_len()].chunks_exact(BLOCK).enumerate() {
         let small = at * (kind.block_len() / BLOCK) + i;
         let lines = &mut panel.codes[of(small, code_bytes(kind))];
-        for (k, &code) in codes.iter().enumerate() {
-            layout::set_code(kind, lines, (lane, k), code);
+        for (group, &codes) in codes.as_chunks().0.iter().enumerate() {
+            layout::set_codes(kind, lines, (lane, group), codes);
         }
         let numbers = [block.factors, block.minimum_factors];
         let numbers = numbers.iter().flat_map(|numbers| &numbers[of(i, parts)]);

@@ -11,7 +11,7 @@ const FACTORS: usize = SUPER_BLOCK / 16;
 /// [`BlockKind::span`] values; those of blocks without factors are 1.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CodedBlock {
-    /// As many codes as the block has values, then zeros.
+    /// As many codes as the block has values; those behind are of no block.
     pub codes: [u8; SUPER_BLOCK],
     /// Bits of the scale, see [`BlockKind::scale_value`].
     pub scale: u16,
@@ -23,26 +23,36 @@ pub(crate) struct CodedBlock {
     pub minimum_factors: [i8; FACTORS],
 }
 
-/// Reads one quantised block. `block` holds exactly `kind.block_bytes()` bytes.
-pub(crate) fn read_block(kind: BlockKind, block: &[u8]) -> CodedBlock {
-    assert_eq!(block.len(), kind.block_bytes(), "one whole block");
-    let half = |at: usize| u16::from_le_bytes([block[at], block[at + 1]]);
-    let halves = kind.halves();
-    let mut out = CodedBlock {
-        codes: [0; SUPER_BLOCK],
-        scale: halves.first().map_or(0, |&at| half(at)),
-        minimum: halves.get(1).map_or(0, |&at| half(at)),
-        factors: [1; FACTORS],
-        minimum_factors: [1; FACTORS],
-    };
-    if kind.has_factors() {
-        // Super-blocks subtract their minimum.
-        out.minimum ^= if kind.has_minimum() { 0x8000 } else { 0 };
-        read_super_block(kind, block, &mut out);
-    } else {
-        read_small_block(kind, block, &mut out);
+impl CodedBlock {
+    /// Room for a block.
+    pub(crate) fn empty() -> CodedBlock {
+        CodedBlock {
+            codes: [0; SUPER_BLOCK],
+            scale: 0,
+            minimum: 0,
+            factors: [1; FACTORS],
+            minimum_factors: [1; FACTORS],
+        }
     }
-    out
+
+    /// Reads one quantised block in place of the one before. `block` holds exactly
+    /// `kind.block_bytes()` bytes.
+    pub(crate) fn read(&mut self, kind: BlockKind, block: &[u8]) {
+        assert_eq!(block.len(), kind.block_bytes(), "one whole block");
+        let half = |at: usize| u16::from_le_bytes([block[at], block[at + 1]]);
+        let halves = kind.halves();
+        self.scale = halves.first().map_or(0, |&at| half(at));
+        self.minimum = halves.get(1).map_or(0, |&at| half(at));
+        self.codes[..kind.block_len()].fill(0);
+        if kind.has_factors() {
+            // Super-blocks subtract their minimum.
+            self.minimum ^= if kind.has_minimum() { 0x8000 } else { 0 };
+            read_super_block(kind, block, self);
+        } else {
+            (self.factors, self.minimum_factors) = ([1; FACTORS], [1; FACTORS]);
+            read_small_block(kind, block, self);
+        }
+    }
 }
 
 fn read_small_block(kind: BlockKind, block: &[u8], out: &mut CodedBlock) {

@@ -109,7 +109,7 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize>(operands: &mut Operands<'
     // SAFETY: by the contract rows and panel exist, so every pointer below stays inside the
     // buffers of the packed matrix and of the activations.
     unsafe {
-        let weights = Weights::at(weight, panel);
+        let weights = Weights::at::<KIND>(weight, panel);
         for block in 0..blocks {
             let weights = weights.block::<KIND>(block);
             if row == 0 {

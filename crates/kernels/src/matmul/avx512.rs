@@ -151,7 +151,7 @@ unsafe fn quantised<const KIND: u8, const ROWS: usize, const PANELS: usize>(
     unsafe {
         // The first rows read the panels from memory, so they ask for the panels that follow.
         let ahead = row == 0;
-        let weights = Weights::at(weight, panel);
+        let weights = Weights::at::<KIND>(weight, panel);
         for block in 0..blocks {
             let weights = weights.block::<KIND>(block);
             if ahead {
@@ -238,7 +238,7 @@ unsafe fn add_codes<const KIND: u8, const PART: usize, const ROWS: usize, const 
         let mut weight = [[_mm512_setzero_si512(); 2]; PANELS];
         for p in 0..PANELS {
             // SAFETY: by the contract.
-            weight[p] = unsafe { unpack::<KIND>(weights.codes.add(p * weights.panel_codes), pair) };
+            weight[p] = unsafe { unpack::<KIND>(weights.codes.add(p * weights.panel.codes), pair) };
         }
         for r in 0..ROWS {
             // SAFETY: by the contract; a pair of groups is eight activations of the row.

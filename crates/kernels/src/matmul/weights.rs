@@ -5,7 +5,7 @@ use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use super::kinds::kind_of;
 use crate::blocks::BLOCK;
 use crate::pack::{
-    LINE, PANEL_ROWS, PackedMatrix, code_bytes, factors_per_block, scales_per_block,
+    LINE, PANEL_ROWS, PackedMatrix, PanelSizes, code_bytes, factors_per_block, scales_per_block,
 };
 
 /// The place of a block of 32 columns in a panel, and how far it is to the same block of the next.
@@ -14,23 +14,19 @@ pub(super) struct Weights {
     pub(super) codes: *const u8,
     scales: *const u16,
     factors: *const i8,
-    pub(super) panel_codes: usize,
-    panel_scales: usize,
-    panel_factors: usize,
+    pub(super) panel: PanelSizes,
 }
 
 impl Weights {
-    /// The first block of `panel`.
+    /// The first block of `panel`; the weight is of the kind.
     #[inline(always)]
-    pub(super) fn at(weight: &PackedMatrix, panel: usize) -> Weights {
-        let [panel_codes, panel_scales, panel_factors] = weight.panel_sizes();
+    pub(super) fn at<const KIND: u8>(weight: &PackedMatrix, panel: usize) -> Weights {
+        let sizes = PanelSizes::of(kind_of(KIND), weight.cols());
         Weights {
-            codes: weight.codes().as_ptr().wrapping_add(panel * panel_codes),
-            scales: weight.scales().as_ptr().wrapping_add(panel * panel_scales),
-            factors: weight.factors().as_ptr().wrapping_add(panel * panel_factors),
-            panel_codes,
-            panel_scales,
-            panel_factors,
+            codes: weight.codes().as_ptr().wrapping_add(panel * sizes.codes),
+            scales: weight.scales().as_ptr().wrapping_add(panel * sizes.scales),
+            factors: weight.factors().as_ptr().wrapping_add(panel * sizes.factors),
+            panel: sizes,
         }
     }
 
@@ -50,20 +46,20 @@ impl Weights {
     /// Scales of panel `p`, or, behind them, its minimums.
     #[inline(always)]
     pub(super) fn scales(&self, p: usize, behind: usize) -> *const u16 {
-        self.scales.wrapping_add(p * self.panel_scales + behind * PANEL_ROWS)
+        self.scales.wrapping_add(p * self.panel.scales + behind * PANEL_ROWS)
     }
 
     /// Factors of scales in a part of panel `p`, or, behind those of all parts, of minimums.
     #[inline(always)]
     pub(super) fn factors(&self, p: usize, part: usize) -> *const i8 {
-        self.factors.wrapping_add(p * self.panel_factors + part * PANEL_ROWS)
+        self.factors.wrapping_add(p * self.panel.factors + part * PANEL_ROWS)
     }
 
     /// Asks for the block in panel `p` from here; there need be none.
     #[inline(always)]
     pub(super) fn prefetch<const KIND: u8>(&self, p: usize) {
         let kind = kind_of(KIND);
-        let codes = self.codes.wrapping_add(p * self.panel_codes);
+        let codes = self.codes.wrapping_add(p * self.panel.codes);
         // SAFETY: asking for what does not exist has no effect.
         unsafe {
             for line in 0..code_bytes(kind) / LINE {

@@ -63,14 +63,24 @@ pub(crate) const fn factors_per_block(kind: BlockKind) -> usize {
     if kind.has_factors() { parts(kind) * scales_per_block(kind) } else { 0 }
 }
 
-/// Puts the code of lane `lane` and column `k` (0..32) into the lines, which are zero there.
-pub(super) fn set_code(kind: BlockKind, lines: &mut [u8], (lane, k): (usize, usize), code: u8) {
-    let (group, byte) = (k / 4, lane * 4 + k % 4);
-    let (line, bit) = low_place(kind, group);
-    lines[line * LINE + byte] |= (code & low_mask(kind)) << bit;
+/// Puts the codes of lane `lane` in column group `group` (0..8) into the lines, which are zero there.
+pub(super) fn set_codes(
+    kind: BlockKind,
+    lines: &mut [u8],
+    (lane, group): (usize, usize),
+    codes: [u8; 4],
+) {
+    let codes = u32::from_le_bytes(codes);
+    let mut put = |(line, bit): (usize, usize), codes: u32| {
+        let at = line * LINE + 4 * lane;
+        for (place, code) in lines[at..at + 4].iter_mut().zip((codes << bit).to_le_bytes()) {
+            *place |= code;
+        }
+    };
+    put(low_place(kind, group), codes & each_byte(mask(low_bits(kind))));
     if 0 < high_bits(kind) {
-        let (line, bit) = high_place(kind, group);
-        lines[line * LINE + byte] |= (code >> low_bits(kind)) << bit;
+        let high = codes >> low_bits(kind) & each_byte(mask(high_bits(kind)));
+        put(high_place(kind, group), high);
     }
 }
 
@@ -78,15 +88,20 @@ pub(super) fn set_code(kind: BlockKind, lines: &mut [u8], (lane, k): (usize, usi
 pub(crate) fn code(kind: BlockKind, lines: &[u8], lane: usize, k: usize) -> u8 {
     let (group, byte) = (k / 4, lane * 4 + k % 4);
     let (line, bit) = low_place(kind, group);
-    let low = lines[line * LINE + byte] >> bit & low_mask(kind);
+    let low = lines[line * LINE + byte] >> bit & mask(low_bits(kind));
     if high_bits(kind) == 0 {
         return low;
     }
     let (line, bit) = high_place(kind, group);
-    let high = lines[line * LINE + byte] >> bit & ((1 << high_bits(kind)) - 1);
+    let high = lines[line * LINE + byte] >> bit & mask(high_bits(kind));
     low | high << low_bits(kind)
 }
 
-const fn low_mask(kind: BlockKind) -> u8 {
-    0xff >> (8 - low_bits(kind))
+/// The lowest bits of a byte, 1 to 8 of them.
+const fn mask(bits: usize) -> u8 {
+    0xff >> (8 - bits)
+}
+
+const fn each_byte(byte: u8) -> u32 {
+    u32::from_le_bytes([byte; 4])
 }

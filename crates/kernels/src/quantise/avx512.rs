@@ -20,7 +20,7 @@ struct Lanes<T>([T; GROUP]);
 ///
 /// # Safety
 /// The machine has the instructions named.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(super) unsafe fn quantise_row(values: &[f32], mut out: QuantisedRow<'_>) {
     let outlier_above = outlier_above(sum_of_squares_avx512(values), values.len());
     let blocks = values.len() / BLOCK;
@@ -37,7 +37,7 @@ pub(super) unsafe fn quantise_row(values: &[f32], mut out: QuantisedRow<'_>) {
 /// # Safety
 /// `values` and `out` have the blocks of `group`, at most [`GROUP`].
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 unsafe fn quantise_group(
     values: &[f32],
     group: Range<usize>,
@@ -72,23 +72,47 @@ unsafe fn quantise_group(
     let steps = _mm512_set1_ps(127.0);
     let scales = of_floats(_mm512_div_ps(magnitudes, steps));
     let inverses = of_floats(_mm512_div_ps(steps, magnitudes));
-    let mut sums = Lanes([[0; 2]; GROUP]);
     for (lane, block) in group.clone().enumerate() {
         // SAFETY: by the contract the block exists; its codes have their room.
         unsafe {
             let x = load_block(values, block, !outliers.0[lane]);
             let codes = codes_of(x, inverses.0[lane]);
             store(codes, &mut out.codes[block * BLOCK..(block + 1) * BLOCK]);
-            sums.0[lane] = [_mm512_reduce_add_epi32(codes[0]), _mm512_reduce_add_epi32(codes[1])];
         }
     }
+    let sums = sums_of_halves(&out.codes[group.start * BLOCK..group.end * BLOCK]);
     for (lane, block) in group.enumerate() {
         if good >> lane & 1 == 0 {
             out.clear(block, largest.0[lane]);
         } else {
-            out.set(block, (scales.0[lane], sums.0[lane], outliers.0[lane]), values);
+            out.set(block, (scales.0[lane], sums[lane], outliers.0[lane]), values);
         }
     }
+}
+
+/// Sums of the halves of each block of `codes`, of at most [`GROUP`] blocks.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn sums_of_halves(codes: &[i8]) -> [[i32; 2]; GROUP] {
+    let mut sums = [[0; 2]; GROUP];
+    for (two, codes) in sums.chunks_exact_mut(2).zip(codes.chunks(2 * BLOCK)) {
+        // SAFETY: only the bytes of `codes` are read.
+        let codes =
+            unsafe { _mm512_maskz_loadu_epi8(u64::MAX >> (64 - codes.len()), codes.as_ptr()) };
+        // Four lanes hold the sums of four codes each of a half.
+        let fours = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), codes);
+        let eights = _mm512_add_epi32(fours, _mm512_shuffle_epi32::<0b01_00_11_10>(fours));
+        let halves = _mm512_add_epi32(eights, _mm512_shuffle_epi32::<0b10_11_00_01>(eights));
+        let first = _mm512_castsi512_si128(halves);
+        let rest = [
+            _mm512_extracti32x4_epi32::<1>(halves),
+            _mm512_extracti32x4_epi32::<2>(halves),
+            _mm512_extracti32x4_epi32::<3>(halves),
+        ];
+        two[0] = [_mm_cvtsi128_si32(first), _mm_cvtsi128_si32(rest[0])];
+        two[1] = [_mm_cvtsi128_si32(rest[1]), _mm_cvtsi128_si32(rest[2])];
+    }
+    sums
 }
 
 #[inline]

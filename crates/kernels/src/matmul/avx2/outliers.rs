@@ -22,7 +22,7 @@ pub(super) unsafe fn add_outliers<const KIND: u8>(operands: &mut Operands<'_>, r
     let out = &mut out.0[r][column..column + HALVES * HALF];
     let row = row + r;
     let mut acc = [_mm256_setzero_ps(); HALVES];
-    let weights = Weights::at(weight, panel);
+    let weights = Weights::at::<KIND>(weight, panel);
     // SAFETY: as in `quantised`; `out` has one panel, a group of flags whole registers.
     unsafe {
         for h in 0..HALVES {

@@ -23,7 +23,7 @@ pub(super) unsafe fn add_outliers<const KIND: u8, const PANELS: usize>(
     let blocks = blocks_of(weight);
     let (x_blocks, stride) = x.blocks();
     let outliers = x.outliers();
-    let weights = Weights::at(weight, panel);
+    let weights = Weights::at::<KIND>(weight, panel);
     // SAFETY: as in `quantised`; `out` has `PANELS` panels, a group of flags 64.
     unsafe {
         for r in 0..rows {
@@ -73,7 +73,7 @@ unsafe fn add_column<const KIND: u8, const PANELS: usize>(
     for p in 0..PANELS {
         // SAFETY: by the contract.
         unsafe {
-            let levels = column::<KIND>(weights.codes.add(p * weights.panel_codes), k);
+            let levels = column::<KIND>(weights.codes.add(p * weights.panel.codes), k);
             let scale = _mm512_mul_ps(scale::<KIND>(weights, p, part), outlier);
             acc[p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(levels), scale, acc[p]);
             if outliers_have_minimum(kind) {
