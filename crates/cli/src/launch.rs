@@ -197,7 +197,7 @@ impl EngineArgs {
     }
 
     /// What guesses next tokens.
-    fn speculating(&self) -> Speculating<'_> {
+    pub fn speculating(&self) -> Speculating<'_> {
         match (&self.speculative_model, self.speculative_ngram) {
             (Some(name), _) => Speculating::Model { name, tokens: self.num_speculative_tokens },
             (None, Some(tokens)) => Speculating::Lookup { tokens },
@@ -331,6 +331,7 @@ impl Requirements {
             step_tokens_max: args.max_num_batched_tokens as usize,
             logits_rows_max: args.speculating().logits_rows_max(args.max_num_seqs()),
             positions_max: args.max_model_len.unwrap_or(context) as usize,
+            asked_len: args.max_model_len.unwrap_or(context) as usize,
             block_size: args.block_size as usize,
             block_count: 0,
             kv_type: args.kv_cache_dtype,

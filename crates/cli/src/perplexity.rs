@@ -32,7 +32,7 @@ pub struct PerplexityArgs {
     #[arg(
         long,
         default_value_t = 512,
-        value_parser = clap::value_parser!(u32).range(4..),
+        value_parser = clap::value_parser!(u32).range(5..),
         value_name = "TOKENS"
     )]
     window: u32,
@@ -44,6 +44,11 @@ pub struct PerplexityArgs {
 /// Prints how well the model predicts the text, as the engine computes it.
 pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
     let adapter = adapters::only(&args.engine.lora)?;
+    ensure!(
+        args.engine.speculating().is_off(),
+        "a text is only scored: there are no next tokens to guess. Leave --speculative-ngram and \
+         --speculative-model out"
+    );
     let text = std::fs::read_to_string(&args.file)
         .with_context(|| format!("cannot read {}", args.file.display()))?;
     let (sink, reports) = mpsc::channel();

@@ -37,6 +37,11 @@ pub enum Speculating<'a> {
 }
 
 impl Speculating<'_> {
+    /// Whether nothing guesses.
+    pub fn is_off(self) -> bool {
+        matches!(self, Speculating::Nothing)
+    }
+
     /// How the engine makes room for it.
     pub fn engine(self) -> Speculation {
         match self {

@@ -81,6 +81,7 @@ fn sizes(kv_type: KvType) -> TransformerSizes {
         step_tokens_max: WINDOW,
         logits_rows_max: WINDOW / 2,
         positions_max: WINDOW,
+        asked_len: WINDOW,
         block_size: BLOCK,
         block_count: WINDOW / BLOCK,
         kv_type,

@@ -42,6 +42,7 @@ fn main() {
         step_tokens_max: 512,
         logits_rows_max: 64,
         positions_max: 2048,
+        asked_len: 2048,
         block_size: BLOCK,
         block_count: 2048,
         kv_type,

@@ -24,6 +24,10 @@ use crate::weights::Weights;
 /// batch.
 pub const STEP_POSITIONS_MAX: usize = 8;
 
+/// Most positions that a draft model computes in a step to follow what it lacks, before it guesses: what
+/// others wait for it is bounded, whatever `--max-num-batched-tokens` is.
+const CATCH_UP_MAX: usize = 256;
+
 /// Fewest last tokens that must have occurred before for their successors to be guessed.
 const LOOKUP_MIN: usize = 2;
 /// Most last tokens that are compared: of places with as many in common the latest counts.
@@ -55,11 +59,11 @@ impl Drafter {
     }
 }
 
-/// Most tokens of a row's draft; none where something is wanted of positions beside their tokens.
+/// Most tokens of a row's draft; none where something is wanted of its positions beside their tokens.
 fn room(row: &Row<'_, Guided<SamplingParams>>) -> usize {
     let params = &row.params.sampling;
-    let tokens_alone = params.pool().is_none() && params.prompt_scores().is_none();
-    if tokens_alone { row.draft_max } else { 0 }
+    let scored = params.prompt_scores().is_some() && row.compute.start < row.prompt_len;
+    if params.pool().is_some() || scored { 0 } else { row.draft_max }
 }
 
 /// Up to `most` tokens that may follow `tokens`: those that followed their last ones where most of
@@ -187,7 +191,7 @@ impl DraftModel {
     /// The rows that have room for drafts, as far as there is room for what they lack. Of those that
     /// lack the same block one goes on, and the others find it filled in the next step.
     fn begin(&self, rows: &[Row<'_, Guided<SamplingParams>>]) -> Vec<Drafting> {
-        let mut left = self.sizes.step_tokens_max;
+        let mut left = self.sizes.step_tokens_max.min(CATCH_UP_MAX);
         let (mut used, mut written) = (BTreeSet::new(), BTreeSet::new());
         let mut drafting = Vec::new();
         for (index, row) in rows.iter().enumerate() {

@@ -37,9 +37,9 @@ pub enum RopeScaling {
 }
 
 impl RopeScaling {
-    /// Whether sequences of up to `positions` tokens take the list for long ones.
-    pub fn is_long(self, positions: usize) -> bool {
-        matches!(self, RopeScaling::Long { context, .. } if context < positions)
+    /// Whether a model that is asked for sequences of up to `asked_len` tokens takes the list for long ones.
+    pub fn is_long(self, asked_len: usize) -> bool {
+        matches!(self, RopeScaling::Long { context, .. } if context < asked_len)
     }
 }
 

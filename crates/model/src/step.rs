@@ -80,7 +80,8 @@ pub struct SamplingThread {
 impl SamplingThread {
     /// Most bytes of one, for sequences of up to `positions_max` tokens.
     pub const fn bytes(vocabulary_len: usize, positions_max: usize) -> usize {
-        Sampler::bytes(vocabulary_len) + positions_max * size_of::<u32>()
+        // A vector that grows may have room for twice what it holds.
+        Sampler::bytes(vocabulary_len) + 2 * positions_max * size_of::<u32>()
     }
 
     /// One for each thread of `cpu`.

@@ -31,6 +31,9 @@ pub struct TransformerSizes {
     pub logits_rows_max: usize,
     /// Longest sequence.
     pub positions_max: usize,
+    /// The length that was asked for, or the model's, before memory bounded it to `positions_max`: which of
+    /// LongRoPE's lists is taken must not depend on memory.
+    pub asked_len: usize,
     /// Tokens per KV block; a multiple of 32.
     pub block_size: usize,
     /// KV blocks.
@@ -171,7 +174,7 @@ impl Transformer {
             RopeTable::new(sizes.positions_max, &rotation)
         };
         let rope = config.rope.as_ref().map(|rope| {
-            let is_long = rope.scaling.is_long(sizes.positions_max);
+            let is_long = rope.scaling.is_long(sizes.asked_len);
             let divisors = weights.rope_divisors.as_ref().map(|lists| lists.of(is_long));
             table(rope, (rope.theta, rope.scaling, divisors))
         });

@@ -121,6 +121,7 @@ fn sizes(setup: &Setup) -> TransformerSizes {
         step_tokens_max: setup.max_num_batched_tokens as usize,
         logits_rows_max: setup.max_num_seqs as usize,
         positions_max: 1024,
+        asked_len: 1024,
         block_size: BLOCK,
         block_count: setup.block_count as usize,
         kv_type: setup.kv_type,

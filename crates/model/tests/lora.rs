@@ -35,6 +35,7 @@ const SIZES: TransformerSizes = TransformerSizes {
     step_tokens_max: 128,
     logits_rows_max: 128,
     positions_max: 64,
+    asked_len: 64,
     block_size: 32,
     block_count: 8,
     kv_type: KvType::F32,

@@ -42,6 +42,7 @@ fn engine(file: &mut ModelFile, config: EngineConfig, threads: usize) -> Engine<
         step_tokens_max: config.max_num_batched_tokens as usize,
         logits_rows_max: config.max_num_seqs as usize,
         positions_max: config.max_model_len as usize,
+        asked_len: config.max_model_len as usize,
         block_size: config.block_size as usize,
         block_count: config.block_count as usize,
         kv_type: KvType::Bf16,

@@ -121,6 +121,7 @@ fn sizes(kv_type: KvType) -> TransformerSizes {
         step_tokens_max: 512,
         logits_rows_max: 256,
         positions_max: 512,
+        asked_len: 512,
         block_size: 32,
         block_count: 16,
         kv_type,

@@ -17,7 +17,7 @@ use model::dummy::DummyShape;
 use model::file::ModelFile;
 use model::transformer::{Transformer, TransformerSizes};
 use model::weights::Weights;
-use sampling::{SamplingParams, SamplingRequest};
+use sampling::{PromptScores, SamplingParams, SamplingRequest};
 use text::{ControlTokens, Tokenizer};
 
 const BLOCK: u32 = 32;
@@ -78,6 +78,8 @@ struct Ask {
     stop_tokens: Vec<u32>,
     sampling: SamplingRequest,
     grammar: Option<Grammar>,
+    /// Whether the tokens of the prompt are scored too.
+    scored: bool,
     /// The step before which it comes.
     arrives: usize,
 }
@@ -86,13 +88,30 @@ impl Ask {
     fn greedy(what: &'static str, prompt: &[u32], max_tokens: u32) -> Ask {
         let sampling = SamplingRequest { temperature: 0.0, ..SamplingRequest::default() };
         let (prompt, stop_tokens) = (prompt.to_vec(), Vec::new());
-        Ask { what, prompt, max_tokens, stop_tokens, sampling, grammar: None, arrives: 0 }
+        Ask {
+            what,
+            prompt,
+            max_tokens,
+            stop_tokens,
+            sampling,
+            grammar: None,
+            scored: false,
+            arrives: 0,
+        }
     }
 
     fn with(self, what: &'static str, change: impl FnOnce(&mut SamplingRequest)) -> Ask {
         let mut sampling = self.sampling.clone();
         change(&mut sampling);
         Ask { what, sampling, ..self }
+    }
+
+    fn params(&self, vocabulary: usize) -> SamplingParams {
+        let params = SamplingParams::new(self.sampling.clone(), vocabulary).unwrap();
+        match self.scored {
+            true => params.with_prompt_scores(PromptScores::new(self.prompt.len(), 0)),
+            false => params,
+        }
     }
 
     fn request(&self, vocabulary: usize) -> Request<Guided<SamplingParams>> {
@@ -108,7 +127,7 @@ impl Ask {
             adapter: None,
             tenant: Tenant::default(),
             params: Guided {
-                sampling: SamplingParams::new(self.sampling.clone(), vocabulary).unwrap(),
+                sampling: self.params(vocabulary),
                 constraint: self.grammar.as_ref().map(Constraint::new),
             },
         }
@@ -129,6 +148,7 @@ fn device(served: Served, guess: Guess, setup: &Setup) -> CpuDevice {
         step_tokens_max: setup.max_num_batched_tokens as usize,
         logits_rows_max: STEP_POSITIONS_MAX.max(setup.max_num_seqs as usize),
         positions_max: 512,
+        asked_len: 512,
         block_size: BLOCK as usize,
         block_count: setup.block_count as usize,
         kv_type: KvType::Bf16,
@@ -244,6 +264,7 @@ fn every_kind(served: Served) -> Vec<Ask> {
         drawn.clone().with("bias", |s| s.logit_bias = vec![(prompt[5], -3.0)]),
         Ask { what: "grammar", grammar: Some(grammar(served, rhyme.clone())), ..plain.clone() },
         Ask { what: "drawn, grammar", grammar: Some(grammar(served, rhyme)), ..drawn },
+        Ask { what: "scored prompt", scored: true, ..plain.clone() },
         Ask { what: "a short answer", max_tokens: 2, ..plain },
     ];
     // They do not all end at once: of many some are few in the end.

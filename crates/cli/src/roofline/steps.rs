@@ -63,6 +63,7 @@ impl StepsSizes {
             step_tokens_max: self.prompt.max(self.sequences),
             logits_rows_max: self.sequences,
             positions_max: self.prompt.max(self.context + 1),
+            asked_len: self.prompt.max(self.context + 1),
             block_size: TILE_TOKENS,
             block_count: self.sequences * self.blocks_each(),
             kv_type: KV_TYPE,

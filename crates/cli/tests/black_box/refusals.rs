@@ -203,7 +203,8 @@ fn texts_that_have_no_perplexity_are_refused() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["nowhere.txt"], &["nowhere.txt", "No such file"]),
         (&["/dev/null"], &["0 tokens", "--window of 512"]),
-        (&["/dev/null", "--window", "3"], &["--window", "'3'", "4.."]),
+        (&["/dev/null", "--window", "4"], &["--window", "'4'", "5.."]),
+        (&["/dev/null", "--speculative-ngram", "3"], &["--speculative-ngram", "only scored"]),
         (&[THIS, "--window", "512"], &["512", "maximum context length"]),
     ];
     for (options, parts) in cases {

@@ -1,8 +1,9 @@
 //! Room for drafts: what a small step may compute beside what is known.
 //!
 //! Drafts come last, out of what the step has left of positions and blocks: they never keep a sequence
-//! from advancing or from beginning, and nobody is preempted for them. What they do not need goes back
-//! after the step. They are not charged to tenants; what is accepted of them is.
+//! from advancing or from beginning, and nobody is preempted for them. Where all free blocks are cached, a
+//! draft that crosses the end of a block takes the one of least worth, as any growth does. What they do
+//! not need goes back after the step. They are not charged to tenants; what is accepted of them is.
 
 use super::*;
 use crate::config::Speculation;
