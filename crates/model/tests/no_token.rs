@@ -35,6 +35,7 @@ fn engine() -> (Engine<CpuDevice>, usize) {
         step_tokens_max: CONFIG.max_num_batched_tokens as usize,
         logits_rows_max: CONFIG.max_num_seqs as usize,
         positions_max: CONFIG.max_model_len as usize,
+        asked_len: CONFIG.max_model_len as usize,
         block_size: CONFIG.block_size as usize,
         block_count: CONFIG.block_count as usize,
         kv_type: KvType::Bf16,
