@@ -193,11 +193,17 @@ impl Door<'_> {
         })
     }
 
-    /// Tokens of the prompt of a chat, however many.
+    /// Tokens of the prompt of a chat, however many. What the answer would be chosen by is checked too.
     pub fn chat_len(&self, body: &GenerationBody) -> Result<usize, ApiError> {
+        tenant(body.user.as_deref())?;
         cache_salt(body.cache_salt.as_deref())?;
         self.model(body.model.as_deref())?;
+        let rules = self.stop_rules(body)?;
+        let is_structured = structured::wanted(body)?.is_some();
+        asked(Endpoint::Chat, body, rules.min_tokens)?;
         let tool_use = ToolUse::new(Endpoint::Chat, body)?;
+        let request = self.token_rules(body, is_structured || tool_use.forced.is_some())?;
+        Parameters::new(body, &rules, request, self.tokenizer.vocabulary_len())?;
         let Some(messages) = &body.messages else {
             return Err(ApiError::invalid("messages", "`messages` is missing"));
         };

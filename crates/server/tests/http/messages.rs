@@ -254,6 +254,28 @@ async fn the_template_sees_system_calls_and_results() {
     assert_eq!(whole(&server, &body).await["content"][0]["text"], told);
 }
 
+#[tokio::test]
+async fn what_cannot_be_answered_is_not_counted_either() {
+    let server = start(REPEATS).await;
+    let cases = [
+        ("temperature", json!(2.1)),
+        ("top_p", json!(2)),
+        ("top_k", json!(-2)),
+        ("max_tokens", json!(0)),
+        ("stop_sequences", json!([""])),
+        ("metadata", json!({"user_id": "x".repeat(513)})),
+        ("cache_salt", json!("")),
+    ];
+    for (field, value) in cases {
+        let mut body = asks("x");
+        body[field] = value;
+        let [answered, counted] = [server.post(PATH, &body).await, server.post(COUNT, &body).await];
+        assert_eq!(answered.status, 400, "{field}: {}", answered.body);
+        assert_eq!(counted.status, 400, "{field}: {}", counted.body);
+        assert_eq!(counted.json(), answered.json(), "{field}");
+    }
+}
+
 /// Sends `value` in `field` and wants a refusal whose message begins with `start`.
 async fn refused(server: &Server, field: &str, value: Value, start: &str) {
     let mut body = asks("x");
