@@ -76,6 +76,7 @@ pub async fn detokenize(
 fn tokenized(app: &App, body: &TokenizeBody) -> Result<Tokenized, ApiError> {
     let door = app.door(Caller::default());
     door.model(body.model.as_deref())?;
+    let tools = door.tools(body.tools.as_ref())?;
     let tokens = match (&body.prompt, &body.messages) {
         (Some(prompt), None) => {
             let usual = Prompting::usual(Endpoint::Completions, usize::MAX);
@@ -83,7 +84,6 @@ fn tokenized(app: &App, body: &TokenizeBody) -> Result<Tokenized, ApiError> {
             door.text_prompt(prompt, &Prompting { special_tokens, ..usual })?
         }
         (None, Some(messages)) => {
-            let tools = door.tools(body.tools.as_ref())?;
             let usual = Prompting::usual(Endpoint::Chat, usize::MAX);
             let ending = match body.add_generation_prompt {
                 Some(false) => Ending::Closed,

@@ -50,7 +50,7 @@ fn field(param: &'static str, value: &Value) -> Result<Option<Spec>, ApiError> {
 /// served.
 fn response_format(value: &Value) -> Result<Option<Spec>, ApiError> {
     const PARAM: &str = "response_format";
-    if is_empty(value) {
+    if value.is_null() {
         return Ok(None);
     }
     match value["type"].as_str() {
@@ -83,7 +83,7 @@ fn response_format(value: &Value) -> Result<Option<Spec>, ApiError> {
 /// vLLM's field: an object with one of `json`, `json_object`, `regex`, `choice` and `grammar`.
 fn structured_outputs(value: &Value) -> Result<Option<Spec>, ApiError> {
     const PARAM: &str = "structured_outputs";
-    if is_empty(value) {
+    if value.is_null() {
         return Ok(None);
     }
     let Some(fields) = value.as_object() else {

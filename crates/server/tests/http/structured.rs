@@ -101,12 +101,15 @@ async fn what_is_invalid_unsupported_or_too_large_is_refused_by_name() {
     let server = Setup::new().start().await;
     let deep = (0..40).fold(json!({}), |inner, _| json!({"not": inner}));
     let cases = [
+        ("response_format", json!({})),
+        ("response_format", json!("")),
         ("response_format", json!({"type": "structural_tag"})),
         ("response_format", json!({"type": "json_schema"})),
         ("response_format", json!({"type": "json_schema", "json_schema": {"schema": 3}})),
         ("structured_outputs", json!({"structural_tag": "x"})),
         ("structured_outputs", json!({"regex": "a", "choice": ["b"]})),
         ("structured_outputs", json!("a")),
+        ("structured_outputs", json!([])),
         ("guided_json", json!({"$ref": "#/$defs/none"})),
         ("guided_json", json!("{")),
         ("json_schema", deep),
