@@ -9,7 +9,10 @@ use std::{
 
 use kernels::blocks::BlockKind;
 use sampling::SamplingRequest;
-use text::{Cutting, Merging, TextRules, TokenKind, TokenizerSpec};
+use text::{
+    Cutting, Merging, Normalization, Parts, SpacePrefix, TextRules, TokenKind, TokenizerSpec,
+    UnigramSpec,
+};
 
 use crate::{
     config::{ModelConfig, bad, require},
@@ -21,12 +24,19 @@ use crate::{
 };
 
 /// The kinds of tokenizers that are implemented, by the names files give them: byte-level BPE, and
-/// SentencePiece's BPE.
+/// SentencePiece's BPE and unigram model.
 const BYTE_LEVEL: &str = "gpt2";
 const SENTENCE_PIECE: &str = "llama";
+const UNIGRAM: &str = "t5";
+/// How far the score of an unknown character is below that of all tokens. Source: `unigram_model.cc` of SentencePiece.
+pub(crate) const UNKNOWN_PENALTY: f64 = 10.0;
 /// Control tokens that end a turn in some family, for files that name none. Source: llama-vocab.cpp,
 /// where `special_eot_id` is looked for.
 const TURN_ENDS: [&str; 4] = ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>"];
+const SCORES: &str = "tokenizer.ggml.scores";
+const SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+/// Whether spaces in a row are one, and those at the ends none.
+const ONE_SPACE: &str = "tokenizer.ggml.remove_extra_whitespaces";
 /// Where a file's bytes come from: the disk, or memory for a dummy model.
 trait Source: Read + Seek + Send {}
 impl<T: Read + Seek + Send> Source for T {}
@@ -180,6 +190,7 @@ impl ModelFile {
                 format!("{BYTE_LEVEL} / {cutting}, {} merges", merges.len())
             }
             Merging::SentencePiece { .. } => format!("{SENTENCE_PIECE} (SentencePiece)"),
+            Merging::Unigram(_) => format!("{UNIGRAM} (SentencePiece, unigram)"),
             Merging::Characters { merges, .. } => {
                 format!("characters / tokenizer.json, {} merges", merges.len())
             }
@@ -216,19 +227,21 @@ impl ModelFile {
 fn tokenizer_spec(metadata: &mut Metadata) -> Result<TokenizerSpec, LoadError> {
     let model_key = "tokenizer.ggml.model";
     let model = require(metadata.text(model_key)?, model_key)?;
-    let is_sentence_piece = match model {
-        SENTENCE_PIECE => true,
-        BYTE_LEVEL => false,
+    let read: fn(&mut Metadata, &[TokenKind]) -> Result<Merging, LoadError> = match model {
+        SENTENCE_PIECE => sentence_piece,
+        BYTE_LEVEL => byte_level,
+        UNIGRAM => unigram,
         _ => {
             let limit = format!(
-                "`{BYTE_LEVEL}` (byte-level BPE) or `{SENTENCE_PIECE}` (SentencePiece's BPE)"
+                "`{BYTE_LEVEL}` (byte-level BPE), `{SENTENCE_PIECE}` (SentencePiece's BPE) or \
+                 `{UNIGRAM}` (SentencePiece's unigram model)"
             );
             return Err(bad(model_key, format!("`{model}`"), limit));
         }
     };
-    let merging = if is_sentence_piece { sentence_piece(metadata)? } else { byte_level(metadata)? };
     let tokens = take(metadata, "tokenizer.ggml.tokens")?;
     let kinds = token_kinds(metadata, tokens.len())?;
+    let merging = read(metadata, &kinds)?;
     let token_id = |key: &str| token_id(metadata, key, tokens.len());
     let bos = token_id("tokenizer.ggml.bos_token_id")?;
     let mut end_tokens = Vec::new();
@@ -242,6 +255,7 @@ fn tokenizer_spec(metadata: &mut Metadata) -> Result<TokenizerSpec, LoadError> {
         Merging::ByteLevel { pre_tokenizer: Cutting::Named(name), .. } => {
             text::begins_prompts(name)
         }
+        Merging::Unigram(_) => false,
         _ => bos.is_some(),
     };
     let add_bos = metadata.bool(bos_key)?.unwrap_or(bos_usual);
@@ -249,7 +263,8 @@ fn tokenizer_spec(metadata: &mut Metadata) -> Result<TokenizerSpec, LoadError> {
         return Err(bad(bos_key, "true", "tokenizer.ggml.bos_token_id beside it".to_string()));
     }
     let eos_key = "tokenizer.ggml.add_eos_token";
-    let add_eos = metadata.bool(eos_key)?.unwrap_or(false);
+    let eos_usual = matches!(merging, Merging::Unigram(_)) && !end_tokens.is_empty();
+    let add_eos = metadata.bool(eos_key)?.unwrap_or(eos_usual);
     if add_eos && end_tokens.is_empty() {
         return Err(bad(eos_key, "true", "tokenizer.ggml.eos_token_id beside it".to_string()));
     }
@@ -257,21 +272,51 @@ fn tokenizer_spec(metadata: &mut Metadata) -> Result<TokenizerSpec, LoadError> {
     Ok(TokenizerSpec { tokens, kinds, merging, rules, bos, add_bos, add_eos, end_tokens })
 }
 
-fn byte_level(metadata: &mut Metadata) -> Result<Merging, LoadError> {
+fn byte_level(metadata: &mut Metadata, _: &[TokenKind]) -> Result<Merging, LoadError> {
     let key = "tokenizer.ggml.pre";
     let pre_tokenizer = Cutting::Named(require(metadata.text(key)?, key)?.to_string());
     Ok(Merging::ByteLevel { merges: take(metadata, "tokenizer.ggml.merges")?, pre_tokenizer })
 }
 
-fn sentence_piece(metadata: &Metadata) -> Result<Merging, LoadError> {
-    let key = "tokenizer.ggml.remove_extra_whitespaces";
-    if metadata.bool(key)? == Some(true) {
-        return Err(bad(key, true, "false".to_string()));
+fn sentence_piece(metadata: &mut Metadata, _: &[TokenKind]) -> Result<Merging, LoadError> {
+    if metadata.bool(ONE_SPACE)? == Some(true) {
+        return Err(bad(ONE_SPACE, true, "false".to_string()));
     }
-    let key = "tokenizer.ggml.scores";
-    let scores = require(metadata.f32s(key)?, key)?;
-    let space_prefix = metadata.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    let scores = require(metadata.f32s(SCORES)?, SCORES)?;
+    let space_prefix = metadata.bool(SPACE_PREFIX)?.unwrap_or(true);
     Ok(Merging::SentencePiece { scores, space_prefix })
+}
+
+/// What is usual where a file says nothing is llama.cpp's.
+fn unigram(metadata: &mut Metadata, kinds: &[TokenKind]) -> Result<Merging, LoadError> {
+    let scores = require(metadata.f32s(SCORES)?, SCORES)?;
+    let scores: Vec<f64> = scores.into_iter().map(f64::from).collect();
+    let normal = scores.iter().zip(kinds).filter(|(_, kind)| **kind == TokenKind::Normal);
+    let least = normal.map(|(&score, _)| score).fold(f64::INFINITY, f64::min);
+    let key = "tokenizer.ggml.unknown_token_id";
+    let spelt = kinds.iter().position(|&kind| kind == TokenKind::Unknown).map(|id| id as u32);
+    let unknown = require(token_id(metadata, key, kinds.len())?.or(spelt), key)?;
+    let mut normalization = Vec::new();
+    if let Some(table) = metadata.bytes("tokenizer.ggml.precompiled_charsmap")? {
+        let (table, parts) = (table.to_vec(), Parts::Longest);
+        normalization.push(Normalization::Charsmap { table, parts });
+    }
+    if metadata.bool(ONE_SPACE)? == Some(true) {
+        normalization.push(Normalization::OneSpace);
+    }
+    let space_prefix = match metadata.bool(SPACE_PREFIX)? {
+        Some(true) => SpacePrefix::EachText,
+        _ => SpacePrefix::Nowhere,
+    };
+    Ok(Merging::Unigram(UnigramSpec {
+        scores,
+        unknown,
+        unknown_score: least - UNKNOWN_PENALTY,
+        normalization,
+        space_prefix,
+        cuts_at_spaces: false,
+        bytes_are_text: false,
+    }))
 }
 
 /// The control token that ends a turn, of a file that does not name one.

@@ -14,9 +14,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod normalization;
 mod vocabulary;
 mod pre_tokenizer;
 mod sentence_piece;
+mod unigram;
 mod tokenizer;
 #[cfg(test)]
 mod fixture;
@@ -33,9 +35,10 @@ pub use chat::{
     Variable,
 };
 pub use decoder::{Decoder, decode};
+pub use normalization::{Normalization, Parts};
 pub use pre_tokenizer::begins_prompts;
 pub use stop::{StopMatcher, StopOutput, StopStrings};
 pub use tokenizer::{ControlTokens, Segment, Tokenizer};
 pub use vocabulary::{
-    Cutting, Merging, SpacePrefix, TextRules, TokenKind, TokenizerError, TokenizerSpec,
+    Cutting, Merging, SpacePrefix, TextRules, TokenKind, TokenizerError, TokenizerSpec, UnigramSpec,
 };

@@ -153,28 +153,19 @@ impl SentencePiece {
                 scores: scores.len(),
             });
         }
-        let mut bytes = Box::new([None; 256]);
         let mut tokens = HashMap::new();
         for (id, &score) in (0_u32..).zip(scores) {
             if score.is_nan() {
                 return Err(TokenizerError::ScoreIsNoNumber { id });
             }
             let spelling = vocabulary.spelling(id).unwrap_or_default();
-            match vocabulary.kind(id) {
-                Some(TokenKind::Byte) => {
-                    let byte = spelt_byte(spelling);
-                    let byte = byte.ok_or_else(|| TokenizerError::MalformedByte {
-                        id,
-                        spelling: spelling.to_owned(),
-                    })?;
-                    bytes[usize::from(byte)].get_or_insert(id);
-                }
-                Some(TokenKind::Normal | TokenKind::UserDefined) if !spelling.is_empty() => {
-                    tokens.entry(spelling.replace(' ', "▁")).or_insert((id, score));
-                }
-                _ => {}
+            let kind = vocabulary.kind(id);
+            let is_text = matches!(kind, Some(TokenKind::Normal | TokenKind::UserDefined));
+            if is_text && !spelling.is_empty() {
+                tokens.entry(spelling.replace(' ', "▁")).or_insert((id, score));
             }
         }
+        let bytes = byte_tokens(vocabulary)?;
         if tokens.is_empty() {
             return Err(TokenizerError::NoTextTokens);
         }
@@ -221,14 +212,7 @@ impl SentencePiece {
         place: Place,
         visit: &mut dyn FnMut(u32) -> Result<(), TokenizerError>,
     ) -> Result<(), TokenizerError> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        let mut marked = String::with_capacity(text.len() + 2 * SPACE.len_utf8());
-        if self.has_prefix(text, place) {
-            marked.push(SPACE);
-        }
-        marked.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
+        let marked = marked(text, place, self.space_prefix);
         let mut rest = marked.as_str();
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(self.piece_len(rest));
@@ -236,17 +220,6 @@ impl SentencePiece {
             rest = behind;
         }
         Ok(())
-    }
-
-    /// Whether a space is put before `text`.
-    fn has_prefix(&self, text: &str, place: Place) -> bool {
-        let spaced = text.starts_with([' ', SPACE]);
-        match self.space_prefix {
-            SpacePrefix::Nowhere => false,
-            SpacePrefix::EachText => place != Place::Within,
-            SpacePrefix::EachTextWithoutSpace => place != Place::Within && !spaced,
-            SpacePrefix::FirstText => place == Place::First && !spaced,
-        }
     }
 
     /// Bytes of the first part of `text` that is merged by itself: up to a space behind something else,
@@ -304,6 +277,38 @@ impl SentencePiece {
         }
         Some(Pair { score, left, len: both.len() as u32 })
     }
+}
+
+/// `text` with spaces as `▁`, and with one before it where that is due.
+pub(crate) fn marked(text: &str, place: Place, space_prefix: SpacePrefix) -> String {
+    let mut marked = String::with_capacity(text.len() + 2 * SPACE.len_utf8());
+    let is_spaced = text.starts_with([' ', SPACE]);
+    let has_prefix = match space_prefix {
+        SpacePrefix::Nowhere => false,
+        SpacePrefix::EachText => place != Place::Within,
+        SpacePrefix::EachTextWithoutSpace => place != Place::Within && !is_spaced,
+        SpacePrefix::FirstText => place == Place::First && !is_spaced,
+    };
+    if has_prefix && !text.is_empty() {
+        marked.push(SPACE);
+    }
+    marked.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
+    marked
+}
+
+/// The token that stands for each byte. Error: a byte token that does not name its byte.
+pub(crate) fn byte_tokens(
+    vocabulary: &Vocabulary,
+) -> Result<Box<[Option<u32>; 256]>, TokenizerError> {
+    let mut bytes = Box::new([None; 256]);
+    let ids = 0..vocabulary.len() as u32;
+    for id in ids.filter(|&id| vocabulary.kind(id) == Some(TokenKind::Byte)) {
+        let spelling = vocabulary.spelling(id).unwrap_or_default();
+        let byte = spelt_byte(spelling)
+            .ok_or_else(|| TokenizerError::MalformedByte { id, spelling: spelling.to_owned() })?;
+        bytes[usize::from(byte)].get_or_insert(id);
+    }
+    Ok(bytes)
 }
 
 /// The byte that a spelling like `<0x0A>` stands for.

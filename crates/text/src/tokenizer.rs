@@ -10,6 +10,7 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use crate::pre_tokenizer::PreTokenizer;
 use crate::sentence_piece::{self, Place, SentencePiece};
+use crate::unigram::Unigram;
 use crate::vocabulary::{
     Merging, SpacePrefix, TextRules, TokenizerError, TokenizerSpec, Vocabulary, byte_alphabet,
     byte_level, parse_merges,
@@ -36,7 +37,7 @@ pub enum Segment {
     Text(String),
 }
 
-/// A model's tokenizer: byte-level BPE or SentencePiece's. Share it by `Arc`.
+/// A model's tokenizer: byte-level BPE, or SentencePiece's BPE or unigram. Share it by `Arc`.
 ///
 /// Each thread that encodes keeps the byte-level merges of the first 2,048 different pieces it met.
 #[derive(Debug)]
@@ -63,6 +64,7 @@ pub struct Tokenizer {
 enum Merger {
     ByteLevel { pre_tokenizer: PreTokenizer, merges: Box<BPE>, alphabet: Box<[char; 256]> },
     SentencePiece(SentencePiece),
+    Unigram(Box<Unigram>),
 }
 
 /// Pieces whose merges a thread keeps; at most about 8 KiB each (255 bytes, 32 bytes a symbol).
@@ -73,7 +75,7 @@ impl Tokenizer {
     pub fn new(spec: TokenizerSpec) -> Result<Self, TokenizerError> {
         let vocabulary = match &spec.merging {
             Merging::ByteLevel { .. } => Vocabulary::new(spec.tokens, spec.kinds, byte_level())?,
-            Merging::SentencePiece { .. } | Merging::Characters { .. } => {
+            Merging::SentencePiece { .. } | Merging::Characters { .. } | Merging::Unigram(_) => {
                 Vocabulary::new(spec.tokens, spec.kinds, sentence_piece::token_bytes)?
             }
         };
@@ -89,7 +91,7 @@ impl Tokenizer {
         let prefix = wanted(spec.add_bos, spec.bos, "add_bos_token", "begin token")?;
         let suffix =
             wanted(spec.add_eos, spec.end_tokens.first().copied(), "add_eos_token", "end token")?;
-        let merger = Merger::new(&vocabulary, &spec.merging)?;
+        let merger = Merger::new(&vocabulary, spec.merging)?;
         let added = vocabulary.added();
         let user_defined: Vec<_> =
             added.iter().copied().filter(|(id, _)| !vocabulary.is_control(*id)).collect();
@@ -109,7 +111,10 @@ impl Tokenizer {
             end_tokens: spec.end_tokens,
             longest_bytes: None,
         };
-        tokenizer.longest_bytes = longest_bytes.filter(|_| tokenizer.unspelt_bytes().is_empty());
+        // A unigram model has steps before that may leave bytes out.
+        let is_whole = !matches!(tokenizer.merger, Merger::Unigram(_));
+        let is_spelt = is_whole && tokenizer.unspelt_bytes().is_empty();
+        tokenizer.longest_bytes = longest_bytes.filter(|_| is_spelt);
         Ok(tokenizer)
     }
 
@@ -215,7 +220,8 @@ impl Tokenizer {
         self.bos
     }
 
-    /// Bytes that can occur in text and that no token spells, so that encoding leaves them out.
+    /// Bytes that can occur in text and that no token spells, so that encoding leaves them out. A unigram
+    /// model leaves none out: it has an unknown token.
     pub fn unspelt_bytes(&self) -> Vec<u8> {
         // 0xC0, 0xC1 and those from 0xF5 on occur in no UTF-8 text.
         (0x00..=0xBF)
@@ -226,6 +232,7 @@ impl Tokenizer {
                     merges.token_to_id(&spelling).is_none()
                 }
                 Merger::SentencePiece(pieces) => !pieces.has_byte(*byte),
+                Merger::Unigram(_) => false,
             })
             .collect()
     }
@@ -282,6 +289,11 @@ impl Tokenizer {
             Some(longest) => ids.check_room(piece.len() / longest),
             None => Ok(()),
         };
+        let place = match last {
+            _ if ids.ids.len() == ids.start => Place::First,
+            Some(id) if self.vocabulary.is_added(id) => Place::BehindAdded,
+            _ => Place::Within,
+        };
         match &self.merger {
             Merger::ByteLevel { pre_tokenizer, merges, alphabet } => {
                 let text = match self.rules.composes && !is_nfc(text) {
@@ -299,35 +311,32 @@ impl Tokenizer {
             }
             Merger::SentencePiece(pieces) => {
                 check_room(text, ids)?;
-                let place = match last {
-                    _ if ids.ids.len() == ids.start => Place::First,
-                    Some(id) if self.vocabulary.is_added(id) => Place::BehindAdded,
-                    _ => Place::Within,
-                };
                 pieces.each_token(text, place, &mut |id| ids.extend([id]))
             }
+            Merger::Unigram(model) => model.each_token(text, place, &mut |id| ids.extend([id])),
         }
     }
 }
 
 impl Merger {
-    fn new(vocabulary: &Vocabulary, merging: &Merging) -> Result<Self, TokenizerError> {
+    fn new(vocabulary: &Vocabulary, merging: Merging) -> Result<Self, TokenizerError> {
         Ok(match merging {
             Merging::ByteLevel { merges, pre_tokenizer } => {
-                let pre_tokenizer = PreTokenizer::new(pre_tokenizer)?;
+                let pre_tokenizer = PreTokenizer::new(&pre_tokenizer)?;
                 let whole_first = pre_tokenizer.whole_pieces_first();
-                let merges = Box::new(build_merges(vocabulary, merges, whole_first)?);
+                let merges = Box::new(build_merges(vocabulary, &merges, whole_first)?);
                 Merger::ByteLevel { pre_tokenizer, merges, alphabet: Box::new(byte_alphabet()) }
             }
             Merging::SentencePiece { scores, space_prefix } => {
                 let prefix =
-                    if *space_prefix { SpacePrefix::EachText } else { SpacePrefix::Nowhere };
-                Merger::SentencePiece(SentencePiece::new(vocabulary, scores, prefix)?)
+                    if space_prefix { SpacePrefix::EachText } else { SpacePrefix::Nowhere };
+                Merger::SentencePiece(SentencePiece::new(vocabulary, &scores, prefix)?)
             }
             Merging::Characters { merges, space_prefix } => {
-                let pieces = SentencePiece::with_merges(vocabulary, merges, *space_prefix)?;
+                let pieces = SentencePiece::with_merges(vocabulary, &merges, space_prefix)?;
                 Merger::SentencePiece(pieces)
             }
+            Merging::Unigram(spec) => Merger::Unigram(Box::new(Unigram::new(vocabulary, spec)?)),
         })
     }
 }

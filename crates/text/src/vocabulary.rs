@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::normalization::Normalization;
+
 /// What a token is for, as GGUF numbers it in `tokenizer.ggml.token_type` (1 to 6, in this order).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
@@ -110,6 +112,27 @@ pub enum Merging {
         /// Whether a space is put before text at the start and behind control tokens.
         space_prefix: bool,
     },
+    /// SentencePiece's unigram model. Tokens are spelt as text, with `▁` for a space; byte tokens `<0x0A>`.
+    Unigram(UnigramSpec),
+}
+
+/// A unigram model.
+#[derive(Debug, Clone)]
+pub struct UnigramSpec {
+    /// Of each id; the tokens of a text are those with the greatest sum.
+    pub scores: Vec<f64>,
+    /// The token for what neither tokens nor their bytes spell.
+    pub unknown: u32,
+    /// The score of a character that no token spells.
+    pub unknown_score: f64,
+    /// What is done to text before, outside of added tokens.
+    pub normalization: Vec<Normalization>,
+    /// Where a space is put before text, after that.
+    pub space_prefix: SpacePrefix,
+    /// Whether text is cut before each space, so that no token goes across.
+    pub cuts_at_spaces: bool,
+    /// Whether byte tokens also stand for their spellings in text, as in the tokenizers library.
+    pub bytes_are_text: bool,
 }
 
 /// Why a tokenizer cannot be built, or why a text cannot be encoded.
@@ -153,6 +176,22 @@ pub enum TokenizerError {
         id: u32,
         /// Its spelling.
         spelling: String,
+    },
+    /// Long tokens are found in long texts again and again.
+    #[error("token {id} has {bytes} bytes, the limit is {most}")]
+    TokenTooLong {
+        /// The token.
+        id: u32,
+        /// Its bytes.
+        bytes: usize,
+        /// Most bytes.
+        most: usize,
+    },
+    /// A table of replacements that is none.
+    #[error("the table of replacements (precompiled_charsmap) is malformed: {reason}")]
+    MalformedCharsmap {
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// No text at all could be encoded.
     #[error("the vocabulary has no token of ordinary text")]

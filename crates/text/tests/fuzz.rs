@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use text::{
-    ChatTemplate, Cutting, Merging, Message, TemplateError, TextRules, TokenKind, Tokenizer,
-    TokenizerSpec, decode,
+    ChatTemplate, Cutting, Merging, Message, SpacePrefix, TemplateError, TextRules, TokenKind,
+    Tokenizer, TokenizerSpec, UnigramSpec, decode,
 };
 
 /// Names, constants and operations; `@` is another expression.
@@ -101,6 +101,22 @@ fn sentence_piece() -> TokenizerSpec {
     spec
 }
 
+/// The same again, as a unigram model.
+fn unigram() -> TokenizerSpec {
+    let mut spec = sentence_piece();
+    let Merging::SentencePiece { scores, .. } = &spec.merging else { unreachable!("it is one") };
+    spec.merging = Merging::Unigram(UnigramSpec {
+        scores: scores.iter().copied().map(f64::from).collect(),
+        unknown: 0,
+        unknown_score: -1e3,
+        normalization: Vec::new(),
+        space_prefix: SpacePrefix::EachText,
+        cuts_at_spaces: false,
+        bytes_are_text: false,
+    });
+    spec
+}
+
 /// What, where, to what.
 type Change = (u8, u16, u16, String);
 
@@ -133,6 +149,11 @@ fn change(spec: &mut TokenizerSpec, (what, at, to, text): &Change) {
                     let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, 1e38];
                     let count = scores.len();
                     scores[at % count] = special[to % special.len()];
+                }
+                Merging::Unigram(model) => {
+                    let special = [f64::NAN, f64::INFINITY, f64::MIN, 0.0, 1e300];
+                    let count = model.scores.len();
+                    model.scores[at % count] = special[to % special.len()];
                 }
             }
         }
@@ -185,11 +206,11 @@ proptest! {
 
     #[test]
     fn a_vocabulary_encodes_any_text_or_is_refused(
-        pieces in any::<bool>(),
+        form in prop::sample::select(vec![byte_level, sentence_piece, unigram]),
         changes in prop::collection::vec((any::<u8>(), any::<u16>(), any::<u16>(), ".{0,6}"), 0..6),
         text in "[abc ]{0,8}.{0,30}",
     ) {
-        let mut spec = if pieces { sentence_piece() } else { byte_level() };
+        let mut spec = form();
         changes.iter().for_each(|one| change(&mut spec, one));
         match Tokenizer::new(spec) {
             Ok(tokenizer) => check(&tokenizer, &text, changes.is_empty())?,

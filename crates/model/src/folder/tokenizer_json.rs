@@ -1,14 +1,16 @@
 //! A tokenizer as `tokenizer.json` has it, with what `tokenizer_config.json` says of it.
 //!
-//! The file describes a chain of small steps. Those of byte-level BPE and of SentencePiece's BPE as the
+//! The file describes a chain of small steps. Those of byte-level BPE and of SentencePiece's models as the
 //! tokenizers library writes them are understood, whatever their patterns, vocabularies and merges;
 //! any other step is refused by name, since ids would be others than the model learnt.
 
 mod steps;
+mod unigram;
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use text::{TextRules, TokenKind, TokenizerSpec};
 
@@ -25,7 +27,7 @@ const END_TOKENS_MAX: usize = 64;
 
 /// The file, as far as it is read.
 #[derive(Deserialize)]
-struct Described {
+struct Described<M = Model> {
     #[serde(default)]
     added_tokens: Vec<Added>,
     #[serde(default)]
@@ -36,7 +38,38 @@ struct Described {
     post_processor: Value,
     #[serde(default)]
     decoder: Value,
-    model: Bpe,
+    model: M,
+}
+
+/// What makes tokens of a text.
+enum Model {
+    Bpe(Bpe),
+    Unigram(unigram::Unigram),
+}
+
+impl Model {
+    /// Spellings and their ids.
+    fn vocabulary(&self) -> Box<dyn Iterator<Item = (&str, u32)> + '_> {
+        match self {
+            Self::Bpe(bpe) => Box::new(bpe.vocab.iter().map(|(token, &id)| (token.as_str(), id))),
+            Self::Unigram(unigram) => Box::new(unigram.vocabulary()),
+        }
+    }
+
+    fn has_byte_fallback(&self) -> bool {
+        match self {
+            Self::Bpe(bpe) => bpe.byte_fallback,
+            Self::Unigram(unigram) => unigram.byte_fallback,
+        }
+    }
+
+    /// The token for what no other spells.
+    fn unknown(&self) -> Option<u32> {
+        match self {
+            Self::Bpe(bpe) => bpe.vocab.get(bpe.unk_token.as_ref()?).copied(),
+            Self::Unigram(unigram) => unigram.unk_id,
+        }
+    }
 }
 
 /// A token that is found in text as a whole.
@@ -162,20 +195,41 @@ fn id_of(spec: &TokenizerSpec, spelling: &str) -> Option<u32> {
 fn parse(text: &str) -> Result<Described, LoadError> {
     let json = |cause| LoadError::Json { place: "the description".to_string(), cause };
     let outline: Outline = serde_json::from_str(text).map_err(json)?;
-    if outline.model.kind.as_deref().is_some_and(|kind| kind != "BPE") {
-        let kind = outline.model.kind.unwrap_or_default();
-        return Err(unfit("model.type", format!("`{}`", kind.escape_debug()), "`BPE`"));
+    match outline.model.kind.as_deref() {
+        None | Some("BPE") => described(text, Model::Bpe),
+        Some("Unigram") => described(text, Model::Unigram),
+        Some(kind) => {
+            let found = format!("`{}`", kind.escape_debug());
+            return Err(unfit("model.type", found, "`BPE` or `Unigram`"));
+        }
     }
-    serde_json::from_str(text).map_err(json)
+    .map_err(json)
+}
+
+fn described<M: DeserializeOwned>(
+    text: &str,
+    model: fn(M) -> Model,
+) -> serde_json::Result<Described> {
+    let found: Described<M> = serde_json::from_str(text)?;
+    Ok(Described {
+        added_tokens: found.added_tokens,
+        normalizer: found.normalizer,
+        pre_tokenizer: found.pre_tokenizer,
+        post_processor: found.post_processor,
+        decoder: found.decoder,
+        model: model(found.model),
+    })
 }
 
 /// The tokenizer, without what other files say of it.
 fn spec(described: Described, vocabulary: usize) -> Result<TokenizerSpec, LoadError> {
     let Described { added_tokens, model, .. } = &described;
-    check_model(model)?;
+    if let Model::Bpe(bpe) = model {
+        check_bpe(bpe)?;
+    }
     let mut tokens = vec![String::new(); vocabulary];
     let mut kinds = vec![TokenKind::Unused; vocabulary];
-    for (spelling, &id) in &model.vocab {
+    for (spelling, id) in model.vocabulary() {
         let Some(place) = tokens.get_mut(id as usize) else {
             let expected = format!("an id below {vocabulary}, the vocab_size of config.json");
             return Err(unfit(&format!("model.vocab: {spelling:?}"), id, &expected));
@@ -184,14 +238,14 @@ fn spec(described: Described, vocabulary: usize) -> Result<TokenizerSpec, LoadEr
             let found = format!("{id}, as {place:?} is");
             return Err(unfit(&format!("model.vocab: {spelling:?}"), found, "an id of its own"));
         }
-        place.clone_from(spelling);
-        kinds[id as usize] = match model.byte_fallback && is_spelt_byte(spelling) {
+        *place = spelling.to_owned();
+        kinds[id as usize] = match model.has_byte_fallback() && is_spelt_byte(spelling) {
             true => TokenKind::Byte,
             false => TokenKind::Normal,
         };
     }
-    if let Some(unknown) = model.unk_token.as_ref().and_then(|token| model.vocab.get(token)) {
-        kinds[*unknown as usize] = TokenKind::Unknown;
+    if let Some(kind) = model.unknown().and_then(|id| kinds.get_mut(id as usize)) {
+        *kind = TokenKind::Unknown;
     }
     let mut rules = TextRules::default();
     for added in added_tokens {
@@ -206,7 +260,7 @@ fn spec(described: Described, vocabulary: usize) -> Result<TokenizerSpec, LoadEr
         }
     }
     let (bos, add_bos, add_eos) = steps::around_prompts(&described.post_processor, vocabulary)?;
-    let merging = steps::merging(described, &mut rules)?;
+    let merging = steps::merging(described, vocabulary, &mut rules)?;
     Ok(TokenizerSpec {
         tokens,
         kinds,
@@ -219,7 +273,7 @@ fn spec(described: Described, vocabulary: usize) -> Result<TokenizerSpec, LoadEr
     })
 }
 
-fn check_model(model: &Bpe) -> Result<(), LoadError> {
+fn check_bpe(model: &Bpe) -> Result<(), LoadError> {
     if let Some(dropout) = model.dropout.filter(|&dropout| dropout != 0.0) {
         return Err(unfit("model.dropout", dropout, "none: ids would differ from time to time"));
     }

@@ -171,6 +171,15 @@ impl Metadata {
         }
     }
 
+    /// An array of bytes, signed or not.
+    pub fn bytes(&self, key: &str) -> Result<Option<&[u8]>, LoadError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Numbers(ValueKind::U8 | ValueKind::I8, bytes)) => Ok(Some(bytes)),
+            Some(other) => Err(wrong_kind(self.called(key), other, "an array of u8 or i8")),
+        }
+    }
+
     /// An array of texts, taken out of the metadata: afterwards the array is empty.
     pub fn take_texts(&mut self, key: &str) -> Result<Option<Vec<String>>, LoadError> {
         match self.entries.get_mut(key) {

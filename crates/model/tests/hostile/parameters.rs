@@ -165,8 +165,8 @@ fn what_would_change_the_computation_is_refused_by_name() {
     }
     refused(
         "another tokenizer",
-        "metadata key `tokenizer.ggml.model`: `bert` is refused, expected `gpt2` (byte-level BPE) or \
-         `llama` (SentencePiece's BPE)",
+        "metadata key `tokenizer.ggml.model`: `bert` is refused, expected `gpt2` (byte-level BPE), \
+         `llama` (SentencePiece's BPE) or `t5` (SentencePiece's unigram model)",
         |p| p.set("tokenizer.ggml.model", word("bert")),
     );
     refused("no scores", "metadata key `tokenizer.ggml.scores` is missing", |p| {

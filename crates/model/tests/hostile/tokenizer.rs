@@ -1,6 +1,7 @@
 //! What a well-formed file says of the tokenizer: kinds, lengths and ranges of its keys.
 
 use model::gguf::ValueKind;
+use text::{Merging, SpacePrefix};
 
 use crate::pieces::{accepted, any_value, array, number, refusal, refused, value, word};
 
@@ -97,4 +98,46 @@ fn a_begin_token_is_put_before_prompts_where_the_file_or_its_pre_tokenizer_says_
         p.set("tokenizer.ggml.add_bos_token", value(ValueKind::Bool, &[1]));
     });
     assert!(message.ends_with("expected tokenizer.ggml.bos_token_id beside it"), "{message}");
+}
+
+/// Makes the tokenizer of a file a unigram model.
+fn unigram(p: &mut crate::pieces::Pieces, scores: &[f32]) {
+    let bytes: Vec<u8> = scores.iter().flat_map(|score| score.to_le_bytes()).collect();
+    p.set("tokenizer.ggml.model", word("t5"));
+    p.set("tokenizer.ggml.scores", array(ValueKind::F32, scores.len() as u64, &bytes));
+    p.set("tokenizer.ggml.unknown_token_id", number(0));
+}
+
+#[test]
+fn a_unigram_model_is_read_and_what_is_wrong_with_it_is_said() {
+    let usual = [-1.0, -2.0, -3.0, -4.0];
+    let file = accepted("a unigram model", |p| unigram(p, &usual));
+    let Merging::Unigram(model) = &file.tokenizer.merging else { panic!("it is unigram") };
+    assert_eq!((model.unknown, model.space_prefix), (0, SpacePrefix::Nowhere));
+    assert!(model.unknown_score <= -11.0 && model.normalization.is_empty());
+    assert!(!file.tokenizer.add_bos && file.tokenizer.add_eos);
+    assert!(file.description().contains("unigram"), "{}", file.description());
+    let file = accepted("its rules for text", |p| {
+        unigram(p, &usual);
+        let table = array(ValueKind::I8, 5, &[0; 5]);
+        p.set("tokenizer.ggml.precompiled_charsmap", table);
+        p.set("tokenizer.ggml.remove_extra_whitespaces", value(ValueKind::Bool, &[1]));
+        p.set("tokenizer.ggml.add_space_prefix", value(ValueKind::Bool, &[1]));
+        p.set("tokenizer.ggml.add_eos_token", value(ValueKind::Bool, &[0]));
+    });
+    let Merging::Unigram(model) = &file.tokenizer.merging else { panic!("it is unigram") };
+    assert_eq!((model.normalization.len(), model.space_prefix), (2, SpacePrefix::EachText));
+    assert!(!file.tokenizer.add_eos);
+    for (key, wrong, expected) in [
+        ("scores", array(ValueKind::I32, 4, &[0; 16]), "expected an array of f32"),
+        ("unknown_token_id", number(4), "expected below 4, the number of tokens"),
+        ("precompiled_charsmap", word("x"), "expected an array of u8 or i8"),
+        ("remove_extra_whitespaces", number(1), "expected a boolean"),
+    ] {
+        let message = refusal(|p| {
+            unigram(p, &usual);
+            p.set(&format!("tokenizer.ggml.{key}"), wrong);
+        });
+        assert!(message.contains(key) && message.ends_with(expected), "{message}");
+    }
 }

@@ -3,12 +3,12 @@
 use serde_json::Value;
 use text::{Cutting, Merging, SpacePrefix, TextRules};
 
-use super::{Bpe, Described, Merge, unfit};
+use super::{Bpe, Described, Merge, Model, unfit, unigram};
 use crate::error::LoadError;
 use crate::folder::config_json::shown;
 
 /// What spells a space in SentencePiece's vocabularies.
-const SPACE: &str = "▁";
+pub(super) const SPACE: &str = "▁";
 /// What the step `ByteLevel` cuts by. Source: `pre_tokenizers/byte_level.rs` of the tokenizers library.
 const BYTE_LEVEL_PATTERN: &str =
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
@@ -16,8 +16,12 @@ const BYTE_LEVEL_PATTERN: &str =
 const STEPS_MAX: usize = 16;
 const PATTERN_BYTES_MAX: usize = 4096;
 
-/// How pieces of text are made and merged; what is done to text before goes into `rules`.
-pub(super) fn merging(described: Described, rules: &mut TextRules) -> Result<Merging, LoadError> {
+/// How text of a model with `vocabulary` tokens is cut and merged; what is done to it before goes into `rules`.
+pub(super) fn merging(
+    described: Described,
+    vocabulary: usize,
+    rules: &mut TextRules,
+) -> Result<Merging, LoadError> {
     let Described { normalizer, pre_tokenizer, decoder, model, .. } = described;
     let normalizers = flat("normalizer", "normalizers", &normalizer)?;
     let cuts = flat("pre_tokenizer", "pretokenizers", &pre_tokenizer)?;
@@ -32,6 +36,13 @@ pub(super) fn merging(described: Described, rules: &mut TextRules) -> Result<Mer
             return Err(unknown("decoder", step, &known.join(", ")));
         }
     }
+    let model = match model {
+        Model::Bpe(model) => model,
+        Model::Unigram(model) => {
+            return unigram::merging(model, (&normalizers, &cuts), vocabulary)
+                .map(Merging::Unigram);
+        }
+    };
     let whole_pieces_first = model.ignore_merges;
     if is_byte_level {
         for step in normalizers {
@@ -46,6 +57,9 @@ pub(super) fn merging(described: Described, rules: &mut TextRules) -> Result<Mer
     if whole_pieces_first {
         let expected = "false where text is not cut by a step `ByteLevel`";
         return Err(unfit("model.ignore_merges", true, expected));
+    }
+    if let Some(step) = cuts.iter().find(|step| cuts_at_spaces(step)) {
+        return Err(unknown("pre_tokenizer", step, "ByteLevel, or Metaspace without split"));
     }
     let space_prefix = space_prefix(&normalizers, &cuts)?;
     Ok(Merging::Characters { merges: merges(model), space_prefix })
@@ -75,15 +89,15 @@ fn flat<'a>(part: &str, list: &str, value: &'a Value) -> Result<Vec<&'a Value>, 
     Ok(steps)
 }
 
-fn kind(step: &Value) -> &str {
+pub(super) fn kind(step: &Value) -> &str {
     step.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 
-fn flag(step: &Value, key: &str, usual: bool) -> bool {
+pub(super) fn flag(step: &Value, key: &str, usual: bool) -> bool {
     step.get(key).and_then(Value::as_bool).unwrap_or(usual)
 }
 
-fn unknown(part: &str, step: &Value, expected: &str) -> LoadError {
+pub(super) fn unknown(part: &str, step: &Value, expected: &str) -> LoadError {
     unfit(part, shown(step), &format!("{expected}: other steps are not computed"))
 }
 
@@ -159,46 +173,61 @@ fn escaped(literal: &str) -> String {
 }
 
 /// Where a space is put before a text whose spaces are spelt `▁`.
-fn space_prefix(normalizers: &[&Value], cuts: &[&Value]) -> Result<SpacePrefix, LoadError> {
+pub(super) fn space_prefix(
+    normalizers: &[&Value],
+    cuts: &[&Value],
+) -> Result<SpacePrefix, LoadError> {
     let mut prefix = SpacePrefix::Nowhere;
     let mut replaces = false;
-    for step in normalizers {
-        let text = |key: &str| step.get(key).and_then(Value::as_str);
-        let pattern = step.get("pattern").and_then(|pattern| pattern.get("String"));
-        let of_space = pattern.is_some_and(|p| p == " ") && text("content") == Some(SPACE);
+    let mut steps = normalizers.iter().peekable();
+    while let Some(step) = steps.next() {
+        let prepended = step.get("prepend").and_then(Value::as_str);
         match kind(step) {
-            "Prepend" if text("prepend") == Some(SPACE) && !replaces => {
+            "Prepend" if prepended == Some(SPACE) && !replaces => prefix = SpacePrefix::EachText,
+            "Replace" if replaced(step) == Some((" ", SPACE)) => replaces = true,
+            // `▁` at the start of each line, of which all but the first are taken away again.
+            "Replace" if replaced(step) == Some(("^", SPACE)) && !replaces => {
+                let undone = steps.next_if(|next| replaced(next) == Some(("\\n▁", "\n")));
+                if undone.is_none() {
+                    return Err(unknown("normalizer", step, "`▁` before lines taken away again"));
+                }
                 prefix = SpacePrefix::EachText;
             }
-            "Replace" if of_space => replaces = true,
             _ => return Err(unknown("normalizer", step, "`▁` before a text and for a space")),
         }
     }
     for step in cuts {
-        let text = |key: &str| step.get(key).and_then(Value::as_str);
-        let is_plain = text("replacement") == Some(SPACE) && !flag(step, "split", true);
-        match (kind(step), text("prepend_scheme")) {
+        let is_plain = step.get("replacement").is_some_and(|with| with == SPACE);
+        match kind(step) {
             // Where each space is spelt `▁` there is none to cut at.
-            ("Split", _) if replaces && is_split_at_spaces(step) => {}
-            ("Metaspace", scheme) if is_plain => {
+            "Split" if replaces && is_split_at_spaces(step) => {}
+            "Metaspace" if is_plain => {
                 replaces = true;
-                prefix = match scheme {
+                prefix = match step.get("prepend_scheme").and_then(Value::as_str) {
                     Some("never") => prefix,
                     Some("first") => SpacePrefix::FirstText,
                     Some("always") => SpacePrefix::EachTextWithoutSpace,
+                    None if !flag(step, "add_prefix_space", true) => prefix,
+                    None => SpacePrefix::EachTextWithoutSpace,
                     _ => return Err(unknown("pre_tokenizer", step, "a known prepend_scheme")),
                 };
             }
-            _ => {
-                return Err(unknown(
-                    "pre_tokenizer",
-                    step,
-                    "ByteLevel, or Metaspace without split",
-                ));
-            }
+            _ => return Err(unknown("pre_tokenizer", step, "ByteLevel or Metaspace")),
         }
     }
     if replaces { Ok(prefix) } else { Err(unfit("normalizer", "none", "`▁` for a space")) }
+}
+
+/// What a step replaces, as a text or an expression, and what comes in its place.
+pub(super) fn replaced(step: &Value) -> Option<(&str, &str)> {
+    let pattern = step.get("pattern")?;
+    let pattern = pattern.get("String").or_else(|| pattern.get("Regex"))?;
+    Some((pattern.as_str()?, step.get("content")?.as_str()?))
+}
+
+/// Whether a step makes a piece of each word with the space before it.
+pub(super) fn cuts_at_spaces(step: &Value) -> bool {
+    kind(step) == "Metaspace" && flag(step, "split", true)
 }
 
 fn is_split_at_spaces(step: &Value) -> bool {
