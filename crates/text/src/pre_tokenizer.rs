@@ -48,6 +48,34 @@ const GPT4O: &str = concat!(
 const DEEPSEEK_CODER: [&str; 5] =
     [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"];
 
+/// DeepSeek-LLM's, one after another: letters of scripts with two cases, signs of ASCII and their wide forms, Chinese,
+/// Korean, and each digit on its own.
+const DEEPSEEK_LLM: [&str; 6] = [
+    r"[\r\n]",
+    concat!(
+        r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\x{1F7D}",
+        r"ᾀ-ᾴᾶ-ᾼ\x{1FBE}ῂ-ῄῆ-ῌῐ-\x{1FD3}ῖ-\x{1FDB}ῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\x{2126}ℨ\x{212A}-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮ",
+        r"ⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
+    ),
+    r"\s?[!-/:-~！-／：-～‘-‟\x{3000}-。]+",
+    r"\s+$",
+    "[一-龥ࠀ-一가-퟿]+",
+    r"\p{N}",
+];
+
+/// DeepSeek-V3's, one after another: numbers of up to three digits, Chinese and Japanese, and words with their marks.
+const DEEPSEEK_V3: [&str; 3] = [
+    r"\p{N}{1,3}",
+    "[一-龥\u{3040}-ゟ゠-ヿ]+",
+    concat!(
+        r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|"##,
+        r" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    ),
+];
+
+/// Viking's: what is neither space nor one of some signs, with the space before it; each digit on its own.
+const VIKING: [&str; 2] = [r" ?[^(\s|.,!?…。，、।۔،)]+", r"\p{N}"];
+
 /// llama.cpp's for files of a time before pre-tokenizers were named: signs, then GPT-2's, then numbers in threes.
 const DEFAULT: [&str; 4] = [r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"];
 
@@ -76,7 +104,7 @@ impl Rule {
 /// The rules known here. Names, `whole_pieces_first` (there `ignore_merges`) and `begin_token` (there `add_bos`) are
 /// those of llama.cpp's table of pre-tokenizers, `src/llama-vocab.cpp`; patterns are those of the models' own
 /// `tokenizer.json`, by which `fixtures/tokenizers/pre_tokenizers.json` was made.
-static RULES: [Rule; 10] = [
+static RULES: [Rule; 13] = [
     Rule::new(
         &[
             "gpt-2",
@@ -88,6 +116,7 @@ static RULES: [Rule; 10] = [
             "granite-docling",
             "exaone4",
             "mellum",
+            "a.x-4.0",
         ],
         &[GPT2],
     ),
@@ -98,13 +127,19 @@ static RULES: [Rule; 10] = [
     Rule {
         whole_pieces_first: true,
         begin_token: true,
-        ..Rule::new(&["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"], &[LLAMA3])
+        ..Rule::new(
+            &["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "midm-2.0"],
+            &[LLAMA3],
+        )
     },
     Rule::new(&["dbrx", "smaug-bpe"], &[LLAMA3]),
-    Rule::new(&["qwen2", "deepseek-r1-qwen", "stablelm2", "megrez"], &[QWEN2]),
+    Rule::new(&["qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "f2llmv2", "kormo"], &[QWEN2]),
     Rule { whole_pieces_first: true, begin_token: true, ..Rule::new(&["tekken"], &[TEKKEN]) },
     Rule::new(&["gpt-4o", "llama4"], &[GPT4O]),
     Rule::new(&["deepseek-coder"], &DEEPSEEK_CODER),
+    Rule::new(&["deepseek-llm"], &DEEPSEEK_LLM),
+    Rule::new(&["deepseek-v3", "hunyuan-dense"], &DEEPSEEK_V3),
+    Rule::new(&["viking"], &VIKING),
     Rule::new(&["seed-coder"], &[SEED_CODER]),
     Rule::new(&["default"], &DEFAULT),
 ];
@@ -277,13 +312,10 @@ mod tests {
     fn names_are_given_once_and_an_unknown_one_is_refused_with_them() {
         let names: Vec<_> = RULES.iter().flat_map(|rule| rule.names).copied().collect();
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
-        let unknown = Cutting::Named("deepseek-llm".to_owned());
+        let unknown = Cutting::Named("kimi-k2".to_owned());
         let error = PreTokenizer::new(&unknown).expect_err("unknown").to_string();
         let known = names.join(", ");
-        assert_eq!(
-            error,
-            format!("pre-tokenizer \"deepseek-llm\" is not known; known are: {known}")
-        );
+        assert_eq!(error, format!("pre-tokenizer \"kimi-k2\" is not known; known are: {known}"));
     }
 
     #[test]
