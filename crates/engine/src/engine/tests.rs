@@ -427,3 +427,4 @@ fn the_account_of_a_request_says_when_and_how_much() {
 mod drafts;
 mod priority;
 mod fair;
+mod shares;

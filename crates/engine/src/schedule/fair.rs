@@ -253,9 +253,7 @@ impl<P> Scheduler<P> {
             if !self.kv.grow(&mut sequence.table, end) {
                 if self.is_last_beyond_its_share_for(tenant_id) {
                     self.preempt(self.running.len() - 1);
-                    if chunks.len() > self.running.len() {
-                        budget += chunks.pop().expect("it is longer than something");
-                    }
+                    budget += chunks.pop().expect("there is one for each that runs");
                 } else {
                     stuck[index] = true;
                 }
