@@ -13,7 +13,7 @@ use text::{Decoder, Message};
 
 use crate::adapters;
 use crate::buffers::Connections;
-use crate::launch::{EngineArgs, Launched, launch};
+use crate::launch::{EngineArgs, Launched, launch, open};
 
 /// Options of `millrace generate`.
 #[derive(Args)]
@@ -62,8 +62,8 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
     let adapter = adapters::only(&args.engine.lora)?;
     let prompt = read_prompt(&args.prompt)?;
     let (sink, reports) = mpsc::channel();
-    let launched =
-        launch(&args.engine, None, Connections::NONE, move |report| drop(sink.send(report)))?;
+    let sink = move |report| drop(sink.send(report));
+    let launched = launch(&args.engine, open(&args.engine)?, None, Connections::NONE, sink)?;
     let tokens = tokens(&args, &launched, prompt)?;
     let request = Request { adapter, ..request(&args, &launched, tokens)? };
     launched.handle.submit(request)?;

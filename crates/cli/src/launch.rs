@@ -254,18 +254,34 @@ pub struct Launched {
     pub sampling: SamplingRequest,
 }
 
-/// Loads the model, divides the memory and starts the engine, which reports to `sink`.
-pub fn launch(
-    args: &EngineArgs,
-    served_name: Option<&str>,
-    connections: Connections,
-    sink: impl FnMut(Report<model::cpu::Extra>) + Send + 'static,
-) -> Result<Launched> {
+/// A model whose weights are not read yet.
+pub struct Opened {
+    /// The model's tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    source: Source,
+    file: ModelFile,
+}
+
+/// Opens the model, which is fetched if it is not there. Refuses options that do not go together.
+pub fn open(args: &EngineArgs) -> Result<Opened> {
     args.check()?;
     let source = Source::parse(&args.model)?;
     let mut file = source.open()?;
     file.quantization = args.quantization;
     let tokenizer = Arc::new(Tokenizer::new(file.tokenizer.clone()).context("tokenizer")?);
+    Ok(Opened { tokenizer, source, file })
+}
+
+/// Loads the model that was opened with these options, divides the memory and starts the engine, which
+/// reports to `sink`.
+pub fn launch(
+    args: &EngineArgs,
+    opened: Opened,
+    served_name: Option<&str>,
+    connections: Connections,
+    sink: impl FnMut(Report<model::cpu::Extra>) + Send + 'static,
+) -> Result<Launched> {
+    let Opened { tokenizer, source, mut file } = opened;
     let build = |template: &String| ChatTemplate::new(template, &tokenizer);
     let template = file.chat_template.as_ref().map(build).transpose().context("chat template")?;
     let name = served_name.map_or_else(|| source.served_name(), str::to_string);

@@ -20,7 +20,7 @@ use text::{ControlTokens, Tokenizer};
 
 use crate::adapters;
 use crate::buffers::Connections;
-use crate::launch::{EngineArgs, Launched, launch};
+use crate::launch::{EngineArgs, Launched, launch, open};
 
 /// Options of `millrace perplexity`.
 #[derive(Args)]
@@ -51,10 +51,12 @@ pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
     );
     let text = std::fs::read_to_string(&args.file)
         .with_context(|| format!("cannot read {}", args.file.display()))?;
+    let opened = open(&args.engine)?;
+    // Before the weights are loaded, which may take minutes.
+    let windows = windows(&opened.tokenizer, &text, args.window as usize)?;
     let (sink, reports) = mpsc::channel();
-    let launched =
-        launch(&args.engine, None, Connections::NONE, move |report| drop(sink.send(report)))?;
-    let windows = windows(&launched.tokenizer, &text, args.window as usize)?;
+    let sink = move |report| drop(sink.send(report));
+    let launched = launch(&args.engine, opened, None, Connections::NONE, sink)?;
     let mut surprise = Surprise::default();
     for (index, window) in windows.iter().enumerate() {
         surprise.add(&score((&launched, adapter), &reports, window)?);
@@ -88,7 +90,11 @@ fn windows(tokenizer: &Tokenizer, text: &str, len: usize) -> Result<Vec<Vec<u32>
     let mut tokens: Vec<u32> = begin.into_iter().collect();
     tokens.extend(tokenizer.encode(text, ControlTokens::AsText)?);
     let found = tokens.len();
-    ensure!(len <= found, "the text has {found} tokens, less than a --window of {len}");
+    ensure!(
+        len <= found,
+        "the text has {found} tokens, less than a --window of {len}: give a longer text or a \
+         smaller --window"
+    );
     let mut windows: Vec<_> = tokens.chunks_exact(len).map(<[u32]>::to_vec).collect();
     if let Some(begin) = begin {
         windows.iter_mut().for_each(|window| window[0] = begin);
@@ -195,5 +201,24 @@ mod tests {
         let spec = Source::parse("dummy:tiny").unwrap().open().unwrap().tokenizer;
         let error = windows(&Tokenizer::new(spec).unwrap(), "one", 512).unwrap_err().to_string();
         assert!(error.contains("less than a --window of 512"), "{error}");
+    }
+
+    #[test]
+    fn a_text_that_is_too_short_is_refused_before_the_model_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("short.txt");
+        std::fs::write(&file, "one two").unwrap();
+        let said = |window: &str| {
+            // No machine has memory for this cache, which is found before weights are read.
+            let line =
+                ["perplexity", "--model", "dummy:tiny", "--kv-cache-memory-bytes", "1000000GiB"];
+            let line = line.into_iter().chain(["--window", window, file.to_str().unwrap()]);
+            let command = PerplexityArgs::augment_args(clap::Command::new("perplexity"));
+            let matches = command.try_get_matches_from(line).unwrap();
+            let args = clap::FromArgMatches::from_arg_matches(&matches).unwrap();
+            format!("{:#}", run(&args).unwrap_err())
+        };
+        assert!(said("512").contains("less than a --window of 512"), "{}", said("512"));
+        assert!(!said("5").contains("--window"), "{}", said("5"));
     }
 }

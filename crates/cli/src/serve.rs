@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::buffers::Connections;
-use crate::launch::{EngineArgs, Launched, launch};
+use crate::launch::{EngineArgs, Launched, launch, open};
 use crate::log::{Log, LogArgs};
 
 /// Bytes of a file of keys: more than the keys that may be in it take.
@@ -136,8 +136,9 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         .context("--allowed-host and --allowed-origins")?;
     let connections = Connections { most: args.max_connections, has_tls: tls.is_some() };
     let (sink, reports) = server::dispatch::channel();
+    let opened = open(&args.engine)?;
     let Launched { handle, worker, tokenizer, template, info, sampling } =
-        launch(&args.engine, args.served_model_name.as_deref(), connections, sink)?;
+        launch(&args.engine, opened, args.served_model_name.as_deref(), connections, sink)?;
     let config = ServerConfig {
         keys,
         guard,
