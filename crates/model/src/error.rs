@@ -62,6 +62,29 @@ pub enum LoadError {
         /// The index.
         index: &'static str,
     },
+    /// A model that is split into several files was given by another than the first.
+    #[error(
+        "this is part {found} of a model in {count} files: give the path of the first, {first}"
+    )]
+    NotFirstPart {
+        /// Which part it is, from 1.
+        found: u32,
+        /// How many there are.
+        count: u32,
+        /// What the first is called.
+        first: String,
+    },
+    /// A part of a model that is split into several files is not there.
+    #[error(
+        "the model is in {count} files, of which `{name}` is not beside the first: fetch it, or \
+         the model anew"
+    )]
+    MissingPart {
+        /// The file.
+        name: String,
+        /// How many there are.
+        count: u32,
+    },
     /// A file of a folder is a link to somewhere else, or no regular file.
     #[error(
         "`{name}` is {real}, which is no regular file of the folder: a model's files lie in its \

@@ -18,7 +18,11 @@ use crate::{
     config::{ModelConfig, bad, require},
     error::LoadError,
     folder::{self, Folder},
-    gguf::{Gguf, Metadata, TensorInfo, tensor_kind_name},
+    gguf::{
+        Gguf, Metadata, TensorInfo,
+        split::{self, Part},
+        tensor_kind_name,
+    },
     quantization::Quantization,
     rope::RopeScaling,
 };
@@ -40,6 +44,24 @@ const ONE_SPACE: &str = "tokenizer.ggml.remove_extra_whitespaces";
 /// Where a file's bytes come from: the disk, or memory for a dummy model.
 trait Source: Read + Seek + Send {}
 impl<T: Read + Seek + Send> Source for T {}
+
+impl Part for Gguf<Box<dyn Source>> {
+    fn read(file: File) -> Result<Self, LoadError> {
+        Gguf::parse(Box::new(file))
+    }
+
+    fn metadata(&self) -> &Metadata {
+        Gguf::metadata(self)
+    }
+
+    fn append(&mut self, part: Self) -> Result<(), LoadError> {
+        Gguf::append(self, part)
+    }
+
+    fn tensor_count(&self) -> usize {
+        self.tensors().len()
+    }
+}
 
 /// What the weights are read from.
 enum Store {
@@ -65,7 +87,7 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
-    /// Opens the `.gguf` file at `path`, or the folder of `config.json`, safetensors files and
+    /// Opens the `.gguf` file at `path`, with the other parts beside it if it is the first of several, or the folder of `config.json`, safetensors files and
     /// `tokenizer.json` that it is. Files stay open until the `ModelFile` is dropped.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
         if path.is_dir() {
@@ -80,18 +102,18 @@ impl ModelFile {
                 store: Store::Folder(opened.weights),
             });
         }
-        let file = File::open(path)
-            .map_err(|source| LoadError::Open { path: path.to_path_buf(), source })?;
-        Self::from_source(Box::new(file))
+        Self::of_gguf(split::open(path)?)
     }
 
     /// Reads a GGUF file that lies in memory.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, LoadError> {
-        Self::from_source(Box::new(Cursor::new(bytes)))
+        let source: Box<dyn Source> = Box::new(Cursor::new(bytes));
+        let gguf = Gguf::parse(source)?;
+        split::check_whole(gguf.metadata())?;
+        Self::of_gguf(gguf)
     }
 
-    fn from_source(source: Box<dyn Source>) -> Result<Self, LoadError> {
-        let mut gguf = Gguf::parse(source)?;
+    fn of_gguf(mut gguf: Gguf<Box<dyn Source>>) -> Result<Self, LoadError> {
         let tokenizer = tokenizer_spec(gguf.metadata_mut())?;
         let config = ModelConfig::from_gguf(&gguf, tokenizer.tokens.len())?;
         let owned = |text: Option<&str>| text.map(str::to_string);
@@ -147,7 +169,8 @@ impl ModelFile {
             writeln!(text, "{label:<14} {value}").expect("writing to a String cannot fail");
         };
         let format = match &self.store {
-            Store::Gguf(gguf) => format!("GGUF {}", gguf.version()),
+            Store::Gguf(gguf) if gguf.file_count() == 1 => format!("GGUF {}", gguf.version()),
+            Store::Gguf(gguf) => format!("GGUF {} in {} files", gguf.version(), gguf.file_count()),
             Store::Folder(folder) => folder.format(),
         };
         line("format", format);

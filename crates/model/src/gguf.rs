@@ -9,6 +9,7 @@
 mod header;
 mod kind;
 mod metadata;
+pub(crate) mod split;
 mod outline;
 mod tensor;
 mod writer;
@@ -41,17 +42,23 @@ const ALIGNMENT_DEFAULT: u64 = 32;
 /// Greatest alignment accepted: the largest page size in use.
 const ALIGNMENT_MAX: u64 = 1 << 30;
 
-/// An open GGUF file: its metadata and tensor list in memory, its data where it was.
+/// An open GGUF file, or several that are one model: metadata and tensor list in memory, data where it was.
 #[derive(Debug)]
 pub struct Gguf<R> {
-    source: R,
+    sources: Vec<R>,
     version: u32,
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
-    /// Where each of them starts, in bytes from the start of the data.
-    offsets: Vec<u64>,
+    places: Vec<Place>,
     index: BTreeMap<String, usize>,
-    data_start: u64,
+}
+
+/// Where a tensor's bytes are.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    source: usize,
+    /// In bytes from the start of the file.
+    start: u64,
 }
 
 impl<R: Read + Seek> Gguf<R> {
@@ -65,7 +72,34 @@ impl<R: Read + Seek> Gguf<R> {
         let data_start = reader.position().next_multiple_of(alignment);
         let data_bytes = file_bytes.saturating_sub(data_start);
         tensor::check_places((&tensors, &offsets), alignment, data_bytes)?;
-        Ok(Self { source, version, metadata, tensors, offsets, index, data_start })
+        // At most the file's length, by the check before.
+        let place = |offset| Place { source: 0, start: data_start + offset };
+        let places = offsets.into_iter().map(place).collect();
+        Ok(Self { sources: vec![source], version, metadata, tensors, places, index })
+    }
+
+    /// Takes the tensors of another part of a model; its metadata is dropped.
+    pub(crate) fn append(&mut self, part: Self) -> Result<(), LoadError> {
+        let (found, limit) = ((self.tensors.len() + part.tensors.len()) as u64, TENSORS_MAX);
+        if limit < found {
+            let place = "the number of tensors of all parts".to_string();
+            return Err(LoadError::TooMany { place, found, limit });
+        }
+        let first = self.sources.len();
+        self.sources.extend(part.sources);
+        for (tensor, place) in part.tensors.into_iter().zip(part.places) {
+            if self.index.insert(tensor.name.clone(), self.tensors.len()).is_some() {
+                return Err(LoadError::DuplicateTensor { name: tensor.name });
+            }
+            self.tensors.push(tensor);
+            self.places.push(Place { source: first + place.source, ..place });
+        }
+        Ok(())
+    }
+
+    /// In how many files the model is.
+    pub fn file_count(&self) -> usize {
+        self.sources.len()
     }
 
     /// Version of the format: 2 or 3.
@@ -102,9 +136,11 @@ impl<R: Read + Seek> Gguf<R> {
         let index = *self.index.get(name).unwrap_or_else(|| panic!("no tensor `{name}`"));
         let info = &self.tensors[index];
         let place = format!("tensor `{name}`");
-        seek(&mut self.source, SeekFrom::Start(self.data_start + self.offsets[index]), &place)?;
+        let Place { source, start } = self.places[index];
+        let source = &mut self.sources[source];
+        seek(source, SeekFrom::Start(start), &place)?;
         bytes.clear();
-        let read = (&mut self.source).take(info.size).read_to_end(bytes);
+        let read = source.take(info.size).read_to_end(bytes);
         read.map_err(|source| LoadError::Read { place: place.clone(), source })?;
         if bytes.len() as u64 != info.size {
             let (needed, left) = (info.size, bytes.len() as u64);

@@ -215,8 +215,7 @@ fn configured(name: &str, path: &Path, config: &Path, called: &str) -> Result<Mo
 /// The model in a file that this engine does not load for the reason of `refusal`, if its header
 /// can be read all the same.
 fn outlined(path: &Path, refusal: Error) -> Result<Model> {
-    let outline = File::open(path).map_err(drop).and_then(|file| Outline::read(file).map_err(drop));
-    let Ok(outline) = outline else { return Err(refusal) };
+    let Ok(outline) = Outline::open(path) else { return Err(refusal) };
     let name = Source::File(path.to_path_buf()).served_name();
     let mut shape = plan::gguf::shape(&name, &outline)
         .with_context(|| format!("cannot plan for {}", path.display()))?;

@@ -1,8 +1,11 @@
 //! What a header says of any model, computed here or not.
 
+use std::fs::File;
 use std::io::{Read, Seek};
+use std::path::Path;
 
-use super::{Front, measure, read_front};
+use super::split::{self, Part};
+use super::{Front, TENSORS_MAX, measure, read_front};
 use crate::error::{LoadError, Shape};
 use crate::gguf::{header::HeaderReader, metadata::Metadata, tensor::ListEntry};
 
@@ -34,6 +37,11 @@ impl TensorOutline {
 }
 
 impl Outline {
+    /// Reads the headers of the file at `path` and, if it is the first part of a split model, of the others.
+    pub fn open(path: &Path) -> Result<Outline, LoadError> {
+        split::open(path)
+    }
+
     /// Reads the header alone; `source` may be at any position. No tensor is empty, lies outside
     /// the file, or is so short that its elements had less than a bit each.
     pub fn read<R: Read + Seek>(mut source: R) -> Result<Outline, LoadError> {
@@ -53,6 +61,30 @@ impl Outline {
     /// The tensor of that name.
     pub fn tensor(&self, name: &str) -> Option<&TensorOutline> {
         self.tensors.iter().find(|tensor| tensor.name == name)
+    }
+}
+
+impl Part for Outline {
+    fn read(file: File) -> Result<Self, LoadError> {
+        Outline::read(file)
+    }
+
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn append(&mut self, part: Self) -> Result<(), LoadError> {
+        let (found, limit) = ((self.tensors.len() + part.tensors.len()) as u64, TENSORS_MAX);
+        if limit < found {
+            let place = "the number of tensors of all parts".to_string();
+            return Err(LoadError::TooMany { place, found, limit });
+        }
+        self.tensors.extend(part.tensors);
+        Ok(())
+    }
+
+    fn tensor_count(&self) -> usize {
+        self.tensors.len()
     }
 }
 

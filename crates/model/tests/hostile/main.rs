@@ -8,4 +8,5 @@ mod pieces;
 mod format;
 mod parameters;
 mod tokenizer;
+mod split;
 mod spoiled;
