@@ -134,7 +134,7 @@ pub enum Error {
     /// A name that is none of the hub's.
     #[error(
         "`{}` names no model of the hub: {reason}; a name is hf:ORG/NAME, or hf:ORG/NAME:FILE.gguf for \
-         one file",
+         one file, with @REVISION behind NAME for another than the main branch",
         name.escape_debug()
     )]
     BadHubName {

@@ -6,7 +6,7 @@
 //! the Hugging Face hub, and [`hub`] gets what of it makes a model.
 //!
 //! This crate knows no file format: a model file is a name, a length and a hash, and of an index of
-//! shards it reads which files there are. It does not know models, engines or servers either, nor where
+//! shards it reads which files there are; parts of a split file it knows by their names. It does not know models, engines or servers either, nor where
 //! packages come from, which is pip's configuration.
 //!
 //! How a name becomes a path: `entry` looks it up, `cache` says where it belongs, `verify` tells
@@ -17,6 +17,7 @@
 
 mod error;
 mod progress;
+mod split;
 mod entry;
 mod cache;
 mod verify;
@@ -32,6 +33,7 @@ pub use cache::{cache_dir, is_in};
 pub use entry::{ENTRIES, Entry, Licence, Part, find};
 pub use error::Error;
 pub use progress::Progress;
+pub use split::Split;
 
 /// Gives the path of the model file `name`, which is downloaded first if it is not in the cache.
 ///

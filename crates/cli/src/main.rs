@@ -61,7 +61,8 @@ enum Command {
     /// Fetch a model of the catalogue or of the Hugging Face hub.
     ///
     /// Of the hub: hf:ORG/NAME takes the model in safetensors that the repository has, or else its only
-    /// GGUF file, of several that in Q4_K_M; hf:ORG/NAME:FILE.gguf takes that file. Files go to the cache
+    /// GGUF file, of several that in Q4_K_M; hf:ORG/NAME:FILE.gguf takes that file, and of one
+    /// that is split, of which the first part is named, all parts. Files go to the cache
     /// that all clients of the hub share, and what they have fetched is not fetched again. A download
     /// that broke off goes on where it ended, and every file is checked by its hash. Other commands fetch
     /// what is missing by themselves and use what is there as it is; pull also asks for what is new. As all

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use catalogue::Entry;
 use catalogue::hub::{self, Cached, Settings};
+use catalogue::{Entry, Split};
 use clap::{Args, FromArgMatches};
 use engine::budget::{Budget, BudgetError, Bytes, Demand, thousands};
 use model::file::ModelFile;
@@ -125,7 +125,8 @@ fn serve_options() -> EngineArgs {
 
 fn list(cache: &Path, options: &EngineArgs, machine: MachineMemory) -> Result<Vec<Listed>> {
     let present = |path: PathBuf| {
-        let bytes = fs::metadata(&path).map_or(0, |found| found.len());
+        let bytes = files_of(&path).into_iter().filter_map(|file| fs::metadata(file).ok());
+        let bytes = bytes.map(|found| found.len()).sum();
         Present::new(path, bytes, options, machine)
     };
     let entries = catalogue::ENTRIES.iter().map(|entry| Listed {
@@ -184,7 +185,18 @@ fn said_of(of_hub: &Result<HubCache, String>) -> String {
     format!("Models of the hub are kept in {}.{others}", path.display())
 }
 
-/// Model files in the cache folder that are not the catalogue's, sorted.
+/// All files of the model at a path: itself, or all parts of a split one.
+fn files_of(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match Split::of(&name) {
+        None => vec![path.to_owned()],
+        Some(split) => {
+            (1..=split.count).map(|number| path.with_file_name(split.path(number))).collect()
+        }
+    }
+}
+
+/// Model files in the cache folder that are not the catalogue's, sorted; of a split one its first part.
 fn other_files(cache: &Path) -> Result<Vec<PathBuf>> {
     let context = || format!("cannot read {}", cache.display());
     let found = match fs::read_dir(cache) {
@@ -197,7 +209,8 @@ fn other_files(cache: &Path) -> Result<Vec<PathBuf>> {
         let path = found.with_context(context)?.path();
         let is_of_catalogue =
             catalogue::ENTRIES.iter().any(|entry| path.file_name() == Some(entry.file.as_ref()));
-        let is_model = path.extension().is_some_and(|extension| extension == "gguf");
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_model = name.ends_with(".gguf") && Split::is_first(&name);
         if is_model && !is_of_catalogue && path.is_file() {
             paths.push(path);
         }
@@ -399,7 +412,8 @@ mod tests {
     #[test]
     fn files_of_ones_own_are_listed_with_what_they_need() {
         let model = tiny();
-        let files = [("b.gguf", &*model), ("a.gguf", b"no model"), ("c.txt", b"no name")];
+        let later = ("a-00002-of-00002.gguf", &b"no model of its own"[..]);
+        let files = [("b.gguf", &*model), ("a.gguf", b"no model"), ("c.txt", b"no name"), later];
         let list = listed(&files, 64 << 30);
         let values: Vec<Value> = list.iter().skip(catalogue::ENTRIES.len()).map(value).collect();
         let [bad, good] = &*values else { panic!("{values:#?}") };

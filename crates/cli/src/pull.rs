@@ -12,7 +12,7 @@ use crate::source::Source;
 #[derive(Args)]
 pub struct PullArgs {
     /// A name of the catalogue (`millrace models` lists them), or hf:ORG/NAME or hf:ORG/NAME:FILE.gguf
-    /// of the Hugging Face hub.
+    /// of the Hugging Face hub, with @REVISION behind NAME for another branch than main, a tag or a commit.
     #[arg(default_value = "smollm2-135m")]
     name: String,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use catalogue::hub::{self, Name, Settings};
-use catalogue::{Error, Progress};
+use catalogue::{Error, Progress, Split};
 use engine::budget::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use model::file::ModelFile;
@@ -67,7 +67,10 @@ impl Source {
         // A folder's name may have dots, as in Qwen2.5-0.5B.
         let stem = |path: &Path| {
             let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-            name.strip_suffix(".gguf").unwrap_or(&name).to_owned()
+            match Split::of(&name) {
+                Some(split) => split.stem.to_owned(),
+                None => name.strip_suffix(".gguf").unwrap_or(&name).to_owned(),
+            }
         };
         match self {
             Source::Catalogue(name) => name.clone(),
@@ -228,6 +231,8 @@ mod tests {
             ("dummy:tiny", "dummy:tiny"),
             ("hf:org/name", "org/name"),
             ("hf:org/name:Q4/b.Q4_1.gguf", "b.Q4_1"),
+            ("hf:org/name@v1.0", "org/name"),
+            ("hf:org/name:Q4/b-00001-of-00003.gguf", "b"),
         ] {
             assert_eq!(Source::parse(name).unwrap().served_name(), served);
         }

@@ -41,10 +41,15 @@ struct State {
     store: String,
 }
 
+/// Files by their paths.
+type Files = BTreeMap<String, (Storage, Vec<u8>)>;
+
 #[derive(Default)]
 struct Repository {
-    /// By path.
-    files: BTreeMap<String, (Storage, Vec<u8>)>,
+    /// Those of `main`.
+    files: Files,
+    /// Those of other branches, by name.
+    branches: BTreeMap<String, Files>,
     /// Who has no such token is refused.
     token: Option<String>,
 }
@@ -174,6 +179,13 @@ impl MockHub {
         repository.files.insert(file.to_owned(), (storage, bytes.to_vec()));
     }
 
+    /// Gives what `main` has now a name that it keeps.
+    pub fn branch(&self, repository: &str, name: &str) {
+        let mut state = self.state();
+        let repository = state.repositories.get_mut(repository).expect("it was added");
+        repository.branches.insert(name.to_owned(), repository.files.clone());
+    }
+
     /// Lets only those in who have this token.
     pub fn gate(&self, repository: &str, token: &str) {
         let mut state = self.state();
@@ -226,12 +238,26 @@ fn hex(bytes: &[u8]) -> String {
 
 impl Repository {
     fn commit(&self) -> String {
-        let mut hash = Sha1::new();
-        for (path, (_, bytes)) in &self.files {
-            hash.update(format!("{path}\0{}\0", sha256(bytes)));
-        }
-        hex(&hash.finalize())
+        commit_of(&self.files)
     }
+
+    /// The files of a branch or a commit.
+    fn at(&self, revision: &str) -> Option<&Files> {
+        if revision == "main" {
+            return Some(&self.files);
+        }
+        let all = || self.branches.values().chain([&self.files]);
+        self.branches.get(revision).or_else(|| all().find(|files| commit_of(files) == revision))
+    }
+}
+
+/// The commit with these files.
+fn commit_of(files: &Files) -> String {
+    let mut hash = Sha1::new();
+    for (path, (_, bytes)) in files {
+        hash.update(format!("{path}\0{}\0", sha256(bytes)));
+    }
+    hex(&hash.finalize())
 }
 
 /// Answers what comes on one connection.
@@ -280,7 +306,7 @@ impl State {
     fn of_hub(&self, request: &Request, first_byte: Option<usize>) -> Reply {
         let target = request.target.trim_start_matches('/');
         let parts: Vec<&str> = target.split('/').collect();
-        // `api/models/ORG/NAME/revision/main`, `ORG/NAME/resolve/COMMIT/FILE` and, for small files,
+        // `api/models/ORG/NAME/revision/REVISION`, `ORG/NAME/resolve/COMMIT/FILE` and, for small files,
         // `api/resolve-cache/models/ORG/NAME/COMMIT/FILE`.
         let (at, is_cache) = match parts[..] {
             ["api", "models", ..] => (2, false),
@@ -305,12 +331,15 @@ impl State {
                 .with("x-error-message", "Access is restricted");
         }
         match rest {
-            ["revision", "main"] => listing(repository),
+            ["revision", revision] => repository
+                .at(&decoded(revision))
+                .map_or_else(|| missing("RevisionNotFound"), listing),
             ["resolve", commit, path @ ..] => {
                 self.resolve(&name, repository, commit, &path.join("/"))
             }
             [commit, path @ ..] if is_cache => {
-                match repository.files.get(&decoded(&path.join("/"))) {
+                let files = repository.at(commit);
+                match files.and_then(|files| files.get(&decoded(&path.join("/")))) {
                     Some((_, bytes)) => content(bytes, first_byte)
                         .with("x-repo-commit", commit)
                         .with("etag", format!("\"{}\"", git_hash(bytes))),
@@ -323,13 +352,11 @@ impl State {
 
     /// Where a file is.
     fn resolve(&self, name: &str, repository: &Repository, commit: &str, path: &str) -> Reply {
-        if commit != repository.commit() && commit != "main" {
-            return missing("RevisionNotFound");
-        }
-        let Some((storage, bytes)) = repository.files.get(&decoded(path)) else {
+        let Some(files) = repository.at(commit) else { return missing("RevisionNotFound") };
+        let Some((storage, bytes)) = files.get(&decoded(path)) else {
             return missing("EntryNotFound");
         };
-        let commit = repository.commit();
+        let commit = commit_of(files);
         match storage {
             Storage::Git => Reply::status(307)
                 .with("x-repo-commit", &commit)
@@ -344,8 +371,11 @@ impl State {
 
     fn of_store(&self, request: &Request, first_byte: Option<usize>) -> Reply {
         let hash = request.target.trim_start_matches('/').split('?').next().unwrap_or_default();
-        let files = self.repositories.values().flat_map(|repository| repository.files.values());
-        let found = files.map(|(_, bytes)| bytes).find(|bytes| sha256(bytes) == hash);
+        let all = self.repositories.values();
+        let all =
+            all.flat_map(|repository| repository.branches.values().chain([&repository.files]));
+        let found =
+            all.flat_map(Files::values).map(|(_, bytes)| bytes).find(|bytes| sha256(bytes) == hash);
         found.map_or_else(|| missing("NoSuchKey"), |bytes| content(bytes, first_byte))
     }
 }
@@ -354,9 +384,9 @@ fn missing(code: &str) -> Reply {
     Reply::status(404).with("x-error-code", code)
 }
 
-fn listing(repository: &Repository) -> Reply {
-    let siblings: Vec<_> = repository.files.keys().map(|path| json!({"rfilename": path})).collect();
-    let body = json!({"sha": repository.commit(), "siblings": siblings}).to_string().into_bytes();
+fn listing(files: &Files) -> Reply {
+    let siblings: Vec<_> = files.keys().map(|path| json!({"rfilename": path})).collect();
+    let body = json!({"sha": commit_of(files), "siblings": siblings}).to_string().into_bytes();
     Reply { body, ..Reply::status(200) }
 }
 

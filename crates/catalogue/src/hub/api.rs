@@ -10,7 +10,7 @@ use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, RETRY_A
 use ureq::http::{Method, Uri};
 
 use super::layout::{is_commit, is_hex};
-use super::name::check_path;
+use super::name::{Name, check_path};
 use super::settings::Settings;
 use super::web::{Answer, Failure, Follow, Web, bad_reply, host, said};
 use crate::error::Error;
@@ -21,6 +21,8 @@ const LISTING_BYTES_MAX: u64 = 32 << 20;
 /// What of a path need not be escaped in an address (RFC 3986, 2.3), and the `/` between its parts.
 const ESCAPED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+/// The same of a revision, which is one part of an address.
+const ESCAPED_PART: &AsciiSet = &ESCAPED.add(b'/');
 /// How often something is tried before it counts as failed, where there is time.
 const TRIES: u32 = 5;
 /// Pause after the first failure; it doubles with each further one.
@@ -41,6 +43,8 @@ pub(super) struct Hub {
     endpoint: String,
     /// ORG/NAME.
     repository: String,
+    /// A branch, a tag or a commit.
+    revision: String,
     has_token: bool,
     /// How often something is tried before it counts as failed.
     tries: u32,
@@ -49,7 +53,7 @@ pub(super) struct Hub {
 
 /// What a repository holds.
 pub(super) struct Listing {
-    /// What `main` names, 40 hexadecimal digits.
+    /// What the revision names, 40 hexadecimal digits.
     pub commit: String,
     /// Paths of all files.
     pub files: Vec<String>,
@@ -102,17 +106,18 @@ impl Hash {
 }
 
 impl Hub {
-    /// Asks about ORG/NAME by these settings.
-    pub fn new(settings: &Settings, repository: &str) -> Result<Self, Error> {
-        Ok(Self::with(settings, repository, Web::new(settings)?, PAUSE))
+    /// Asks about the repository of a name, at its revision, by these settings.
+    pub fn new(settings: &Settings, name: &Name) -> Result<Self, Error> {
+        Ok(Self::with(settings, name, Web::new(settings)?, PAUSE))
     }
 
     /// The same with another patience.
-    pub(super) fn with(settings: &Settings, repository: &str, web: Web, pause: Duration) -> Self {
+    pub(super) fn with(settings: &Settings, name: &Name, web: Web, pause: Duration) -> Self {
         Self {
             web,
             endpoint: settings.endpoint.clone(),
-            repository: repository.to_owned(),
+            repository: name.repository().to_owned(),
+            revision: name.revision().to_owned(),
             has_token: settings.token.is_some(),
             tries: TRIES,
             pause,
@@ -126,7 +131,8 @@ impl Hub {
 
     /// Which files there are.
     pub fn listing(&self, say: &mut dyn FnMut(Progress)) -> Result<Listing, Error> {
-        let url = self.url(&format!("api/models/{}/revision/main", self.repository));
+        let revision = utf8_percent_encode(&self.revision, ESCAPED_PART);
+        let url = self.url(&format!("api/models/{}/revision/{revision}", self.repository));
         self.patiently(say, || {
             let answer = self.web.ask(&Method::GET, &url, 0, Follow::OnHost)?;
             let mut answer = self.accept(answer, None)?;
@@ -262,6 +268,10 @@ impl Hub {
             (404, Some(file)) if code != "RepoNotFound" => Error::NoHubFile {
                 repository: self.repository.clone(),
                 reason: format!("it has no file `{file}`"),
+            },
+            (404, None) if code == "RevisionNotFound" => Error::NoHubFile {
+                repository: self.repository.clone(),
+                reason: format!("it has no branch, tag or commit `{}`", self.revision),
             },
             (401 | 404, _) => Error::NoHubRepository {
                 repository: self.repository.clone(),

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::name::{Name, check_path, is_gguf, is_part_of_split};
+use super::name::{Name, check_path};
+use crate::split::{Split, is_gguf};
 
 /// The weights of a model that is not cut into shards.
 const WHOLE: &str = "model.safetensors";
@@ -25,8 +26,8 @@ const LISTED_MAX: usize = 40;
 /// What of a repository is taken.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// One GGUF file, and among how many if it was preferred.
-    Gguf { file: String, among: Option<usize> },
+    /// One GGUF file, or all parts of a split one in order, and among how many if it was preferred.
+    Gguf { files: Vec<String>, among: Option<usize> },
     /// A folder with a model in safetensors: these files, and if [`INDEX`] is one, the shards it names.
     Folder { files: Vec<&'static str> },
 }
@@ -57,7 +58,7 @@ pub(super) fn choose(name: &Name, files: &[String]) -> Result<Choice, Unfit> {
     let ggufs: Vec<&String> = files.iter().filter(|file| is_model_gguf(file)).collect();
     if let Some(file) = name.file() {
         return match has(file) {
-            true => Ok(Choice::Gguf { file: file.to_owned(), among: None }),
+            true => Ok(Choice::Gguf { files: whole(file, files)?, among: None }),
             false => Err(Unfit::NoFile { has: listed(&ggufs) }),
         };
     }
@@ -75,24 +76,37 @@ pub(super) fn choose(name: &Name, files: &[String]) -> Result<Choice, Unfit> {
             None => format!("it has neither {WHOLE} nor {INDEX} nor a .gguf file"),
         }));
     }
-    choose_gguf(&ggufs)
+    choose_gguf(&ggufs, files)
 }
 
-fn choose_gguf(ggufs: &[&String]) -> Result<Choice, Unfit> {
-    let whole: Vec<&String> =
-        ggufs.iter().copied().filter(|file| !is_part_of_split(file)).collect();
+/// All parts of a file, of which all must be there; of one that is not split, itself.
+fn whole(file: &str, files: &[String]) -> Result<Vec<String>, Unfit> {
+    let Some(split) = Split::of(file) else { return Ok(vec![file.to_owned()]) };
+    let has = |part: &String| files.contains(part);
+    let parts = (1..=split.count).map(|number| split.path(number));
+    let part = |part| match has(&part) {
+        true => Ok(part),
+        false => Err(Unfit::Nothing(format!("of {file} and its other parts it lacks {part}"))),
+    };
+    parts.map(part).collect()
+}
+
+fn choose_gguf(ggufs: &[&String], files: &[String]) -> Result<Choice, Unfit> {
+    let named: Vec<&String> = ggufs.iter().copied().filter(|file| Split::is_first(file)).collect();
     let is_preferred = |file: &&&String| file.to_ascii_lowercase().contains(PREFERRED);
-    let preferred: Vec<&&String> = whole.iter().filter(is_preferred).collect();
-    match (&whole[..], &preferred[..]) {
-        ([], _) => Err(Unfit::Nothing(format!(
-            "its GGUF files are split into parts, and such are not read (join them with \
-             `llama-gguf-split --merge`): {}",
-            listed(ggufs)
-        ))),
-        ([file], _) => Ok(Choice::Gguf { file: file.to_string(), among: None }),
-        (_, [file]) => Ok(Choice::Gguf { file: file.to_string(), among: Some(whole.len()) }),
-        _ => Err(Unfit::Several { files: listed(&whole) }),
-    }
+    let preferred: Vec<&&String> = named.iter().filter(is_preferred).collect();
+    let (file, among) = match (&named[..], &preferred[..]) {
+        ([], _) => {
+            let parts = listed(ggufs);
+            return Err(Unfit::Nothing(format!(
+                "it has no first part of a GGUF file, but {parts}"
+            )));
+        }
+        ([file], _) => (file, None),
+        (_, [file]) => (*file, Some(named.len())),
+        _ => return Err(Unfit::Several { files: listed(&named) }),
+    };
+    Ok(Choice::Gguf { files: whole(file, files)?, among })
 }
 
 /// Whether a file is named as one with a language model in GGUF.
@@ -144,7 +158,7 @@ mod tests {
     }
 
     fn gguf(file: &str, among: Option<usize>) -> Result<Choice, String> {
-        Ok(Choice::Gguf { file: file.to_owned(), among })
+        Ok(Choice::Gguf { files: vec![file.to_owned()], among })
     }
 
     #[test]
@@ -183,14 +197,25 @@ mod tests {
             gguf("x.gguf", None)
         );
         let several = ["x-Q4_K_M.gguf", "x-Q8_0.gguf", "x-Q6_K-00001-of-00002.gguf"];
-        assert_eq!(chosen("a/b", &several), gguf("x-Q4_K_M.gguf", Some(2)));
+        assert_eq!(chosen("a/b", &several), gguf("x-Q4_K_M.gguf", Some(3)));
         assert_eq!(chosen("a/b:x-Q8_0.gguf", &several), gguf("x-Q8_0.gguf", None));
         let said = chosen("a/b", &["x-Q8_0.gguf", "x-F16.gguf"]).unwrap_err();
         assert!(said.contains("x-Q8_0.gguf, x-F16.gguf") && said.contains(":FILE"), "{said}");
         let said = chosen("a/b:y.gguf", &several).unwrap_err();
         assert!(said.contains("x-Q8_0.gguf"), "{said}");
-        let said = chosen("a/b", &["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"]).unwrap_err();
-        assert!(said.contains("--merge"), "{said}");
+    }
+
+    #[test]
+    fn of_a_split_file_all_parts_are_taken() {
+        let parts = ["x-00002-of-00002.gguf", "x-00001-of-00002.gguf"];
+        let files = vec![parts[1].to_owned(), parts[0].to_owned()];
+        let all = Ok(Choice::Gguf { files, among: None });
+        assert_eq!(chosen("a/b", &parts), all);
+        assert_eq!(chosen("a/b:x-00001-of-00002.gguf", &parts), all);
+        let said = chosen("a/b", &parts[1..]).unwrap_err();
+        assert!(said.contains("it lacks x-00002-of-00002.gguf"), "{said}");
+        let said = chosen("a/b", &parts[..1]).unwrap_err();
+        assert!(said.contains("no first part") && said.contains(parts[0]), "{said}");
     }
 
     #[test]

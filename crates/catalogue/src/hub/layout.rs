@@ -1,7 +1,7 @@
 //! Where files of a repository are in the cache that all clients of the hub share.
 //!
 //! The layout is that of `huggingface_hub` (`models--ORG--NAME` with `blobs/HASH`, `snapshots/COMMIT/FILE`,
-//! which are links to blobs, `refs/main`, which holds a commit, and `.no_exist/COMMIT/FILE`, which is empty and
+//! which are links to blobs, `refs/REVISION`, which holds a commit, and `.no_exist/COMMIT/FILE`, which is empty and
 //! says that the commit has no such file), and so are the lock of a blob
 //! (`.locks/models--ORG--NAME/HASH.lock`, by `flock`) and its name while it is incomplete.
 
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::name::MAIN;
 use crate::error::Error;
 use crate::progress::Progress;
 
@@ -19,6 +20,8 @@ use crate::progress::Progress;
 const FOLDER_PREFIX: &str = "models--";
 /// Stands for the `/` of ORG/NAME; neither part has it.
 const SEPARATOR: &str = "--";
+/// Holds which commits revisions name.
+const REFS: &str = "refs";
 /// Holds which file the repository gave when none was named; other clients pass it over.
 const GIVEN: &str = ".millrace-gguf";
 /// Deepest folder of a snapshot that is looked into.
@@ -53,20 +56,28 @@ impl Folder {
         self.path.join("snapshots").join(commit)
     }
 
-    /// The commit that `main` names, if its snapshot is there.
-    pub fn main(&self) -> Option<String> {
-        let commit = fs::read_to_string(self.main_ref()).ok()?;
+    /// The commit that a branch or tag names, or which it is, if its snapshot is there.
+    pub fn commit(&self, revision: &str) -> Option<String> {
+        let commit = match is_commit(revision) {
+            true => revision.to_owned(),
+            false => fs::read_to_string(self.reference(revision)).ok()?,
+        };
         let commit = commit.trim();
         (is_commit(commit) && self.snapshot(commit).is_dir()).then(|| commit.to_owned())
     }
 
-    /// Has `main` name this commit from now on.
-    pub fn set_main(&self, commit: &str) -> Result<(), Error> {
-        let path = self.main_ref();
-        if fs::read_to_string(&path).is_ok_and(|found| found == commit) {
+    /// Has a branch or tag name this commit from now on; a commit names itself.
+    pub fn set_commit(&self, revision: &str, commit: &str) -> Result<(), Error> {
+        let path = self.reference(revision);
+        if is_commit(revision) || fs::read_to_string(&path).is_ok_and(|found| found == commit) {
             return Ok(());
         }
         replace(&path, |new| fs::write(new, commit))
+    }
+
+    /// Branches and tags of which something was fetched, sorted.
+    pub fn revisions(&self) -> Vec<String> {
+        files_in(&self.path.join(REFS))
     }
 
     /// Whether the hub has said that a commit has no such file.
@@ -87,24 +98,28 @@ impl Folder {
     }
 
     /// The file that the repository gave when none was named, if the hub has been asked.
-    pub fn given(&self) -> Option<String> {
-        fs::read_to_string(self.given_note()).ok()
+    pub fn given(&self, revision: &str) -> Option<String> {
+        fs::read_to_string(self.given_note(revision)).ok()
     }
 
     /// Notes that it is this one.
-    pub fn set_given(&self, file: &str) -> Result<(), Error> {
-        if self.given().as_deref() == Some(file) {
+    pub fn set_given(&self, revision: &str, file: &str) -> Result<(), Error> {
+        if self.given(revision).as_deref() == Some(file) {
             return Ok(());
         }
-        replace(&self.given_note(), |new| fs::write(new, file))
+        replace(&self.given_note(revision), |new| fs::write(new, file))
     }
 
-    fn given_note(&self) -> PathBuf {
-        self.path.join(GIVEN)
+    fn given_note(&self, revision: &str) -> PathBuf {
+        match revision {
+            MAIN => self.path.join(GIVEN),
+            // A folder beside it, since a revision may be a path.
+            other => self.path.join(format!("{GIVEN}s")).join(other),
+        }
     }
 
-    fn main_ref(&self) -> PathBuf {
-        self.path.join("refs").join("main")
+    fn reference(&self, revision: &str) -> PathBuf {
+        self.path.join(REFS).join(revision)
     }
 
     /// Makes the folders, and waits until no other process is getting this blob. The system drops the

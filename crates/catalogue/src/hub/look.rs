@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::choice::{Choice, INDEX, OPTIONAL, choose, is_model_gguf, shards};
 use super::layout::{Folder, files_in, repositories_in};
-use super::name::{Name, is_part_of_split};
+use super::name::{MAIN, Name};
 use super::settings::Settings;
 use crate::error::Error;
+use crate::split::Split;
 
 /// Largest index of shards that is read, here and by who loads the model; that of a model of 671 billion
 /// weights has 9 MB.
@@ -24,7 +25,7 @@ pub struct Cached {
     pub bytes: u64,
 }
 
-/// A model in the snapshot that the cache's `main` names.
+/// A model in the snapshot that the cache has of a revision.
 pub(super) struct Found {
     pub commit: String,
     /// Its file, or the folder of its files.
@@ -61,28 +62,43 @@ pub fn cached(settings: &Settings) -> Result<Vec<Cached>, Error> {
     for repository in repositories_in(&settings.cache)? {
         let Ok(name) = Name::parse(&repository) else { continue };
         let folder = Folder::of(&settings.cache, &repository);
-        let Some(commit) = folder.main() else { continue };
-        let snapshot = folder.snapshot(&commit);
-        let (ggufs, others): (Vec<_>, Vec<_>) =
-            files_in(&snapshot).into_iter().partition(|file| is_model_gguf(file));
-        found.extend(look_among(&name, &snapshot, &others));
-        let whole = ggufs.iter().filter(|file| !is_part_of_split(file));
-        found.extend(
-            whole.filter_map(|file| look_among(&name.with_file(file), &snapshot, &ggufs).ok()),
-        );
+        // `main` first, then other branches and tags.
+        let mut revisions = folder.revisions();
+        revisions.sort_by_key(|revision| revision != MAIN);
+        let names = revisions.iter().filter_map(|revision| name.at_revision(revision));
+        names.for_each(|name| add_cached(&name, &folder, &mut found));
     }
     Ok(found)
 }
 
-/// Looks in the snapshot that the cache's `main` names. Error: what is missing.
+/// Adds what the cache holds whole of one revision.
+fn add_cached(name: &Name, folder: &Folder, found: &mut Vec<Cached>) {
+    let Some(commit) = folder.commit(name.revision()) else { return };
+    let snapshot = folder.snapshot(&commit);
+    let (ggufs, others): (Vec<_>, Vec<_>) =
+        files_in(&snapshot).into_iter().partition(|file| is_model_gguf(file));
+    found.extend(look_among(name, &snapshot, &others));
+    let named = ggufs.iter().filter(|file| Split::is_first(file));
+    found
+        .extend(named.filter_map(|file| look_among(&name.with_file(file), &snapshot, &ggufs).ok()));
+}
+
+/// Looks in the snapshot that the cache has of a revision. Error: what is missing.
 pub(super) fn look(name: &Name, settings: &Settings) -> Result<Found, String> {
     let folder = Folder::of(&settings.cache, name.repository());
-    let commit = folder.main().ok_or("it has nothing of that repository's main branch")?;
+    let commit = folder.commit(name.revision()).ok_or_else(|| match name.revision() {
+        MAIN => "it has nothing of that repository's main branch".to_owned(),
+        revision => format!("it has nothing of that repository's revision {revision}"),
+    })?;
     let snapshot = folder.snapshot(&commit);
     let path = look_among(name, &snapshot, &files_in(&snapshot))?.path;
     let doubt = match path.strip_prefix(&snapshot) {
         Ok(file) if file.as_os_str().is_empty() => doubt_about_folder(&folder, &commit),
-        Ok(file) if name.file().is_none() => doubt_about_file(&folder, &file.to_string_lossy()),
+        Ok(file) if name.file().is_none() => {
+            let given = folder.given(name.revision());
+            let file = file.to_string_lossy().into_owned();
+            (given.as_ref() != Some(&file)).then_some(Doubt::Choice(file))
+        }
         _ => None,
     };
     Ok(Found { commit, path, doubt })
@@ -96,13 +112,9 @@ fn doubt_about_folder(folder: &Folder, commit: &str) -> Option<Doubt> {
     (!unknown.is_empty()).then_some(Doubt::Optional(unknown))
 }
 
-fn doubt_about_file(folder: &Folder, file: &str) -> Option<Doubt> {
-    (folder.given().as_deref() != Some(file)).then(|| Doubt::Choice(file.to_owned()))
-}
-
 fn look_among(name: &Name, snapshot: &Path, files: &[String]) -> Result<Cached, String> {
     let (path, mut chosen) = match choose(name, files).map_err(|unfit| unfit.to_string())? {
-        Choice::Gguf { file, .. } => (snapshot.join(&file), vec![file]),
+        Choice::Gguf { files, .. } => (snapshot.join(&files[0]), files),
         Choice::Folder { files } => {
             (snapshot.to_owned(), files.into_iter().map(str::to_owned).collect())
         }

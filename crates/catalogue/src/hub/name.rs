@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::Error;
+use crate::split::{Split, is_gguf};
 
 /// Begins a name that can be nothing else.
 const PREFIX: &str = "hf:";
@@ -10,20 +11,26 @@ const PREFIX: &str = "hf:";
 const PART_BYTES_MAX: usize = 96;
 /// Longest path within a repository; file systems take no more.
 const PATH_BYTES_MAX: usize = 1024;
+/// The branch that is meant where none is named.
+pub(super) const MAIN: &str = "main";
 /// Longest name of a file or folder on usual file systems.
 const SEGMENT_BYTES_MAX: usize = 255;
 
-/// A model on the hub: a repository, or one file of it. Shown as `hf:ORG/NAME` or `hf:ORG/NAME:FILE`.
+/// A model on the hub: a repository, or one file of it, at some revision. Shown as
+/// `hf:ORG/NAME[@REVISION][:FILE]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
     repository: String,
+    /// None is [`MAIN`].
+    revision: Option<String>,
     file: Option<String>,
 }
 
 impl Name {
-    /// Reads `ORG/NAME` or `ORG/NAME:FILE`, with `hf:` before it or without.
+    /// Reads `ORG/NAME[@REVISION][:FILE]`, with `hf:` before it or without. REVISION is a branch, a tag or a commit.
     ///
-    /// Error: a part is not of the form that the hub gives it, or FILE is no whole `.gguf` file.
+    /// Error: a part is not of the form that the hub gives it, or FILE is no `.gguf` file, or another part of a
+    /// split one than the first.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let refused = |reason: String| Error::BadHubName { name: text.to_owned(), reason };
         let bare = text.strip_prefix(PREFIX).unwrap_or(text);
@@ -31,14 +38,22 @@ impl Name {
             Some((repository, file)) => (repository, Some(file.to_owned())),
             None => (bare, None),
         };
+        let (repository, revision) = match repository.split_once('@') {
+            Some((repository, revision)) => (repository, Some(revision)),
+            None => (repository, None),
+        };
         let Some((org, name)) = repository.split_once('/') else {
             return Err(refused("there is no `/`".to_owned()));
         };
         check_part(org).and_then(|()| check_part(name)).map_err(refused)?;
+        if let Some(revision) = revision {
+            check_revision(revision).map_err(refused)?;
+        }
         if let Some(file) = &file {
             check_path(file).and_then(|()| check_gguf(file)).map_err(refused)?;
         }
-        Ok(Self { repository: repository.to_owned(), file })
+        let revision = revision.filter(|&revision| revision != MAIN).map(str::to_owned);
+        Ok(Self { repository: repository.to_owned(), revision, file })
     }
 
     /// Whether the text begins as only a name of the hub does.
@@ -51,6 +66,11 @@ impl Name {
         &self.repository
     }
 
+    /// The branch, tag or commit.
+    pub fn revision(&self) -> &str {
+        self.revision.as_deref().unwrap_or(MAIN)
+    }
+
     /// The path of the file within the repository, if one is named.
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
@@ -58,13 +78,21 @@ impl Name {
 
     /// The name of one file of the same repository, whose path has been checked.
     pub(super) fn with_file(&self, file: &str) -> Self {
-        Self { repository: self.repository.clone(), file: Some(file.to_owned()) }
+        Self { file: Some(file.to_owned()), ..self.clone() }
+    }
+
+    /// The same repository at another revision, if it is one.
+    pub(super) fn at_revision(&self, revision: &str) -> Option<Self> {
+        check_revision(revision).ok()?;
+        let revision = Some(revision).filter(|&revision| revision != MAIN).map(str::to_owned);
+        Some(Self { revision, ..self.clone() })
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{PREFIX}{}", self.repository)?;
+        self.revision.iter().try_for_each(|revision| write!(f, "@{revision}"))?;
         self.file.iter().try_for_each(|file| write!(f, ":{file}"))
     }
 }
@@ -89,6 +117,22 @@ fn check_part(part: &str) -> Result<(), String> {
     Err(format!("`{}` {rule}", part.escape_debug()))
 }
 
+/// Holds a branch, a tag or a commit to what git allows and what is a plain path below `refs`.
+fn check_revision(revision: &str) -> Result<(), String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    let is_segment = |segment: &str| {
+        let bytes = 1..=SEGMENT_BYTES_MAX;
+        let is_free = !segment.starts_with('.') && !segment.ends_with('.');
+        bytes.contains(&segment.len()) && is_free && !segment.ends_with(".lock")
+    };
+    let is_whole = revision.split('/').all(is_segment) && !revision.contains("..");
+    if revision.len() <= SEGMENT_BYTES_MAX && revision.chars().all(is_plain) && is_whole {
+        return Ok(());
+    }
+    let shown: String = revision.chars().take(100).collect();
+    Err(format!("`{}` is no revision", shown.escape_debug()))
+}
+
 /// Holds a path within a repository to what names one file below the repository's folder.
 pub(super) fn check_path(path: &str) -> Result<(), String> {
     let is_segment = |segment: &str| {
@@ -109,26 +153,12 @@ fn check_gguf(file: &str) -> Result<(), String> {
             "`{file}` does not end in .gguf; for a model in safetensors name no file"
         ));
     }
-    if is_part_of_split(file) {
-        return Err(format!(
-            "`{file}` is a part of a split file, and such are not read: join the parts with \
-             `llama-gguf-split --merge` and give the file's path, or take a file that is whole"
-        ));
+    if let Some(split) = Split::of(file).filter(|split| split.number != 1) {
+        let (number, count) = (split.number, split.count);
+        let first = split.path(1);
+        return Err(format!("`{file}` is part {number} of {count}; name the first, {first}"));
     }
     Ok(())
-}
-
-/// Whether a file is named as GGUF files are.
-pub(super) fn is_gguf(file: &str) -> bool {
-    file.to_ascii_lowercase().ends_with(".gguf")
-}
-
-/// Whether a file is named `…-00001-of-00003.gguf`, as `llama-gguf-split` does.
-pub(super) fn is_part_of_split(file: &str) -> bool {
-    let stem = file.len().checked_sub(".gguf".len()).and_then(|end| file.get(..end));
-    let Some((rest, of)) = stem.and_then(|stem| stem.rsplit_once("-of-")) else { return false };
-    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number(of) && rest.rsplit_once('-').is_some_and(|(_, number)| is_number(number))
 }
 
 #[cfg(test)]
@@ -152,7 +182,7 @@ mod tests {
         let long = "x".repeat(97);
         for part in [
             "", ".", "..", "-a", "a-", ".a", "a.", "a--b", "a..b", "a.git", "a b", "a%2fb", "a?b",
-            "a#b", "a@b", "a\\b", "a\nb", "ä", &long,
+            "a#b", "a\\b", "a\nb", "ä", &long,
         ] {
             for text in [format!("hf:{part}/name"), format!("hf:org/{part}")] {
                 let error = Name::parse(&text).unwrap_err().to_string();
@@ -184,8 +214,28 @@ mod tests {
         let said =
             |file: &str| Name::parse(&format!("hf:org/name:{file}")).unwrap_err().to_string();
         assert!(said("model.safetensors").contains("name no file"));
-        assert!(said("big-00001-of-00003.gguf").contains("--merge"));
-        assert!(!is_part_of_split("a-of-b.gguf") && !is_part_of_split("-of-00003.gguf"));
-        assert!(!is_part_of_split("a-1-of-3.gguf"));
+        assert!(
+            said("big-00002-of-00003.gguf").contains("name the first, big-00001-of-00003.gguf")
+        );
+        Name::parse("hf:org/name:Q4/big-00001-of-00003.GGUF").unwrap();
+    }
+
+    #[test]
+    fn a_revision_stands_behind_the_repository() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        for revision in ["v1.0", "refs/pr/12", "feature/a_b-c", commit] {
+            let text = format!("hf:org/name@{revision}:a.gguf");
+            let name = Name::parse(&text).unwrap();
+            assert_eq!((name.revision(), name.file()), (revision, Some("a.gguf")));
+            assert_eq!(name.to_string(), text);
+        }
+        assert_eq!(Name::parse("org/name@main").unwrap(), Name::parse("org/name").unwrap());
+        let long = "x".repeat(256);
+        for bad in [
+            "", "/a", "a/", "a//b", "..", "a..b", ".a", "a/.b", "a.lock", "a b", "a@b", "é",
+            "a\\b", &long,
+        ] {
+            assert!(Name::parse(&format!("hf:org/name@{bad}")).is_err(), "{bad}");
+        }
     }
 }

@@ -90,11 +90,11 @@ fn take_offline(
     Ok(found.path)
 }
 
-/// Gives the path of what `name` names, as `main` has it now, and gets what of it is missing.
+/// Gives the path of what `name` names, as its revision has it now, and gets what of it is missing.
 ///
 /// Any number of threads and processes may ask at once: one gets a file, the others wait for it.
 /// `progress` is called on the calling thread, and with [`Progress::Ready`] at the end. If it fails, what
-/// came of a file stays for the next try, and the cache's `main` is what it was.
+/// came of a file stays for the next try, and the cache's revision is what it was.
 pub fn pull(
     name: &Name,
     settings: &Settings,
@@ -123,7 +123,7 @@ pub(super) struct Pull<'a> {
 
 impl<'a> Pull<'a> {
     fn new(name: &'a Name, settings: &'a Settings) -> Result<Self, Error> {
-        Ok(Self { name, hub: Hub::new(settings, name.repository())?, cache: &settings.cache })
+        Ok(Self { name, hub: Hub::new(settings, name)?, cache: &settings.cache })
     }
 
     /// Asks about what the cache has of `commit`, and keeps the answer there; where nothing can be written,
@@ -139,8 +139,8 @@ impl<'a> Pull<'a> {
             Doubt::Choice(cached) => {
                 let listing = self.hub.listing(say)?;
                 match choose(self.name, &listing.files) {
-                    Ok(Choice::Gguf { file, .. }) if file == *cached => {
-                        let _ = folder.set_given(&file);
+                    Ok(Choice::Gguf { files, .. }) if files[0] == *cached => {
+                        let _ = folder.set_given(self.name.revision(), cached);
                         Ok(Answered::Settled)
                     }
                     _ => Ok(Answered::Other),
@@ -166,7 +166,7 @@ impl<'a> Pull<'a> {
         let (commit, choice) = self.choose(say)?;
         self.note(&folder, &commit, &choice)?;
         let (path, files) = match choice {
-            Choice::Gguf { file, .. } => (folder.snapshot(&commit).join(&file), vec![file]),
+            Choice::Gguf { files, .. } => (folder.snapshot(&commit).join(&files[0]), files),
             Choice::Folder { files } => {
                 let mut files: Vec<String> = files.into_iter().map(str::to_owned).collect();
                 if files.iter().any(|file| file == INDEX) {
@@ -176,23 +176,23 @@ impl<'a> Pull<'a> {
             }
         };
         self.get(&folder, &commit, &files, say)?;
-        // Last, so that `main` never names a snapshot that lacks something because of us.
-        folder.set_main(&commit)?;
+        // Last, so that no revision names a snapshot that lacks something because of us.
+        folder.set_commit(self.name.revision(), &commit)?;
         say(Progress::Ready);
         Ok(path)
     }
 
-    /// What says how the model is built. `main` stays what it was, since the snapshot may lack weights.
+    /// What says how the model is built. The revision stays what it was, since the snapshot may lack weights.
     pub fn header(&self, say: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
         let folder = self.folder();
         let (commit, choice) = self.choose(say)?;
-        let file = match choice {
-            Choice::Gguf { file, .. } => file,
-            Choice::Folder { .. } => CONFIG.to_owned(),
+        let files = match choice {
+            Choice::Gguf { files, .. } => files,
+            Choice::Folder { .. } => vec![CONFIG.to_owned()],
         };
-        self.get(&folder, &commit, std::slice::from_ref(&file), say)?;
+        self.get(&folder, &commit, &files, say)?;
         say(Progress::Ready);
-        Ok(folder.snapshot(&commit).join(file))
+        Ok(folder.snapshot(&commit).join(&files[0]))
     }
 
     fn folder(&self) -> Folder {
@@ -203,8 +203,8 @@ impl<'a> Pull<'a> {
     fn choose(&self, say: &mut dyn FnMut(Progress)) -> Result<(String, Choice), Error> {
         let listing = self.hub.listing(say)?;
         let choice = choose(self.name, &listing.files).map_err(|unfit| self.unfit(unfit))?;
-        if let Choice::Gguf { file, among: Some(among) } = &choice {
-            say(Progress::Chosen { file: file.clone(), among: *among });
+        if let Choice::Gguf { files, among: Some(among) } = &choice {
+            say(Progress::Chosen { file: files[0].clone(), among: *among });
         }
         Ok((listing.commit, choice))
     }
@@ -212,7 +212,9 @@ impl<'a> Pull<'a> {
     /// Notes what the hub said beyond the files that are fetched, so that it is not asked again.
     fn note(&self, folder: &Folder, commit: &str, choice: &Choice) -> Result<(), Error> {
         match choice {
-            Choice::Gguf { file, .. } if self.name.file().is_none() => folder.set_given(file),
+            Choice::Gguf { files, .. } if self.name.file().is_none() => {
+                folder.set_given(self.name.revision(), &files[0])
+            }
             Choice::Gguf { .. } => Ok(()),
             Choice::Folder { files } => {
                 let mut absent = OPTIONAL.into_iter().filter(|file| !files.contains(file));

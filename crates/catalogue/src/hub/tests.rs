@@ -51,7 +51,7 @@ impl Bench {
     ) -> Result<PathBuf, Error> {
         let (settings, name) = (self.settings(variables), Name::parse(name).unwrap());
         let web = Web::with(&settings, self.patience).unwrap();
-        let hub = Hub::with(&settings, name.repository(), web, Duration::from_millis(1));
+        let hub = Hub::with(&settings, &name, web, Duration::from_millis(1));
         Pull { name: &name, hub, cache: settings.cache() }.run(say)
     }
 

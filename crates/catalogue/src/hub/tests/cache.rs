@@ -286,3 +286,52 @@ fn what_another_client_left_out_of_a_folder_is_asked_for_once() {
     assert_eq!(online("org/shards").0.unwrap(), path);
     assert!(bench.hub.asked().is_empty(), "it is asked once");
 }
+
+#[test]
+fn all_parts_of_a_split_file_are_fetched_and_listed_as_one_model() {
+    let bench = Bench::new();
+    let parts = ["a/x-00001-of-00003.gguf", "a/x-00002-of-00003.gguf", "a/x-00003-of-00003.gguf"];
+    for (part, bytes) in parts.into_iter().zip([&b"one"[..], b"two", b"three"]) {
+        bench.hub.add("org/split", part, Storage::Lfs, bytes);
+    }
+    let path = bench.pull("org/split:a/x-00001-of-00003.gguf").unwrap();
+    assert_eq!(path.file_name().unwrap(), "x-00001-of-00003.gguf");
+    assert_eq!(fs::read(path.with_file_name("x-00003-of-00003.gguf")).unwrap(), b"three");
+    let listed = cached(&bench.settings(&[])).unwrap();
+    let [found] = &listed[..] else { panic!("{listed:?}") };
+    let name = "hf:org/split:a/x-00001-of-00003.gguf";
+    assert_eq!((found.name.to_string().as_str(), found.bytes), (name, 3 + 3 + 5));
+    assert_eq!(bench.find("org/split"), Some(path.clone()));
+
+    // What came of a pull that failed, or was deleted, is fetched again.
+    fs::remove_file(path.with_file_name("x-00002-of-00003.gguf")).unwrap();
+    assert_eq!((bench.find(name), cached(&bench.settings(&[])).unwrap()), (None, vec![]));
+    assert_eq!(bench.pull("org/split").unwrap(), path);
+    assert_eq!(bench.find(name), Some(path));
+}
+
+#[test]
+fn a_revision_is_fetched_and_found_beside_main() {
+    let bench = Bench::new();
+    let old = bench.hub.commit(REPOSITORY);
+    bench.hub.branch(REPOSITORY, "refs/pr/1");
+    bench.hub.add(REPOSITORY, FILE, Storage::Lfs, b"new");
+    let new = bench.hub.commit(REPOSITORY);
+    let snapshot = |commit: &str| bench.repository().join("snapshots").join(commit).join(FILE);
+
+    assert_eq!(bench.pull("org/tiny@refs/pr/1").unwrap(), snapshot(&old));
+    assert_eq!(fs::read_to_string(bench.repository().join("refs/refs/pr/1")).unwrap(), old);
+    assert_eq!(bench.find("org/tiny"), None);
+    assert_eq!(bench.pull("org/tiny").unwrap(), snapshot(&new));
+    assert_eq!(bench.find("org/tiny@refs/pr/1:tiny.gguf"), Some(snapshot(&old)));
+    assert_eq!(bench.find("org/tiny"), Some(snapshot(&new)));
+    let listed = cached(&bench.settings(&[])).unwrap();
+    let listed: Vec<String> = listed.iter().map(|cached| cached.name.to_string()).collect();
+    assert_eq!(listed, ["hf:org/tiny:tiny.gguf", "hf:org/tiny@refs/pr/1:tiny.gguf"]);
+
+    // A commit names itself, and nothing is noted of it.
+    let name = format!("org/tiny@{old}");
+    assert_eq!(bench.find(&name), Some(snapshot(&old)));
+    assert_eq!(bench.pull(&name).unwrap(), snapshot(&old));
+    assert_eq!(names(&bench.repository().join("refs")), ["main", "refs"]);
+}

@@ -82,7 +82,7 @@ fn no_token_goes_unencrypted_over_the_network() {
     let ask = |variables: &[(&str, &str)]| {
         let there = [("HF_ENDPOINT", "http://hub.invalid"), ("HF_TOKEN", "hf_secret")];
         let settings = bench.settings(&[variables, &there].concat());
-        Hub::new(&settings, name.repository()).map(|_| ())
+        Hub::new(&settings, &name).map(|_| ())
     };
     let said = ask(&[]).unwrap_err().to_string();
     assert!(said.contains("unencrypted") && said.contains("HF_ENDPOINT"), "{said}");
@@ -102,6 +102,8 @@ fn what_is_not_there_is_said_with_what_to_do() {
     );
     let error = bench.pull_with("org/tyni", &[("HF_TOKEN", "t")], &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("may not read it"), "{error}");
+    let said = bench.refused("org/tiny@v2");
+    assert!(said.contains("no branch, tag or commit `v2`"), "{said}");
     let said = bench.refused("org/tiny:other.gguf");
     assert!(said.contains("no such file, but tiny.gguf"), "{said}");
     bench.hub.add(REPOSITORY, "second.gguf", Storage::Lfs, b"2");
