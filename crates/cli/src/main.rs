@@ -67,7 +67,8 @@ enum Command {
     /// that broke off goes on where it ended, and every file is checked by its hash. Other commands fetch
     /// what is missing by themselves and use what is there as it is; pull also asks for what is new. As all
     /// clients of the hub do, it heeds HF_ENDPOINT, HF_TOKEN (or the file HF_TOKEN_PATH), HF_HOME, HF_HUB_CACHE,
-    /// HF_HUB_OFFLINE and HF_HUB_DISABLE_IMPLICIT_TOKEN. No token goes over http://, but to this machine.
+    /// HF_HUB_OFFLINE and HF_HUB_DISABLE_IMPLICIT_TOKEN. No token goes over http://, but to this machine, for
+    /// which no proxy is asked.
     Pull(pull::PullArgs),
     /// List the models of the catalogue and of the cache folders, and say which fit this machine.
     ///

@@ -24,13 +24,14 @@ struct Bench {
     folder: tempfile::TempDir,
     /// Longest wait for bytes; longer than a busy machine takes, unless a test is about it.
     patience: Duration,
+    proxy: Option<ureq::Proxy>,
 }
 
 impl Bench {
     /// The hub has one repository with one large file.
     fn new() -> Self {
         let (hub, folder) = (MockHub::start(), tempfile::tempdir().unwrap());
-        let bench = Self { hub, folder, patience: Duration::from_secs(60) };
+        let bench = Self { hub, folder, patience: Duration::from_secs(60), proxy: None };
         bench.hub.add(REPOSITORY, FILE, Storage::Lfs, &model());
         bench
     }
@@ -50,7 +51,7 @@ impl Bench {
         say: &mut dyn FnMut(Progress),
     ) -> Result<PathBuf, Error> {
         let (settings, name) = (self.settings(variables), Name::parse(name).unwrap());
-        let web = Web::with(&settings, self.patience).unwrap();
+        let web = Web::with(&settings, self.patience, self.proxy.clone()).unwrap();
         let hub = Hub::with(&settings, &name, web, Duration::from_millis(1));
         Pull { name: &name, hub, cache: settings.cache() }.run(say)
     }

@@ -9,7 +9,7 @@ use rustls::crypto::ring;
 use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, LOCATION, RANGE};
 use ureq::http::{Method, Request, Response, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Proxy};
 
 use super::settings::{Settings, Token};
 use crate::error::Error;
@@ -73,14 +73,19 @@ impl Failure {
 }
 
 impl Web {
-    /// Requests by these settings, through the proxy that the environment names, if it does.
+    /// Requests by these settings, through the proxy that the environment names, if it does: but not those to
+    /// this machine, where a proxy would be sent elsewhere, and what is not encrypted would be read there.
     ///
     /// Error: this machine trusts no authorities, or there is a token and others could read it on the way.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        Self::with(settings, PATIENCE)
+        Self::with(settings, PATIENCE, Proxy::try_from_env())
     }
 
-    pub(super) fn with(settings: &Settings, patience: Duration) -> Result<Self, Error> {
+    pub(super) fn with(
+        settings: &Settings,
+        patience: Duration,
+        proxy: Option<Proxy>,
+    ) -> Result<Self, Error> {
         let endpoint: Uri = settings.endpoint.parse().expect("settings are checked");
         if settings.token.is_some() && !is_private(&endpoint) {
             return Err(Error::BadHubSetting { variable: "HF_ENDPOINT", reason: UNENCRYPTED });
@@ -107,6 +112,7 @@ impl Web {
             .timeout_recv_response(Some(patience))
             .timeout_per_read(Some(patience))
             .tls_config(tls)
+            .proxy(proxy)
             .build()
             .into();
         Ok(Self { agent, endpoint, token: settings.token.clone() })
@@ -145,7 +151,10 @@ impl Web {
         if let Some(token) = self.token.as_ref().filter(|_| is_same_host(url, &self.endpoint)) {
             request = request.header(AUTHORIZATION, token.header());
         }
-        let request = request.body(()).expect("the parts are checked");
+        let mut request = request.body(()).expect("the parts are checked");
+        if is_loopback(url) {
+            request = self.agent.configure_request(request).proxy(None).build();
+        }
         self.agent.run(request).map_err(|error| match error {
             ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::InvalidProxyUrl => {
                 unusable(url, &error)
@@ -193,9 +202,14 @@ fn is_same_host(one: &Uri, other: &Uri) -> bool {
 
 /// Whether nobody else can read what is sent there: it is encrypted, or stays on this machine.
 fn is_private(url: &Uri) -> bool {
+    url.scheme_str() == Some("https") || is_loopback(url)
+}
+
+/// Whether it is this machine.
+fn is_loopback(url: &Uri) -> bool {
     let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let is_loopback = host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
-    url.scheme_str() == Some("https") || is_loopback || host.eq_ignore_ascii_case("localhost")
+    is_loopback || host.eq_ignore_ascii_case("localhost")
 }
 
 /// Where a redirect from `url` leads.

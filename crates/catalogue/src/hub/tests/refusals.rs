@@ -91,6 +91,27 @@ fn no_token_goes_unencrypted_over_the_network() {
 }
 
 #[test]
+fn nothing_for_this_machine_goes_through_a_proxy() {
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let mut bench = Bench::new();
+    bench.proxy =
+        Some(ureq::Proxy::new(&format!("http://{}", proxy.local_addr().unwrap())).unwrap());
+    bench.hub.gate(REPOSITORY, "hf_right");
+    bench.pull_with("org/tiny", &[("HF_TOKEN", "hf_right")], &mut |_| {}).unwrap();
+    let asked = proxy.accept().map(|_| ()).unwrap_err();
+    assert_eq!(asked.kind(), std::io::ErrorKind::WouldBlock);
+    // What goes elsewhere does: that is how the settings are seen to count.
+    let settings = bench.settings(&[("HF_ENDPOINT", "http://hub.invalid")]);
+    let patience = Duration::from_millis(50);
+    let web = Web::with(&settings, patience, bench.proxy.clone()).unwrap();
+    let name = Name::parse("org/tiny").unwrap();
+    let hub = Hub::with(&settings, &name, web, patience).asked_once();
+    hub.listing(&mut |_| {}).err().expect("the proxy does not answer");
+    proxy.accept().expect("it was asked");
+}
+
+#[test]
 fn what_is_not_there_is_said_with_what_to_do() {
     let bench = Bench::new();
     let said = bench.refused("org/tyni");
