@@ -35,6 +35,10 @@ const TEMPLATE: &str = "chat_template.jinja";
 /// Rows and columns that share a scale where the file does not say. Source: the configurations of
 /// DeepSeek-V3 and Qwen3, which do.
 const SCALE_BLOCK: (usize, usize) = (128, 128);
+/// Columns of an embedding with more rows than these: what is kept of a token takes about as much as a row then.
+/// Those in use have hundreds, and at most 262,144 rows.
+const NARROW: u64 = 64;
+const NARROW_ROWS_MAX: u64 = 1 << 20;
 /// Ways of quantising whose weights are FP8 with scales.
 const FP8_METHODS: [&str; 3] = ["fp8", "fbgemm_fp8", "compressed-tensors"];
 
@@ -187,7 +191,8 @@ fn template(files: &Files) -> Result<Option<String>, LoadError> {
 }
 
 impl Finder<'_> {
-    /// Refuses another number of rows than `rows` of our tensor `name`, and files without it.
+    /// Refuses another number of rows than `rows` of our tensor `name`, rows that hold less than is kept of each
+    /// token, and files without it.
     fn check_rows(&self, name: &str, rows: u64) -> Result<(), LoadError> {
         let Some((stored, file, shape)) = self.shape_of(name) else {
             let stored =
@@ -199,7 +204,18 @@ impl Finder<'_> {
             });
         };
         if shape.0.first() == Some(&rows) {
-            return Ok(());
+            let cols = shape.0[1..].iter().product::<u64>();
+            return match rows <= NARROW_ROWS_MAX || NARROW <= cols {
+                true => Ok(()),
+                false => Err(LoadError::Unfit {
+                    place: format!("tensor `{stored}`"),
+                    found: format!("a matrix of {rows} rows and {cols} columns"),
+                    expected: format!(
+                        "{NARROW} columns where there are over {NARROW_ROWS_MAX} rows"
+                    ),
+                }
+                .in_file(&file)),
+            };
         }
         let mut expected = shape.clone();
         expected.0.splice(..shape.0.len().min(1), [rows]);

@@ -316,3 +316,19 @@ fn spoilt_settings_never_panic() {
     // What is not read may be anything, and some numbers may be others.
     assert!((50..700).contains(&accepted), "{accepted} of 1000 spoilt files are accepted");
 }
+
+#[test]
+fn a_vocabulary_of_millions_in_a_small_file_is_refused_before_it_is_listed() {
+    let copy = Copy::of("qwen2-fp8");
+    copy.config(|config| config["vocab_size"] = json!(1 << 24));
+    // Nor is it looked for a tokenizer with so many tokens.
+    fs::remove_file(copy.file("tokenizer.json")).unwrap();
+    let name = "model.embed_tokens.weight";
+    copy.weights(WEIGHTS, |weights| {
+        let tensor =
+            json!({"dtype": "F8_E4M3", "shape": [1 << 24, 1], "data_offsets": [0, 1 << 24]});
+        weights.header = [(name.to_owned(), tensor)].into_iter().collect();
+        weights.data = vec![0; 1 << 24];
+    });
+    copy.assert_refused(&[WEIGHTS, name, "16777216 rows and 1 columns", "64 columns"]);
+}
