@@ -82,6 +82,12 @@ pub(super) fn choose(name: &Name, files: &[String]) -> Result<Choice, Unfit> {
 /// All parts of a file, of which all must be there; of one that is not split, itself.
 fn whole(file: &str, files: &[String]) -> Result<Vec<String>, Unfit> {
     let Some(split) = Split::of(file) else { return Ok(vec![file.to_owned()]) };
+    if SHARDS_MAX < split.count {
+        let count = split.count;
+        return Err(Unfit::Nothing(format!(
+            "{file} is one of {count}, and at most {SHARDS_MAX} are read"
+        )));
+    }
     let has = |part: &String| files.contains(part);
     let parts = (1..=split.count).map(|number| split.path(number));
     let part = |part| match has(&part) {
@@ -214,6 +220,8 @@ mod tests {
         assert_eq!(chosen("a/b:x-00001-of-00002.gguf", &parts), all);
         let said = chosen("a/b", &parts[1..]).unwrap_err();
         assert!(said.contains("it lacks x-00002-of-00002.gguf"), "{said}");
+        let said = chosen("a/b", &["x-00001-of-99999.gguf"]).unwrap_err();
+        assert!(said.contains("at most 1024"), "{said}");
         let said = chosen("a/b", &parts[..1]).unwrap_err();
         assert!(said.contains("no first part") && said.contains(parts[0]), "{said}");
     }

@@ -73,8 +73,8 @@ impl Failure {
 }
 
 impl Web {
-    /// Requests by these settings, through the proxy that the environment names, if it does: but not those to
-    /// this machine, where a proxy would be sent elsewhere, and what is not encrypted would be read there.
+    /// Requests by these settings, through the proxy that the environment names, if it does; but none to this
+    /// machine: a proxy takes that name for itself, and would read what is not encrypted.
     ///
     /// Error: this machine trusts no authorities, or there is a token and others could read it on the way.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
