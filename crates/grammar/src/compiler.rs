@@ -8,6 +8,7 @@ use llguidance::{ParserFactory, panic_utils};
 use toktrie::InferenceCapabilities;
 
 use crate::error::{SpecError, first_line};
+use crate::frame::Frame;
 use crate::limits;
 use crate::matcher::Grammar;
 use crate::spec::Spec;
@@ -58,6 +59,16 @@ impl Compiler {
     fn compile_here(&self, spec: &Spec) -> Result<Grammar, SpecError> {
         let factory = self.factory.get_or_init(|| self.factory()).as_ref().map_err(Clone::clone)?;
         let refused = |error: anyhow::Error| SpecError::Refused(first_line(&error));
+        if let Spec::Frame(frame) = spec {
+            // A brace too many would end a grammar's place in the frame, and what follows would be the frame's.
+            frame.each_part(&mut |part| match part {
+                Frame::Lark(text) => {
+                    let alone = Spec::Lark(text.clone()).to_library();
+                    factory.create_parser(alone).map(drop).map_err(refused)
+                }
+                _ => Ok(()),
+            })?;
+        }
         let mut parser = factory.create_parser(spec.to_library()).map_err(refused)?;
         parser.start_without_prompt();
         let first = TokenSet::new(parser.compute_mask().map_err(refused)?);

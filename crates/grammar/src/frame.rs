@@ -45,23 +45,30 @@ pub enum Frame {
 impl Frame {
     /// Checks the sizes and depths of its schemas, and its size.
     pub(crate) fn check(&self) -> Result<(), SpecError> {
-        self.check_schemas()?;
+        self.each_part(&mut |part| match part {
+            Frame::Json(schema) => check_schema(schema),
+            // Checked as specs of their own.
+            _ => Ok(()),
+        })?;
         within("the length of all schemas in bytes", self.to_lark().len(), FRAME_BYTES)
     }
 
-    fn check_schemas(&self) -> Result<(), SpecError> {
+    /// Calls `visit` with this part and those within it, until it fails.
+    pub(crate) fn each_part(
+        &self,
+        visit: &mut dyn FnMut(&Frame) -> Result<(), SpecError>,
+    ) -> Result<(), SpecError> {
+        visit(self)?;
         match self {
             Frame::Text(_) | Frame::Token(_) | Frame::Any | Frame::Through(_) => Ok(()),
-            // Checked as specs of their own.
-            Frame::Regex(_) | Frame::Lark(_) => Ok(()),
-            Frame::Json(schema) => check_schema(schema),
+            Frame::Json(_) | Frame::Regex(_) | Frame::Lark(_) => Ok(()),
             Frame::Sequence(parts) | Frame::Choice(parts) => {
-                parts.iter().try_for_each(Frame::check_schemas)
+                parts.iter().try_for_each(|part| part.each_part(visit))
             }
-            Frame::Optional(part) => part.check_schemas(),
+            Frame::Optional(part) => part.each_part(visit),
             Frame::Repeated { item, between, .. } => {
-                item.check_schemas()?;
-                between.check_schemas()
+                item.each_part(visit)?;
+                between.each_part(visit)
             }
         }
     }

@@ -127,6 +127,24 @@ fn what_is_asked_for_may_be_a_part_of_an_answer() {
 }
 
 #[test]
+fn a_grammar_whose_braces_do_not_match_is_refused_alone_and_as_a_part() {
+    for lark in [
+        "start: \"a\"\n}",
+        "start: \"a\"\n{",
+        "start: \"a\"\n} \"b\" %lark {\nstart: \"c\"",
+        "start: \"a\"\n})\nother: (%lark {\nstart: \"c\"",
+        "start: %json {\"type\": \"null\"",
+        "start: %json {\"type\": \"null\"}}",
+        "start: \"a\" // }\n}",
+    ] {
+        let spec = Spec::Lark(lark.to_owned());
+        assert!(compiler().compile(&spec).is_err(), "{lark}");
+        let parts = vec![text("<"), spec.into_frame(), text(">")];
+        assert!(compiler().compile(&Spec::Frame(Frame::Sequence(parts))).is_err(), "{lark}");
+    }
+}
+
+#[test]
 fn expressions_choices_and_grammars() {
     let regex = Spec::Regex(r"(\d{3})-[a-f]+/?".to_owned());
     check(&regex, &["123-abc", "000-f/"], &["12-abc", "123-", "123-abcg"]);
