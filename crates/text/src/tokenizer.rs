@@ -69,6 +69,8 @@ enum Merger {
 
 /// Pieces whose merges a thread keeps; at most about 8 KiB each (255 bytes, 32 bytes a symbol).
 const CACHED_PIECES: usize = 2_048;
+/// Bytes of the longest piece of byte-level BPE: merging takes the library more than 100 bytes for each.
+const PIECE_BYTES: usize = 256 << 10;
 
 impl Tokenizer {
     /// Checks the whole description and builds the tokenizer.
@@ -303,6 +305,7 @@ impl Tokenizer {
                 let mut spelling = String::new();
                 pre_tokenizer.each_piece(&text, &mut |piece| {
                     check_room(piece, ids)?;
+                    check_piece(piece)?;
                     spelling.clear();
                     spelling.extend(piece.bytes().map(|byte| alphabet[usize::from(byte)]));
                     let tokens = merges.tokenize(&spelling).map_err(library)?;
@@ -362,6 +365,14 @@ impl Ids {
         }
         Ok(())
     }
+}
+
+/// An error for a piece whose merging would take more memory than anybody counts with.
+fn check_piece(piece: &str) -> Result<(), TokenizerError> {
+    if piece.len() <= PIECE_BYTES {
+        return Ok(());
+    }
+    Err(TokenizerError::PieceTooLong { bytes: piece.len(), most: PIECE_BYTES })
 }
 
 /// The token that `flag` asks for, or an error when the file does not name it.

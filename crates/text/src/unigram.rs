@@ -17,6 +17,9 @@ use crate::vocabulary::{SpacePrefix, TokenKind, TokenizerError, UnigramSpec, Voc
 /// Longest token; those in use have less than 100 bytes.
 const TOKEN_BYTES_MAX: usize = 1 << 10;
 
+/// Longest text, as the steps before leave it: some signs become ten times as long.
+const TEXT_BYTES_MAX: usize = 16 << 20;
+
 /// The place of an unknown character among the tokens of a path.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -118,6 +121,12 @@ impl Unigram {
         visit: &mut dyn FnMut(u32) -> Result<(), TokenizerError>,
     ) -> Result<(), TokenizerError> {
         let text = marked(&self.normalizer.normalize(text), place, self.space_prefix);
+        if TEXT_BYTES_MAX < text.len() {
+            return Err(TokenizerError::NormalizedTooLong {
+                bytes: text.len(),
+                most: TEXT_BYTES_MAX,
+            });
+        }
         let mut rest = text.as_str();
         while let Some(first) = rest.chars().next() {
             let behind = &rest[first.len_utf8()..];

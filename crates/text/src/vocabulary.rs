@@ -272,6 +272,25 @@ pub enum TokenizerError {
     /// Text that the pre-tokenizer cannot cut. The text is to blame, not the model.
     #[error("the text has a run of about a million spaces, which is too long to encode: {0}")]
     RunTooLong(String),
+    /// Text that is too long once signs are put into their usual form. The text is to blame, too.
+    #[error("the text has {bytes} bytes in its usual form, more than {most}; send less")]
+    NormalizedTooLong {
+        /// Bytes of the text.
+        bytes: usize,
+        /// Bytes of the longest that is read.
+        most: usize,
+    },
+    /// Text with a piece that is too long to be merged. The text is to blame, too.
+    #[error(
+        "the text has a word or a run of signs of {bytes} bytes, which is too long to encode; put something \
+         between that divides it into parts of at most {most}"
+    )]
+    PieceTooLong {
+        /// Bytes of the piece.
+        bytes: usize,
+        /// Bytes of the longest that is merged.
+        most: usize,
+    },
     /// A library underneath refused or panicked.
     #[error("the tokenizer failed: {0}")]
     Library(String),

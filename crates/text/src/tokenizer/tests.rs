@@ -133,9 +133,14 @@ fn every_text_comes_back_from_its_ids() {
 #[test]
 fn long_words_and_runs_are_encoded() {
     let tokenizer = tokenizer();
-    for text in ["l".repeat(300_000), " ".repeat(300_000), "<".repeat(300_000)] {
+    let longest = 256 << 10;
+    for sign in ["l", " ", "<"] {
+        let text = sign.repeat(longest);
         let ids = tokenizer.encode(&text, ControlTokens::Parse).expect("encodes");
         assert!(crate::decode(&tokenizer, &ids, false) == text);
+        let text = sign.repeat(longest + 1);
+        let error = tokenizer.encode(&text, ControlTokens::Parse).expect_err("one byte more");
+        assert!(error.to_string().contains("262145 bytes"), "{error}");
     }
 }
 
