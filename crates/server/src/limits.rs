@@ -9,7 +9,7 @@
 //! | time to shake hands, behind TLS | [`HANDSHAKE_TIMEOUT`] | the connection is closed |
 //! | time to read a request's head | [`HEAD_READ_TIMEOUT`] | the connection is closed |
 //! | time to read a request's body | [`BODY_READ_TIMEOUT`] | 408 |
-//! | size of a request's head | [`HEAD_BYTES`] | 431 |
+//! | size of a request's head, and its fields | [`HEAD_BYTES`], [`HEADERS`] | 431 |
 //! | `X-Request-Id` | [`REQUEST_ID_BYTES`] visible ASCII characters | the request gets a new id |
 //! | connections | `ServerConfig::connections_max` | new ones wait in the kernel's backlog |
 //! | `prompt`: prompts in one request | [`PROMPTS`] | 400 |
@@ -76,6 +76,8 @@ pub const METADATA_BYTES: usize = 16 << 10;
 pub const CACHE_SALT_BYTES: usize = 512;
 /// Largest request head (request line and headers).
 pub const HEAD_BYTES: usize = 32 << 10;
+/// Header fields of a request: hyper's own bound, told so that it stays.
+pub const HEADERS: usize = 100;
 /// Characters of a client's `X-Request-Id`.
 pub const REQUEST_ID_BYTES: usize = 128;
 /// Longest time from accepting a connection, or from the last reply, to a complete head.

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tower::Service;
 
 use crate::limits::{
-    CONNECTION_BUFFER_BYTES, HEAD_BYTES, HEAD_READ_TIMEOUT, PEER_PROBE, WRITE_TIMEOUT,
+    CONNECTION_BUFFER_BYTES, HEAD_BYTES, HEAD_READ_TIMEOUT, HEADERS, PEER_PROBE, WRITE_TIMEOUT,
 };
 use crate::shutdown::Shutdown;
 use crate::tls::Tls;
@@ -133,6 +133,7 @@ impl Connection {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_READ_TIMEOUT)
             .max_header_size(HEAD_BYTES)
+            .max_headers(HEADERS)
             .max_buf_size(CONNECTION_BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);

@@ -80,7 +80,10 @@ fn keys_of_one_owner_leave_it_to_the_request() {
 #[test]
 fn lines_that_cannot_be_meant_are_refused_with_their_number() {
     let longest = "k".repeat(KEY_BYTES);
-    assert!(from_lines(&longest).is_ok());
+    let owner_of_most = format!("{longest} {} {KEY_WEIGHT}", "o".repeat(KEY_OWNER_BYTES));
+    for good in [&longest, &owner_of_most] {
+        assert!(from_lines(good).is_ok(), "{good}");
+    }
     let too_many = (0..=KEYS).map(|number| format!("sk-{number}\n")).collect::<String>();
     let owner = |name: &str| KeyError::Owner { name: name.to_owned() };
     let weight = |text: &str| KeyError::Weight { weight: text.to_owned() };
@@ -93,6 +96,11 @@ fn lines_that_cannot_be_meant_are_refused_with_their_number() {
         ("sk-1\nsk-2\nsk-1 a", 3, KeyError::Twice),
         ("sk-1 a/b", 1, owner("a/b")),
         ("sk-1 é", 1, owner("é")),
+        (
+            &format!("sk-1 {}", "o".repeat(KEY_OWNER_BYTES + 1)),
+            1,
+            owner(&"o".repeat(KEY_OWNER_BYTES + 1)),
+        ),
         ("sk-1 a 0", 1, weight("0")),
         ("sk-1 a 1001", 1, weight("1001")),
         ("sk-1 a -1", 1, weight("-1")),

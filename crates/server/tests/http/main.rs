@@ -15,6 +15,7 @@ mod log_probs;
 mod fields;
 mod prompts;
 mod refusals;
+mod edges;
 mod overload;
 mod endings;
 mod failures;

@@ -103,7 +103,7 @@ async fn a_length_that_lies_ends_the_connection() {
         rest(&mut connect(&server, &head).await).await
     };
     assert_eq!(reply.matches("HTTP/1.1 400 ").count(), 2, "{reply}");
-    // Two that differ, and a length beside chunks: which one a proxy believes is anybody's guess.
+    // Two that differ: which one a proxy believes is anybody's guess.
     for fields in
         ["content-length: 10\r\ncontent-length: 20", "content-length: 1, 2", "content-length: x"]
     {
