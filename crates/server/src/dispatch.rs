@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use engine::{
-    Cause, Event, FinishReason, Handle, Nanos, Report, Request, RequestId, RequestTimes, Snapshot,
-    SubmitError,
+    AdapterId, Cause, Event, FinishReason, Handle, Nanos, Report, Request, RequestId, RequestTimes,
+    Snapshot, SubmitError,
 };
 use grammar::Guided;
 use prometheus_client::collector::Collector;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::config::ServerInfo;
 use crate::limits::STREAM_BUFFER_BYTES;
-use crate::metrics::{LogDropped, Outcome, Panics, Progress, Tally};
+use crate::metrics::{AdapterUse, LogDropped, Outcome, Panics, Progress, Tally};
 use crate::openai::error::{ApiError, ENGINE_STOPPED, SHUTTING_DOWN};
 
 /// What the device gives with each token: its log-probabilities, if the request asks for them.
@@ -146,6 +146,7 @@ struct Route {
     /// None once nobody listens.
     sender: Option<mpsc::Sender<ChoiceEvent>>,
     choice: u16,
+    adapter: Option<AdapterId>,
     accepted: Instant,
     last_token: Option<Nanos>,
     /// Whether the reply cancelled it since it had found a stop string.
@@ -182,10 +183,10 @@ impl Dispatch {
         // Held until every route is known, so that no event can come before its route.
         let mut state = self.lock();
         for (choice, request) in (0..).zip(requests) {
-            let max_tokens = request.max_tokens;
+            let (max_tokens, adapter) = (request.max_tokens, request.adapter);
             match self.handle.submit(request) {
                 Ok(id) => {
-                    state.open(id, choice, max_tokens, sender.clone());
+                    state.open(id, (choice, adapter), max_tokens, sender.clone());
                     submitted.ids.push(Some(id));
                 }
                 Err(refusal) => {
@@ -333,7 +334,7 @@ impl State {
     fn open(
         &mut self,
         id: RequestId,
-        choice: u16,
+        (choice, adapter): (u16, Option<AdapterId>),
         max_tokens: u32,
         sender: mpsc::Sender<ChoiceEvent>,
     ) {
@@ -343,7 +344,8 @@ impl State {
         }
         self.tally.accepted(max_tokens);
         let sender = Some(sender);
-        let route = Route { sender, choice, accepted, last_token: None, stop_string: false };
+        let stop_string = false;
+        let route = Route { sender, choice, adapter, accepted, last_token: None, stop_string };
         self.routes.insert(id, route);
     }
 
@@ -478,6 +480,14 @@ struct Exposition {
 impl Collector for Exposition {
     fn encode(&self, encoder: DescriptorEncoder) -> std::fmt::Result {
         let state = self.state.lock().expect("nothing panics while it holds the dispatch's lock");
-        state.tally.encode(&state.snapshot, &self.info, encoder)
+        let mut adapters = AdapterUse::default();
+        for route in state.routes.values() {
+            let users = match route.last_token {
+                Some(_) => &mut adapters.running,
+                None => &mut adapters.waiting,
+            };
+            users.extend(route.adapter);
+        }
+        state.tally.encode(&state.snapshot, &adapters, &self.info, encoder)
     }
 }

@@ -4,14 +4,16 @@
 //! says how many run; waiting is what is left of the open requests, so that a request counts from
 //! the moment it was accepted, also while it is on its way to the engine's thread.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use engine::{DRAFT_TOKENS_MAX, RequestTimes, Snapshot};
+use engine::{AdapterId, DRAFT_TOKENS_MAX, RequestTimes, Snapshot};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::app::unix_time;
 use crate::config::ServerInfo;
 
 mod page;
@@ -108,6 +110,15 @@ impl LogDropped {
     pub fn total(&self) -> u64 {
         self.0.load(Relaxed)
     }
+}
+
+/// Which adapters open requests take.
+#[derive(Debug, Default)]
+pub struct AdapterUse {
+    /// Of requests that have a token.
+    pub running: BTreeSet<AdapterId>,
+    /// Of requests that have none yet.
+    pub waiting: BTreeSet<AdapterId>,
 }
 
 /// What the server counts beside the engine.
@@ -239,15 +250,18 @@ impl Tally {
         self.open() - self.running(snapshot)
     }
 
-    /// Writes everything, with the engine's `snapshot` and what `info` says of the cache.
+    /// Writes everything, with the engine's `snapshot`, the `adapters` in use and what `info` says of them and
+    /// of the cache.
     pub fn encode(
         &self,
         snapshot: &Snapshot,
+        adapters: &AdapterUse,
         info: &ServerInfo,
         encoder: DescriptorEncoder,
     ) -> std::fmt::Result {
         let mut page = Page(encoder);
         encode_cache_config(info, &mut page)?;
+        encode_adapters(adapters, info, &mut page)?;
         self.encode_gauges(snapshot, &mut page)?;
         self.encode_counters(snapshot, &mut page)?;
         encode_drafts(info.num_speculative_tokens, snapshot, &mut page)?;
@@ -387,7 +401,30 @@ fn encode_cache_config(info: &ServerInfo, page: &mut Page<'_>) -> std::fmt::Resu
         ("kv_cache_size_tokens", info.kv_cache_tokens.to_string()),
         ("num_gpu_blocks", info.block_count.to_string()),
     ];
-    page.info("vllm:cache_config_info", "How the KV cache was set up; always 1.", &labels)
+    page.info("vllm:cache_config_info", "How the KV cache was set up; always 1.", &labels, 1)
+}
+
+/// The adapters of open requests, as vLLM tells them to what routes requests by them; like there nothing
+/// where there are no adapters. All of them are kept ready.
+fn encode_adapters(
+    adapters: &AdapterUse,
+    info: &ServerInfo,
+    page: &mut Page<'_>,
+) -> std::fmt::Result {
+    if info.adapters.is_empty() {
+        return Ok(());
+    }
+    let names = |ids: &BTreeSet<AdapterId>| {
+        let names: Vec<&str> = ids.iter().map(|id| info.name_of(Some(*id))).collect();
+        names.join(",")
+    };
+    let labels = [
+        ("max_lora", info.adapters.len().to_string()),
+        ("waiting_lora_adapters", names(&adapters.waiting)),
+        ("running_lora_adapters", names(&adapters.running)),
+    ];
+    let help = "Adapters of the requests that have a token and of those that have none; the time.";
+    page.info("vllm:lora_requests_info", help, &labels, unix_time())
 }
 
 /// What became of drafts of up to so many tokens; as vLLM, nothing where nothing is guessed.

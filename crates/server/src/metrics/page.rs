@@ -68,15 +68,16 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// A gauge of value 1 whose labels are what it says.
+    /// A gauge whose labels are what it says.
     pub fn info(
         &mut self,
         name: &'static str,
         help: &'static str,
         labels: &[(&'static str, String)],
+        value: u64,
     ) -> std::fmt::Result {
         let mut metric = self.metric(name, help, MetricType::Gauge)?;
-        ConstGauge::new(1_u64).encode(metric.encode_family(&labels)?)
+        ConstGauge::new(value).encode(metric.encode_family(&labels)?)
     }
 
     /// Histograms without labels of their own: name, help and values.

@@ -92,3 +92,43 @@ async fn other_endpoints_take_the_names_of_adapters_too() {
     let metrics = server.get("/metrics").await.body;
     assert!(metrics.contains("model_name=\"tiny\"") && !metrics.contains("model_name=\"sql\""));
 }
+
+/// The adapters that `/metrics` names as running and as waiting.
+async fn in_use(server: &Server) -> (String, String) {
+    let page = server.get("/metrics").await.body;
+    let line = page.lines().find(|line| line.starts_with("vllm:lora_requests_info{"));
+    let line = line.expect("there are adapters");
+    assert!(line.contains(r#"max_lora="2""#), "{line}");
+    let label = |name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}=\"")).expect(line);
+        rest.split_once('"').expect(line).0.to_owned()
+    };
+    (label("running_lora_adapters"), label("waiting_lora_adapters"))
+}
+
+#[tokio::test]
+async fn metrics_name_the_adapters_in_use() {
+    let mut setup = Setup::new();
+    setup.engine.max_num_seqs = 1;
+    let (server, gate) = setup.start_gated().await;
+    assert_eq!(in_use(&server).await, (String::new(), String::new()));
+    let mut first = server.stream(COMPLETIONS, &body("poem", "abc")).await;
+    let mut others = Vec::new();
+    for model in ["sql", "poem", "tiny"] {
+        others.push(server.stream(COMPLETIONS, &body(model, "abc")).await);
+    }
+    assert_eq!(in_use(&server).await, (String::new(), "sql,poem".to_owned()));
+    server
+        .step_until(&gate, |metrics| {
+            0.0 < metrics.value("vllm:time_to_first_token_seconds_count", "")
+        })
+        .await;
+    assert_eq!(in_use(&server).await, ("poem".to_owned(), "sql,poem".to_owned()));
+    drop(gate);
+    first.events().await;
+    for mut other in others {
+        other.events().await;
+    }
+    server.idle().await;
+    assert_eq!(in_use(&server).await, (String::new(), String::new()));
+}

@@ -203,8 +203,10 @@ async fn each_hostile_request_is_answered_as_the_list_says() {
         cases.len(),
         complaints.join("\n")
     );
-    server.idle().await;
+    let metrics = server.idle().await;
+    assert_eq!(metrics.value("millrace:panics_total", ""), 0.0);
     assert_eq!(server.get("/health").await.status, 200);
+    println!("{} hostile requests, each answered as the list says", cases.len());
 }
 
 #[tokio::test]
