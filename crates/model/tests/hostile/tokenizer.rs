@@ -1,9 +1,13 @@
 //! What a well-formed file says of the tokenizer: kinds, lengths and ranges of its keys.
 
-use model::gguf::ValueKind;
-use text::{Merging, SpacePrefix};
+use std::path::Path;
 
-use crate::pieces::{accepted, any_value, array, number, refusal, refused, value, word};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use model::gguf::ValueKind;
+use serde_json::{Value, json};
+use text::{ControlTokens, Merging, SpacePrefix, Tokenizer};
+
+use crate::pieces::{accepted, any_value, array, number, refusal, refused, value, word, words};
 
 #[test]
 fn tokenizer_keys_are_refused_when_of_another_type_length_or_range() {
@@ -98,6 +102,49 @@ fn a_begin_token_is_put_before_prompts_where_the_file_or_its_pre_tokenizer_says_
         p.set("tokenizer.ggml.add_bos_token", value(ValueKind::Bool, &[1]));
     });
     assert!(message.ends_with("expected tokenizer.ggml.bos_token_id beside it"), "{message}");
+}
+
+/// Makes the tokenizer of a file a model of `fixtures/tokenizers/unigram.json`, as llama.cpp's converter writes it.
+fn trained(p: &mut crate::pieces::Pieces, model: &Value) {
+    let list = |key: &str| model[key].as_array().unwrap().iter();
+    let tokens: Vec<&str> = list("tokens").map(|token| token.as_str().unwrap()).collect();
+    let kinds = list("kinds").flat_map(|kind| (kind.as_i64().unwrap() as i32).to_le_bytes());
+    let scores = list("scores").flat_map(|score| (score.as_f64().unwrap() as f32).to_le_bytes());
+    let count = tokens.len() as u64;
+    p.set("llama.vocab_size", number(count as u32));
+    p.tensors.retain(|tensor| tensor.name != b"token_embd.weight");
+    p.add("token_embd.weight", vec![32, count]);
+    p.set("tokenizer.ggml.model", word("t5"));
+    p.set("tokenizer.ggml.tokens", words(&tokens));
+    p.set("tokenizer.ggml.token_type", array(ValueKind::I32, count, &kinds.collect::<Vec<_>>()));
+    p.set("tokenizer.ggml.scores", array(ValueKind::F32, count, &scores.collect::<Vec<_>>()));
+    let table = BASE64_STANDARD.decode(model["charsmap"].as_str().unwrap()).unwrap();
+    if !table.is_empty() {
+        let table = array(ValueKind::U8, table.len() as u64, &table);
+        p.set("tokenizer.ggml.precompiled_charsmap", table);
+    }
+    for (key, said) in [
+        ("add_space_prefix", "space_prefix"),
+        ("remove_extra_whitespaces", "remove_extra_whitespaces"),
+    ] {
+        let is_so = u8::from(model[said].as_bool().unwrap());
+        p.set(&format!("tokenizer.ggml.{key}"), value(ValueKind::Bool, &[is_so]));
+    }
+}
+
+#[test]
+fn texts_have_the_ids_of_the_library_that_trained_a_unigram_model() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tokenizers/unigram.json");
+    let models: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for model in models.as_array().unwrap() {
+        let file = accepted("a trained model", |p| trained(p, model));
+        let tokenizer = Tokenizer::new(file.tokenizer).unwrap();
+        for case in model["cases"].as_array().unwrap() {
+            let text = case["text"].as_str().unwrap();
+            let ids = tokenizer.encode(text, ControlTokens::AsText).unwrap();
+            assert_eq!(json!(ids), case["ids"], "{text:?}");
+        }
+    }
 }
 
 /// Makes the tokenizer of a file a unigram model.
