@@ -6,7 +6,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use engine::budget::{Budget, BudgetError, Demand, Memory, feasible_model_len};
-use engine::{Engine, EngineConfig, Handle, Report, SchedulingPolicy, SystemClock, Worker};
+use engine::{
+    Engine, EngineConfig, Handle, KvGroups, Report, SchedulingPolicy, SystemClock, Worker,
+};
 use grammar::Guided;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
@@ -205,6 +207,15 @@ impl EngineArgs {
         }
     }
 
+    /// The groups of the layers of the model in `file`. A draft model, which keeps its keys and values under the
+    /// same blocks, needs all of them.
+    fn kv_groups(&self, file: &ModelFile) -> KvGroups {
+        match self.speculating() {
+            Speculating::Model { .. } => KvGroups::ONE,
+            Speculating::Lookup { .. } | Speculating::Nothing => file.config.kv_groups(),
+        }
+    }
+
     fn threads(&self) -> usize {
         self.threads.map_or_else(machine::cores, usize::from)
     }
@@ -296,6 +307,9 @@ pub fn launch(
     // The next three in the words that vLLM's users look for.
     tracing::info!("Available KV cache memory: {:.2} GiB", budget.kv_bytes as f64 / GIB);
     tracing::info!("{}", budget.log_line("CPU"));
+    if let Some(line) = budget.window_line() {
+        tracing::info!("{line}");
+    }
     let step = config.max_num_batched_tokens;
     tracing::info!("Chunked prefill is enabled with max_num_batched_tokens={step}.");
     tracing::info!("Keys and values are stored as {}", info.kv_cache_dtype);
@@ -350,6 +364,7 @@ impl Requirements {
             asked_len: args.max_model_len.unwrap_or(context) as usize,
             block_size: args.block_size as usize,
             block_count: 0,
+            kv_groups: args.kv_groups(file),
             kv_type: args.kv_cache_dtype,
         };
         let threads = args.threads();
@@ -362,6 +377,8 @@ impl Requirements {
             buffer_bytes: buffer_bytes(requests, connections),
             block_bytes: Transformer::block_bytes(&file.config, &sizes),
             block_size: args.block_size,
+            kv_groups: sizes.kv_groups,
+            max_num_batched_tokens: args.max_num_batched_tokens,
             max_model_len: args.max_model_len.unwrap_or(context),
         };
         let memory = Memory {
@@ -393,6 +410,7 @@ fn plan(
     let config = EngineConfig {
         block_size: args.block_size,
         block_count: budget.block_count,
+        kv_groups: budget.demand.kv_groups,
         max_model_len: budget.demand.max_model_len,
         max_num_seqs: args.max_num_seqs(),
         max_num_batched_tokens: args.max_num_batched_tokens,

@@ -241,8 +241,7 @@ impl Header {
 
     /// Keys and values of one request of the whole context.
     fn kv_bytes(&self) -> u64 {
-        let blocks = self.demand.max_model_len.div_ceil(self.demand.block_size);
-        u64::from(blocks).saturating_mul(self.demand.block_bytes)
+        self.demand.kv_bytes_of(self.demand.max_model_len)
     }
 
     /// All that `serve` takes for one such request.

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::layout::{KvGroups, KvLayout};
+
 /// What a model needs. All sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
@@ -17,12 +19,43 @@ pub struct Demand {
     pub activation_bytes: u64,
     /// Everything else that is bounded: queues, streams, tokenizer.
     pub buffer_bytes: u64,
-    /// Keys and values of one block, all layers together; at least 1.
+    /// Keys and values of one block, the layers of a group together; at least 1.
     pub block_bytes: u64,
     /// Positions in a block; at least 1.
     pub block_size: u32,
+    /// The groups of layers, each with blocks of its own; at least one.
+    pub kv_groups: KvGroups,
+    /// Most tokens of a step; at least 1.
+    pub max_num_batched_tokens: u32,
     /// Most tokens of one request; at least 1.
     pub max_model_len: u32,
+}
+
+impl Demand {
+    /// How sequences are kept in blocks.
+    pub fn kv_layout(&self) -> KvLayout {
+        KvLayout {
+            block_size: self.block_size,
+            groups: self.kv_groups,
+            step_max: self.max_num_batched_tokens,
+        }
+    }
+
+    /// Most blocks that a request of so many tokens holds at once.
+    pub fn blocks_of(&self, tokens: u32) -> u64 {
+        self.kv_layout().blocks_of(u64::from(tokens))
+    }
+
+    /// Their bytes, at most 2^64 - 1.
+    pub fn kv_bytes_of(&self, tokens: u32) -> u64 {
+        self.blocks_of(tokens).saturating_mul(self.block_bytes)
+    }
+
+    /// Keys and values of one token, all layers together.
+    pub fn token_bytes(&self) -> u64 {
+        let groups = self.kv_groups.count() as u64;
+        groups.saturating_mul(self.block_bytes) / u64::from(self.block_size)
+    }
 }
 
 /// What the machine has and what of it may be used. All sizes in bytes.
@@ -106,7 +139,7 @@ pub enum BudgetError {
         /// The length asked for.
         max_model_len: u32,
         /// Blocks for one such request.
-        needed: u32,
+        needed: u64,
         /// Blocks that fit.
         block_count: u32,
         /// The greatest length that fits.
@@ -118,13 +151,13 @@ impl Budget {
     /// Divides the memory, or says what is too much.
     pub fn new(demand: Demand, memory: Memory) -> Result<Budget, BudgetError> {
         let block_count = fitting_blocks(&demand, &memory)?;
-        let needed = demand.max_model_len.div_ceil(demand.block_size);
-        if block_count < needed {
+        let needed = demand.blocks_of(demand.max_model_len);
+        if u64::from(block_count) < needed {
             return Err(BudgetError::ModelLenTooLong {
                 max_model_len: demand.max_model_len,
                 needed,
                 block_count,
-                feasible: block_count.saturating_mul(demand.block_size),
+                feasible: demand.kv_layout().longest(block_count),
             });
         }
         let kv_bytes = u64::from(block_count) * demand.block_bytes;
@@ -137,14 +170,35 @@ impl Budget {
         fixed + self.kv_bytes
     }
 
-    /// How many requests of `max_model_len` fit at once; not a whole number.
+    /// How many requests of `max_model_len` fit at once, each with the blocks that it holds at most; not
+    /// a whole number.
     pub fn max_concurrency(&self) -> f64 {
-        max_concurrency(self.block_count, self.demand.block_size, self.demand.max_model_len)
+        f64::from(self.block_count) / self.demand.blocks_of(self.demand.max_model_len) as f64
     }
 
     /// `max_concurrency` times `max_model_len`, rounded down: vLLM's size of the KV cache.
     pub fn kv_tokens(&self) -> u64 {
-        kv_tokens(self.block_count, self.demand.block_size, self.demand.max_model_len)
+        let Demand { max_model_len, .. } = self.demand;
+        let tokens = u128::from(self.block_count) * u128::from(max_model_len);
+        (tokens / u128::from(self.demand.blocks_of(max_model_len))) as u64
+    }
+
+    /// What layers with a window save of a request of `max_model_len`; none if nothing.
+    pub fn window_line(&self) -> Option<String> {
+        let demand = self.demand;
+        let kept = demand.kv_bytes_of(demand.max_model_len);
+        let all = Demand { kv_groups: KvGroups { window: u32::MAX, ..demand.kv_groups }, ..demand };
+        let all = all.kv_bytes_of(demand.max_model_len);
+        (kept < all).then(|| {
+            format!(
+                "Layers with a window keep only the blocks in it, of {} tokens: a request of {} tokens takes \
+                 {} of keys and values, not {}",
+                thousands(u64::from(demand.kv_groups.window)),
+                thousands(u64::from(demand.max_model_len)),
+                Bytes(kept),
+                Bytes(all)
+            )
+        })
     }
 
     /// The line that vLLM's users look for. `device` is the word for it: `CPU`.
@@ -182,19 +236,7 @@ impl fmt::Display for Budget {
 
 /// The greatest `max_model_len` that fits; the demand's own does not count.
 pub fn feasible_model_len(demand: &Demand, memory: &Memory) -> Result<u32, BudgetError> {
-    Ok(fitting_blocks(demand, memory)?.saturating_mul(demand.block_size))
-}
-
-/// `block_count / ceil(max_model_len / block_size)`: how many requests of the greatest length fit
-/// at once.
-pub fn max_concurrency(block_count: u32, block_size: u32, max_model_len: u32) -> f64 {
-    f64::from(block_count) / f64::from(max_model_len.div_ceil(block_size))
-}
-
-/// `floor(max_concurrency * max_model_len)`, in whole numbers.
-pub fn kv_tokens(block_count: u32, block_size: u32, max_model_len: u32) -> u64 {
-    let blocks_per_request = u64::from(max_model_len.div_ceil(block_size));
-    u64::from(block_count) * u64::from(max_model_len) / blocks_per_request
+    Ok(demand.kv_layout().longest(fitting_blocks(demand, memory)?))
 }
 
 /// `1234567` as `1,234,567`.
@@ -287,6 +329,8 @@ mod tests {
             buffer_bytes: 8 * MIB,
             block_bytes: MIB,
             block_size: 32,
+            kv_groups: KvGroups::ONE,
+            max_num_batched_tokens: 256,
             max_model_len,
         }
     }
@@ -378,6 +422,42 @@ mod tests {
         assert!(error.to_string().contains("at most 320"), "{error}");
         assert_eq!(feasible_model_len(&demand(321), &memory), Ok(320));
         assert!(Budget::new(demand(320), memory).is_ok());
+    }
+
+    /// The sizes of Gemma 3 270M: 18 layers with one head of 256, of which 3 see everything.
+    fn gemma3_270m(max_model_len: u32) -> Demand {
+        let kv_groups = KvGroups { full: 1, windowed: 5, window: 512 };
+        // 3 layers, keys and values of 32 tokens, as bfloat16.
+        let block_bytes = 3 * 2 * 32 * 256 * 2;
+        Demand { block_bytes, kv_groups, ..demand(max_model_len) }
+    }
+
+    #[test]
+    fn blocks_behind_a_window_are_not_needed() {
+        let kv_bytes = |tokens| {
+            let with = gemma3_270m(tokens);
+            let one = KvGroups::ONE;
+            let without = Demand { block_bytes: 6 * with.block_bytes, kv_groups: one, ..with };
+            assert_eq!(with.token_bytes(), without.token_bytes());
+            [without, with].map(|demand| demand.kv_bytes_of(tokens))
+        };
+        assert_eq!(kv_bytes(2_048), [36 * MIB, 18_579_456]);
+        assert_eq!(kv_bytes(32_768), [576 * MIB, 112_951_296]);
+        assert_eq!(kv_bytes(512), [9 * MIB, 9 * MIB]);
+    }
+
+    #[test]
+    fn windows_leave_room_for_more_and_longer_requests() {
+        let memory = memory(0.5, Some(100 * MIB));
+        let budget = Budget::new(gemma3_270m(8_192), memory).expect("fits");
+        assert_eq!(budget.block_count, 1_066);
+        assert_eq!(budget.demand.blocks_of(8_192), 256 + 5 * 25);
+        assert_eq!(budget.kv_tokens(), 1_066 * 8_192 / 381);
+        let line = budget.window_line().expect("it saves something");
+        assert!(line.ends_with("takes 35.72 MiB of keys and values, not 144.00 MiB"), "{line}");
+        assert_eq!(feasible_model_len(&gemma3_270m(1), &memory), Ok((1_066 - 5 * 25) * 32));
+        let short = Budget::new(gemma3_270m(512), memory).expect("fits");
+        assert_eq!(short.window_line(), None);
     }
 
     #[test]

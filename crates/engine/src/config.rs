@@ -1,5 +1,6 @@
 //! The engine's sizes.
 
+use crate::layout::{KvGroups, KvLayout};
 use crate::policy::SchedulingPolicy;
 use crate::request::Limits;
 
@@ -13,6 +14,8 @@ pub struct EngineConfig {
     pub block_size: u32,
     /// Blocks in the pool; at least 1.
     pub block_count: u32,
+    /// The groups of the model's layers, each with blocks of its own; at least one.
+    pub kv_groups: KvGroups,
     /// Most tokens of prompt and answer together.
     pub max_model_len: u32,
     /// Most sequences that run at once; at least 1.
@@ -53,9 +56,18 @@ impl EngineConfig {
     pub fn limits(&self) -> Limits {
         Limits {
             max_model_len: self.max_model_len,
-            block_size: self.block_size,
+            kv: self.kv_layout(),
             block_count: self.block_count,
             scheduling_policy: self.scheduling_policy,
+        }
+    }
+
+    /// How sequences are kept in blocks.
+    pub fn kv_layout(&self) -> KvLayout {
+        KvLayout {
+            block_size: self.block_size,
+            groups: self.kv_groups,
+            step_max: self.max_num_batched_tokens,
         }
     }
 

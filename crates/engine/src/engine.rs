@@ -6,6 +6,7 @@ use crate::device::{Device, DeviceError};
 use crate::event::{Cause, Event, Failure, FinishReason};
 use crate::ids::{BlockId, RequestId};
 use crate::kv::BlockState;
+use crate::layout::KvGroups;
 use crate::request::{Request, SubmitError};
 use crate::schedule::{PlannedRow, Scheduler};
 use crate::sequence::Sequence;
@@ -60,6 +61,9 @@ impl<D: Device> Engine<D> {
         for (name, value) in at_least_one {
             assert!(1 <= value, "{name} is {value}, but the engine needs at least 1");
         }
+        let KvGroups { windowed, window, .. } = config.kv_groups;
+        assert!(0 < config.kv_groups.count(), "there is no group of layers");
+        assert!(windowed == 0 || 0 < window, "a layer sees at least the present position");
         let draft = config.speculation.draft_tokens_max;
         assert!(draft as usize <= DRAFT_TOKENS_MAX, "drafts of {draft} tokens cannot be counted");
         Engine {
@@ -93,7 +97,8 @@ impl<D: Device> Engine<D> {
         self.scheduler.reserve(request.tenant)?;
         let policy = self.config().scheduling_policy;
         let rank = policy.rank(request.priority, self.totals.accepted);
-        self.scheduler.enqueue(Sequence::new(id, rank, request, now));
+        let groups = self.config().kv_groups;
+        self.scheduler.enqueue(Sequence::new((id, rank), groups, request, now));
         self.totals.accepted += 1;
         // It may have arrived while a step ran that has ended since.
         self.now = self.now.max(now);

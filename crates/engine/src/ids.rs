@@ -8,9 +8,9 @@ pub struct TokenId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// A block of the KV pool: room for the keys and values of `block_size` positions.
+/// A block of the KV pool: room for the keys and values of `block_size` positions in the layers of one group.
 ///
-/// Range: `0..block_count`.
+/// Range: `0..block_count`, or [`BlockId::RELEASED`] in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId(pub u32);
 
@@ -20,6 +20,9 @@ pub struct BlockId(pub u32);
 pub struct AdapterId(pub u32);
 
 impl BlockId {
+    /// In a table, the place of a block that lies behind the window and was given back.
+    pub const RELEASED: BlockId = BlockId(u32::MAX);
+
     /// The block's place in per-block arrays.
     pub fn index(self) -> usize {
         self.0 as usize

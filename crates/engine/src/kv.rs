@@ -2,17 +2,22 @@
 
 use crate::config::EngineConfig;
 use crate::ids::{BlockId, TokenId};
+use crate::layout::{KvGroups, KvLayout};
 use crate::pages::PagePool;
-use crate::prefix::{Parent, PrefixCache, PrefixHash};
+use crate::prefix::{ContentId, Parent, PrefixCache, PrefixHash};
 use crate::request::Origin;
 
-/// The blocks of one sequence, in the order of its positions.
+/// The blocks of one sequence, in the order of its positions, for each group of layers.
 pub struct BlockTable {
-    blocks: Vec<BlockId>,
+    /// All are equally long. Shape: [groups][blocks].
+    groups: Vec<Vec<BlockId>>,
+    /// How many blocks of the groups with a window, from the front, lie behind it: they are
+    /// [`BlockId::RELEASED`].
+    released: usize,
     /// The hash of the beginning up to the end of each full block of known tokens, as far as they
     /// were needed. Tokens never change, so hashes outlive a preemption.
     hashes: Vec<PrefixHash>,
-    /// How many of `blocks`, from the front, are full, computed and offered to the cache.
+    /// How many blocks, from the front, are full, computed and offered to the cache.
     published: usize,
     /// What comes before the first block that is not published.
     parent: Parent,
@@ -21,9 +26,10 @@ pub struct BlockTable {
 
 impl BlockTable {
     /// The table of a sequence that holds nothing and shares only with those of the same origin.
-    pub fn new(origin: Origin) -> Self {
+    pub fn new(origin: Origin, groups: KvGroups) -> Self {
         BlockTable {
-            blocks: Vec::new(),
+            groups: vec![Vec::new(); groups.count()],
+            released: 0,
             hashes: Vec::new(),
             published: 0,
             parent: Parent::Nothing(origin),
@@ -31,15 +37,34 @@ impl BlockTable {
         }
     }
 
-    /// The blocks, for the positions from 0 on.
-    pub fn blocks(&self) -> &[BlockId] {
-        &self.blocks
+    /// The blocks of each group, for the positions from 0 on.
+    pub fn groups(&self) -> &[Vec<BlockId>] {
+        &self.groups
     }
+
+    /// Blocks of each group, those behind the window included.
+    pub fn len(&self) -> usize {
+        self.groups[0].len()
+    }
+
+    /// Blocks that it holds, of all groups.
+    pub fn held_count(&self) -> usize {
+        self.groups.iter().map(|blocks| held(blocks).count()).sum()
+    }
+}
+
+/// The blocks of a group that are held.
+fn held(blocks: &[BlockId]) -> impl Iterator<Item = BlockId> {
+    // What was released is at the front.
+    let released = blocks.partition_point(|&block| block == BlockId::RELEASED);
+    blocks[released..].iter().copied()
 }
 
 /// The longest beginning of a sequence that is in the cache.
 pub struct CachedPrefix {
-    blocks: Vec<BlockId>,
+    /// As in a table: without the blocks that nobody reads any more behind it.
+    groups: Vec<Vec<BlockId>>,
+    released: usize,
     /// What comes behind them has this before it.
     parent: Parent,
 }
@@ -47,7 +72,11 @@ pub struct CachedPrefix {
 impl CachedPrefix {
     /// No beginning at all, of the sequence with this table.
     pub fn nothing(table: &BlockTable) -> Self {
-        CachedPrefix { blocks: Vec::new(), parent: Parent::Nothing(table.origin) }
+        CachedPrefix {
+            groups: vec![Vec::new(); table.groups.len()],
+            released: 0,
+            parent: Parent::Nothing(table.origin),
+        }
     }
 }
 
@@ -67,6 +96,7 @@ pub enum BlockState {
 
 /// The pool and, if it is on, the prefix cache.
 pub struct KvCache {
+    layout: KvLayout,
     block_size: usize,
     pool: PagePool,
     prefix: Option<PrefixCache>,
@@ -76,9 +106,10 @@ pub struct KvCache {
 impl KvCache {
     /// All blocks free. `hash_mask`: see [`PrefixCache::with_hash_mask`].
     pub fn new(config: &EngineConfig, hash_mask: u64) -> Self {
-        let EngineConfig { block_count, block_size, .. } = *config;
-        let cache = || PrefixCache::with_hash_mask(block_count, block_size, hash_mask);
+        let EngineConfig { block_count, block_size, kv_groups, .. } = *config;
+        let cache = || PrefixCache::with_hash_mask(block_count, kv_groups.count(), hash_mask);
         KvCache {
+            layout: config.kv_layout(),
             block_size: block_size as usize,
             pool: PagePool::new(block_count),
             prefix: config.prefix_cache.then(cache),
@@ -121,54 +152,118 @@ impl KvCache {
         let mut found = CachedPrefix::nothing(table);
         let Some(prefix) = &self.prefix else { return found };
         extend_hashes(prefix, table, tokens, self.block_size);
-        let findable = &tokens[..tokens.len() - 1];
-        for (tokens, &hash) in findable.chunks_exact(self.block_size).zip(&table.hashes) {
-            let Some((block, content)) = prefix.find(hash, found.parent, tokens) else { break };
-            found.blocks.push(block);
-            found.parent = Parent::Content(content);
+        let mut chain = self.cached_chain(prefix, table, &tokens[..tokens.len() - 1]);
+        chain.truncate(self.usable(prefix, &chain));
+        found.released = self.layout.blocks_behind(chain.len() * self.block_size);
+        for (group, blocks) in found.groups.iter_mut().enumerate() {
+            let released = self.released_of(group, found.released);
+            let block = |content| prefix.block(content, group).expect("it was found usable");
+            blocks.resize(released, BlockId::RELEASED);
+            blocks.extend(chain[released..].iter().copied().map(block));
         }
+        found.parent = chain.last().map_or(found.parent, |&content| Parent::Content(content));
         found
     }
 
+    /// The contents of the full blocks of `tokens`, as far as all groups that see everything have them.
+    fn cached_chain(
+        &self,
+        prefix: &PrefixCache,
+        table: &BlockTable,
+        tokens: &[TokenId],
+    ) -> Vec<ContentId> {
+        let full = self.layout.groups.full as usize;
+        let mut parent = Parent::Nothing(table.origin);
+        let chain =
+            tokens.chunks_exact(self.block_size).zip(&table.hashes).map_while(|(tokens, &hash)| {
+                let content = prefix.find(hash, parent, tokens)?;
+                parent = Parent::Content(content);
+                (0..full).all(|group| prefix.block(content, group).is_some()).then_some(content)
+            });
+        chain.collect()
+    }
+
+    /// How many contents of a chain can be used: behind them no layer with a window may read a block that
+    /// is not there.
+    fn usable(&self, prefix: &PrefixCache, chain: &[ContentId]) -> usize {
+        let KvGroups { full, .. } = self.layout.groups;
+        let windowed = full as usize..self.layout.groups.count();
+        let (mut usable, mut present) = (0, 0);
+        for (end, &content) in (1..).zip(chain) {
+            let is_present = windowed.clone().all(|group| prefix.block(content, group).is_some());
+            present = if is_present { present + 1 } else { 0 };
+            if end - self.layout.blocks_behind(end * self.block_size) <= present {
+                usable = end;
+            }
+        }
+        usable
+    }
+
+    /// Blocks that a group has behind its window if so many lie behind the window of those that have one.
+    fn released_of(&self, group: usize, released: usize) -> usize {
+        if self.layout.groups.is_windowed(group) { released } else { 0 }
+    }
+
     /// Blocks that the table lacks for the positions `0..end`.
-    pub fn missing(&self, table: &BlockTable, end: usize) -> usize {
-        end.div_ceil(self.block_size).saturating_sub(table.blocks.len())
+    fn missing(&self, table: &BlockTable, end: usize) -> usize {
+        end.div_ceil(self.block_size).saturating_sub(table.len()) * table.groups.len()
+    }
+
+    /// Most blocks that the table will hold beside those that it has, until the positions `0..end` are
+    /// computed.
+    pub fn lacking(&self, table: &BlockTable, end: usize) -> usize {
+        let missing = end.div_ceil(self.block_size).saturating_sub(table.len());
+        let lacking = |(group, blocks): (usize, &Vec<BlockId>)| {
+            let most = self.layout.blocks_of_group(group, end);
+            missing.min(most.saturating_sub(held(blocks).count()))
+        };
+        table.groups.iter().enumerate().map(lacking).sum()
+    }
+
+    /// Most blocks that a sequence of so many positions holds.
+    pub fn blocks_of(&self, token_count: usize) -> usize {
+        self.layout.blocks_of(token_count as u64) as usize
     }
 
     /// Whether `token_count` positions fit into the free blocks that are not `promised` to others,
     /// given what is found in the cache.
     pub fn fits(&self, cached: &CachedPrefix, token_count: usize, promised: usize) -> bool {
-        let needed = token_count.div_ceil(self.block_size) - cached.blocks.len();
-        let is_free = |block: &&BlockId| self.pool.holders(**block) == 0;
-        let free_but_cached = cached.blocks.iter().filter(is_free).count();
-        needed + free_but_cached + promised <= self.pool.free_count()
+        let needed = |(group, blocks): (usize, &Vec<BlockId>)| {
+            let new = token_count.div_ceil(self.block_size) - blocks.len();
+            let is_free = |&block: &BlockId| self.pool.holders(block) == 0;
+            let free_but_cached = held(blocks).filter(is_free).count();
+            (new + free_but_cached).min(self.layout.blocks_of_group(group, token_count))
+        };
+        let needed: usize = cached.groups.iter().enumerate().map(needed).sum();
+        needed + promised <= self.pool.free_count()
     }
 
     /// Gives an empty table the blocks found in the cache; how many positions that covers.
     pub fn attach(&mut self, table: &mut BlockTable, cached: CachedPrefix) -> usize {
-        assert!(table.blocks.is_empty(), "a cached prefix is attached to a table with blocks");
-        for &block in &cached.blocks {
+        assert!(table.len() == 0, "a cached prefix is attached to a table with blocks");
+        for block in cached.groups.iter().flat_map(|blocks| held(blocks)) {
             self.pool.hold(block);
         }
-        table.published = cached.blocks.len();
+        (table.groups, table.released) = (cached.groups, cached.released);
         table.parent = cached.parent;
-        table.blocks = cached.blocks;
+        table.published = table.len();
         table.published * self.block_size
     }
 
     /// Gives the table blocks for the positions `0..end`. False, and nothing given, if there are
     /// not enough.
     pub fn grow(&mut self, table: &mut BlockTable, end: usize) -> bool {
-        let missing = self.missing(table, end);
-        if self.pool.free_count() < missing {
+        if self.pool.free_count() < self.missing(table, end) {
             return false;
         }
-        for _ in 0..missing {
-            let block = self.pool.allocate().expect("enough blocks are free");
-            if let Some(prefix) = &mut self.prefix {
-                self.evictions_total += u64::from(prefix.forget(block));
+        for _ in table.len()..end.div_ceil(self.block_size) {
+            for blocks in &mut table.groups {
+                let block = self.pool.allocate().expect("enough blocks are free");
+                if let Some(prefix) = &mut self.prefix {
+                    self.evictions_total += u64::from(prefix.forget(block));
+                }
+                blocks.push(block);
             }
-            table.blocks.push(block);
         }
         true
     }
@@ -176,7 +271,7 @@ impl KvCache {
     /// Gives the table blocks for up to `more` positions behind the `0..end` that it covers, as far as
     /// blocks are free; for how many.
     pub fn grow_as_far(&mut self, table: &mut BlockTable, end: usize, more: usize) -> usize {
-        let blocks = table.blocks.len() + self.pool.free_count();
+        let blocks = table.len() + self.pool.free_count() / table.groups.len();
         let more = more.min(blocks * self.block_size - end);
         let grown = self.grow(table, end + more);
         assert!(grown, "there are fewer free blocks than were counted");
@@ -187,9 +282,25 @@ impl KvCache {
     pub fn shrink(&mut self, table: &mut BlockTable, end: usize) {
         let kept = end.div_ceil(self.block_size);
         assert!(table.published <= kept, "a block is published, but not computed");
-        for block in table.blocks.drain(kept..).rev() {
-            self.pool.release_for_reuse(block);
+        while kept < table.len() {
+            for block in table.groups.iter_mut().filter_map(Vec::pop) {
+                self.pool.release_for_reuse(block);
+            }
         }
+    }
+
+    /// Takes the blocks back that layers with a window read no more, now that the positions `0..computed`
+    /// are computed: what comes next begins there, also where a draft was rejected.
+    pub fn release_behind_window(&mut self, table: &mut BlockTable, computed: usize) {
+        let behind = self.layout.blocks_behind(computed);
+        for index in table.released..behind {
+            for group in self.layout.groups.full as usize..table.groups.len() {
+                let block = &mut table.groups[group][index];
+                let block = std::mem::replace(block, BlockId::RELEASED);
+                self.give_back(block);
+            }
+        }
+        table.released = table.released.max(behind);
     }
 
     /// Makes the table's blocks findable that have become full, now that the positions
@@ -202,24 +313,34 @@ impl KvCache {
         }
         extend_hashes(prefix, table, &tokens[..computed], self.block_size);
         for index in table.published..full {
-            let (block, hash) = (table.blocks[index], table.hashes[index]);
+            let blocks = table.groups.iter().map(|blocks| blocks[index]);
             let tokens = &tokens[index * self.block_size..][..self.block_size];
-            table.parent = Parent::Content(prefix.insert(block, hash, table.parent, tokens));
+            let content = prefix.insert(blocks, table.hashes[index], table.parent, tokens);
+            table.parent = Parent::Content(content);
         }
         table.published = full;
     }
 
     /// Takes all blocks back, the last first, so that of a beginning the tail is reused first.
     pub fn release(&mut self, table: &mut BlockTable) {
-        while let Some(block) = table.blocks.pop() {
-            if self.is_cached(block) {
-                self.pool.release_with_content(block);
-            } else {
-                self.pool.release_for_reuse(block);
+        while 0 < table.len() {
+            for block in table.groups.iter_mut().filter_map(Vec::pop) {
+                if block != BlockId::RELEASED {
+                    self.give_back(block);
+                }
             }
         }
+        table.released = 0;
         table.published = 0;
         table.parent = Parent::Nothing(table.origin);
+    }
+
+    fn give_back(&mut self, block: BlockId) {
+        if self.is_cached(block) {
+            self.pool.release_with_content(block);
+        } else {
+            self.pool.release_for_reuse(block);
+        }
     }
 
     fn is_cached(&self, block: BlockId) -> bool {
@@ -227,19 +348,26 @@ impl KvCache {
     }
 
     /// Panics unless pool, cache and the tables of all sequences agree. `tables` come with the
-    /// tokens of their sequences.
+    /// tokens of their sequences, and how many of them are computed.
     pub fn check_invariants<'a>(
         &self,
-        tables: impl Iterator<Item = (&'a BlockTable, &'a [TokenId])>,
+        tables: impl Iterator<Item = (&'a BlockTable, &'a [TokenId], usize)>,
     ) {
         self.pool.check_invariants();
         let mut holders = vec![0; self.pool.block_count()];
-        for (table, tokens) in tables {
-            assert!(table.published <= table.blocks.len(), "a block is published but not held");
-            for (index, block) in table.blocks.iter().enumerate() {
-                holders[block.index()] += 1;
-                assert!(!table.blocks[..index].contains(block), "{block:?} is twice in a table");
-                self.check_content(*block, &tokens[index * self.block_size..]);
+        for (table, tokens, computed) in tables {
+            assert!(table.published <= table.len(), "a block is published but not held");
+            for (group, blocks) in table.groups.iter().enumerate() {
+                self.check_group(group, blocks, computed);
+                let released = blocks.len() - held(blocks).count();
+                for (index, block) in (released..).zip(held(blocks)) {
+                    holders[block.index()] += 1;
+                    let tables = table.groups.iter();
+                    let places: usize =
+                        tables.map(|blocks| blocks.iter().filter(|b| **b == block).count()).sum();
+                    assert_eq!(places, 1, "{block:?} is twice in a table");
+                    self.check_content((group, block), &tokens[index * self.block_size..]);
+                }
             }
         }
         for (index, &count) in holders.iter().enumerate() {
@@ -251,13 +379,23 @@ impl KvCache {
         }
     }
 
-    /// Panics if `block` is cached as other tokens than those its holder keeps in it.
-    fn check_content(&self, block: BlockId, tokens: &[TokenId]) {
-        let Some(prefix) = self.prefix.as_ref().filter(|prefix| prefix.holds(block)) else {
-            return;
-        };
+    /// Panics unless a group has the blocks that are computed and not behind its window, and no others.
+    fn check_group(&self, group: usize, blocks: &[BlockId], computed: usize) {
+        let released = self.released_of(group, self.layout.blocks_behind(computed));
+        let expected = computed.div_ceil(self.block_size);
+        assert_eq!(blocks.len(), expected, "group {group} has idle blocks or lacks some");
+        let held: Vec<_> = held(blocks).collect();
+        assert_eq!(blocks.len() - held.len(), released, "group {group} has another window");
+        assert!(!held.contains(&BlockId::RELEASED), "a block of group {group} was given back");
+    }
+
+    /// Panics if `block` is cached as other tokens than those its holder keeps in it, or as another group's.
+    fn check_content(&self, (group, block): (usize, BlockId), tokens: &[TokenId]) {
+        let cached = self.prefix.as_ref().and_then(|prefix| prefix.cached_as(block));
+        let Some((cached_group, cached_tokens)) = cached else { return };
         let held = &tokens[..tokens.len().min(self.block_size)];
-        assert_eq!(prefix.tokens(block), held, "{block:?} is cached as other tokens than it holds");
+        assert_eq!(cached_tokens, held, "{block:?} is cached as other tokens than it holds");
+        assert_eq!(cached_group, group, "{block:?} is cached as another group's");
     }
 }
 

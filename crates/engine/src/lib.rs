@@ -25,6 +25,7 @@
 
 mod ids;
 mod clock;
+mod layout;
 mod policy;
 mod request;
 mod config;
@@ -49,6 +50,7 @@ pub use engine::Engine;
 pub use event::{Cause, Event, Failure, FinishReason, RequestTimes};
 pub use ids::{AdapterId, BlockId, RequestId, TokenId};
 pub use kv::BlockState;
+pub use layout::{KvGroups, KvLayout};
 pub use policy::{SchedulingPolicy, Tenant, UnknownPolicy};
 pub use request::{CacheSalt, Limits, Request, SubmitError};
 pub use stats::Snapshot;

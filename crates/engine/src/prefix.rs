@@ -1,4 +1,4 @@
-//! The prefix cache: which block holds the keys and values of which beginning.
+//! The prefix cache: which blocks hold the keys and values of which beginning.
 
 use std::collections::HashMap;
 
@@ -14,8 +14,8 @@ impl PrefixHash {
     const EMPTY: PrefixHash = PrefixHash(0x2545_f491_4f6c_dd1d);
 }
 
-/// Names one content of one block for ever: never given twice, also when the block is reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Names one content for ever: never given twice, also when its blocks are reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentId(u64);
 
 /// What comes before a block.
@@ -27,49 +27,50 @@ pub enum Parent {
     Content(ContentId),
 }
 
-/// Finds blocks by their content: the tokens of the block and everything before them.
+/// Finds blocks by their content: the tokens of the block and everything before them. A content may be in
+/// one block of each group of layers; it is known as long as it is in any.
 ///
-/// The hash only narrows the search. A block is found when its tokens are equal and its parent is
+/// The hash only narrows the search. A content is found when its tokens are equal and its parent is
 /// the very content found for the block before (of the first block the very origin), so, by induction,
 /// origin and whole beginning are equal. A collision can cost time, never serve another beginning's KV.
 pub struct PrefixCache {
-    block_size: usize,
+    group_count: usize,
     /// Which bits of a hash count: all, except in tests that force collisions.
     hash_mask: u64,
-    by_hash: HashMap<PrefixHash, Vec<BlockId>>,
-    /// What each block is cached as. Shape: [block_count].
-    contents: Vec<Option<Content>>,
-    /// The tokens of each cached block. Shape: [block_count, block_size].
-    tokens: Vec<TokenId>,
+    by_hash: HashMap<PrefixHash, Vec<ContentId>>,
+    contents: HashMap<ContentId, Content>,
+    /// What each block is cached as, and of which group. Shape: [block_count].
+    cached: Vec<Option<(ContentId, usize)>>,
     last_content: ContentId,
     collisions_total: u64,
 }
 
-#[derive(Clone, Copy)]
 struct Content {
-    id: ContentId,
     parent: Parent,
     hash: PrefixHash,
+    /// Those of the block. Shape: [block_size].
+    tokens: Box<[TokenId]>,
+    /// Where it is; in one block at least. Shape: [group_count].
+    blocks: Box<[Option<BlockId>]>,
 }
 
 impl PrefixCache {
-    /// An empty cache over `block_count` blocks of `block_size` positions.
+    /// An empty cache over `block_count` blocks of `group_count` groups.
     ///
     /// `hash_mask` says which bits of a hash count: `u64::MAX`, or fewer to force collisions.
-    pub fn with_hash_mask(block_count: u32, block_size: u32, hash_mask: u64) -> Self {
-        let (blocks, size) = (block_count as usize, block_size as usize);
+    pub fn with_hash_mask(block_count: u32, group_count: usize, hash_mask: u64) -> Self {
         PrefixCache {
-            block_size: size,
+            group_count,
             hash_mask,
             by_hash: HashMap::new(),
-            contents: vec![None; blocks],
-            tokens: vec![TokenId(0); blocks * size],
+            contents: HashMap::new(),
+            cached: vec![None; block_count as usize],
             last_content: ContentId(0),
             collisions_total: 0,
         }
     }
 
-    /// Blocks added although another content had the same hash.
+    /// Contents added although another one had the same hash.
     pub fn collisions_total(&self) -> u64 {
         self.collisions_total
     }
@@ -95,84 +96,112 @@ impl PrefixCache {
         PrefixHash(tokens.iter().fold(parent.0, fold) & self.hash_mask)
     }
 
-    /// The cached block with these `tokens` after `parent`. `hash` is that of the whole beginning.
-    pub fn find(
-        &self,
-        hash: PrefixHash,
-        parent: Parent,
-        tokens: &[TokenId],
-    ) -> Option<(BlockId, ContentId)> {
+    /// The content of these `tokens` after `parent`. `hash` is that of the whole beginning.
+    pub fn find(&self, hash: PrefixHash, parent: Parent, tokens: &[TokenId]) -> Option<ContentId> {
         let candidates = self.by_hash.get(&hash)?;
-        candidates.iter().find_map(|&block| {
-            let content = self.contents[block.index()].expect("a block found by hash has content");
-            let equal = content.parent == parent && self.tokens(block) == tokens;
-            equal.then_some((block, content.id))
+        candidates.iter().copied().find(|&id| {
+            let content = self.content(id);
+            content.parent == parent && *content.tokens == *tokens
         })
     }
 
-    /// Makes `block` findable and names its content.
+    /// The block of a group that holds a content that was found.
+    pub fn block(&self, id: ContentId, group: usize) -> Option<BlockId> {
+        self.content(id).blocks[group]
+    }
+
+    /// Makes `blocks`, one of each group, findable and names their content.
     ///
-    /// If an equal content is cached already, that one stays, `block` is not added, and the name
-    /// is that of the cached content.
+    /// Where a block of the group is cached with an equal content already, that one stays and the new one is
+    /// not added.
     pub fn insert(
         &mut self,
-        block: BlockId,
+        blocks: impl Iterator<Item = BlockId>,
         hash: PrefixHash,
         parent: Parent,
         tokens: &[TokenId],
     ) -> ContentId {
-        if let Some((_, id)) = self.find(hash, parent, tokens) {
-            return id;
+        let known = self.find(hash, parent, tokens);
+        let id = known.unwrap_or_else(|| self.add(hash, parent, tokens));
+        let content = self.contents.get_mut(&id).expect("it was found or added");
+        for (group, block) in blocks.enumerate() {
+            if content.blocks[group].is_none() {
+                let cached = &mut self.cached[block.index()];
+                assert!(cached.is_none(), "{block:?} is cached twice");
+                *cached = Some((id, group));
+                content.blocks[group] = Some(block);
+            }
         }
-        assert!(!self.holds(block), "{block:?} is cached twice");
-        let same_hash = self.by_hash.entry(hash).or_default();
-        self.collisions_total += u64::from(!same_hash.is_empty());
-        same_hash.push(block);
+        id
+    }
+
+    fn add(&mut self, hash: PrefixHash, parent: Parent, tokens: &[TokenId]) -> ContentId {
         self.last_content = ContentId(self.last_content.0 + 1);
         let id = self.last_content;
-        self.contents[block.index()] = Some(Content { id, parent, hash });
-        let start = block.index() * self.block_size;
-        self.tokens[start..start + self.block_size].copy_from_slice(tokens);
+        let same_hash = self.by_hash.entry(hash).or_default();
+        self.collisions_total += u64::from(!same_hash.is_empty());
+        same_hash.push(id);
+        let blocks = vec![None; self.group_count].into();
+        self.contents.insert(id, Content { parent, hash, tokens: tokens.into(), blocks });
         id
     }
 
     /// Whether `block` has findable content.
     pub fn holds(&self, block: BlockId) -> bool {
-        self.contents[block.index()].is_some()
+        self.cached[block.index()].is_some()
     }
 
     /// Drops what `block` is cached as, before it is written anew. Says whether it was cached.
     pub fn forget(&mut self, block: BlockId) -> bool {
-        let Some(content) = self.contents[block.index()].take() else { return false };
-        let same_hash = self.by_hash.get_mut(&content.hash).expect("cached content is hashed");
-        same_hash.retain(|&other| other != block);
-        if same_hash.is_empty() {
-            self.by_hash.remove(&content.hash);
+        let Some((id, group)) = self.cached[block.index()].take() else { return false };
+        let content = self.contents.get_mut(&id).expect("cached content is known");
+        content.blocks[group] = None;
+        if content.blocks.iter().all(Option::is_none) {
+            self.forget_content(id);
         }
         true
     }
 
-    /// The tokens of a cached block.
-    pub fn tokens(&self, block: BlockId) -> &[TokenId] {
-        let start = block.index() * self.block_size;
-        &self.tokens[start..start + self.block_size]
+    fn forget_content(&mut self, id: ContentId) {
+        let content = self.contents.remove(&id).expect("it is known");
+        let same_hash = self.by_hash.get_mut(&content.hash).expect("cached content is hashed");
+        same_hash.retain(|&other| other != id);
+        if same_hash.is_empty() {
+            self.by_hash.remove(&content.hash);
+        }
+    }
+
+    /// The group and the tokens that a block is cached as.
+    pub fn cached_as(&self, block: BlockId) -> Option<(usize, &[TokenId])> {
+        let (id, group) = self.cached[block.index()]?;
+        Some((group, &self.content(id).tokens))
+    }
+
+    fn content(&self, id: ContentId) -> &Content {
+        self.contents.get(&id).expect("a name is used while its content is known")
     }
 
     /// Panics unless every cached block is found under its hash, once, and nothing else is.
     pub fn check_invariants(&self) {
-        let mut cached = 0;
-        for (index, content) in self.contents.iter().enumerate() {
-            let Some(content) = content else { continue };
+        let mut places = 0;
+        for (index, cached) in self.cached.iter().enumerate() {
+            let Some((id, group)) = *cached else { continue };
+            let content = self.content(id);
+            let block = BlockId(index as u32);
+            assert_eq!(content.blocks[group], Some(block), "{block:?} is not where it is cached");
             let same_hash = self.by_hash.get(&content.hash).map_or(&[][..], Vec::as_slice);
-            let found = same_hash.iter().filter(|block| block.index() == index).count();
-            assert_eq!(found, 1, "block {index} is not found under its hash exactly once");
-            for &block in same_hash {
-                let other = self.contents[block.index()].expect("a block found by hash is cached");
-                assert_eq!(other.hash, content.hash, "{block:?} is found under a foreign hash");
+            let found = same_hash.iter().filter(|&&other| other == id).count();
+            assert_eq!(found, 1, "{block:?} is not found under its hash exactly once");
+            for &other in same_hash {
+                let hash = self.content(other).hash;
+                assert_eq!(hash, content.hash, "{other:?} is found under a foreign hash");
             }
-            cached += 1;
+            // Each content counts once, as that of its first block.
+            let is_first = content.blocks.iter().flatten().next() == Some(&block);
+            places += usize::from(is_first);
         }
-        assert!(self.by_hash.len() <= cached, "a hash without blocks is kept");
+        assert_eq!(self.contents.len(), places, "a content without blocks is kept");
+        assert!(self.by_hash.len() <= places, "a hash without blocks is kept");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is asked of the engine, and what it refuses at the door.
 
 use crate::ids::{AdapterId, TokenId};
+use crate::layout::KvLayout;
 use crate::policy::{SchedulingPolicy, Tenant};
 
 /// Keeps what is cached of some requests apart: those with other salts never share a block. The zeros
@@ -72,8 +73,8 @@ impl<P> Request<P> {
 pub struct Limits {
     /// Most tokens of prompt and answer together.
     pub max_model_len: u32,
-    /// Positions in a KV block.
-    pub block_size: u32,
+    /// How sequences are kept in blocks.
+    pub kv: KvLayout,
     /// Blocks in the whole pool.
     pub block_count: u32,
     /// Whether priorities count.
@@ -101,11 +102,17 @@ impl Limits {
             return Err(SubmitError::PromptTooLong { prompt_tokens, max_tokens, limit });
         }
         // The last token generated is never computed, so it needs no room.
-        let blocks = (tokens - 1).div_ceil(u64::from(self.block_size));
+        let blocks = self.kv.blocks_of(tokens - 1);
         if u64::from(self.block_count) < blocks {
             return Err(SubmitError::NeverFits { blocks, limit: self.block_count });
         }
         Ok(())
+    }
+
+    /// Most tokens of prompt and answer: `max_model_len`, or less where the pool is smaller.
+    pub fn longest(&self) -> u32 {
+        // The last token generated is never computed, so it needs no room in the pool.
+        self.max_model_len.min(self.kv.longest(self.block_count).saturating_add(1))
     }
 }
 
@@ -146,7 +153,7 @@ pub enum SubmitError {
          give the server more KV memory"
     )]
     NeverFits {
-        /// Blocks needed for all positions of prompt and answer.
+        /// Most blocks that it would hold at once.
         blocks: u64,
         /// Blocks in the pool.
         limit: u32,
@@ -183,13 +190,15 @@ pub enum SubmitError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::KvGroups;
 
     fn check(prompt: usize, max_tokens: u32) -> Result<(), SubmitError> {
         limits(SchedulingPolicy::Fcfs).check(&request(prompt, max_tokens))
     }
 
     fn limits(scheduling_policy: SchedulingPolicy) -> Limits {
-        Limits { max_model_len: 20, block_size: 4, block_count: 4, scheduling_policy }
+        let kv = KvLayout { block_size: 4, groups: KvGroups::ONE, step_max: 8 };
+        Limits { max_model_len: 20, kv, block_count: 4, scheduling_policy }
     }
 
     fn request(prompt: usize, max_tokens: u32) -> Request<()> {
@@ -238,5 +247,19 @@ mod tests {
     fn the_last_token_needs_no_room() {
         assert_eq!(check(10, 7), Ok(()));
         assert_eq!(check(10, 8), Err(SubmitError::NeverFits { blocks: 5, limit: 4 }));
+        assert_eq!(limits(SchedulingPolicy::Fcfs).longest(), 17);
+    }
+
+    #[test]
+    fn what_lies_behind_the_window_needs_no_room() {
+        let window = |window| {
+            let mut limits = limits(SchedulingPolicy::Fcfs);
+            limits.kv.groups = KvGroups { full: 0, windowed: 1, window };
+            limits
+        };
+        assert_eq!(window(5).check(&request(10, 10)), Ok(()));
+        assert_eq!(window(5).longest(), 20);
+        let refusal = SubmitError::NeverFits { blocks: 5, limit: 4 };
+        assert_eq!(window(12).check(&request(10, 10)), Err(refusal));
     }
 }

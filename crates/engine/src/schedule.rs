@@ -224,7 +224,7 @@ impl<P> Scheduler<P> {
                 tokens: &sequence.tokens,
                 prompt_len: sequence.prompt_len,
                 compute: row.compute.clone(),
-                blocks: sequence.table.blocks(),
+                blocks: sequence.table.groups(),
                 draft_max: row.draft_max,
                 adapter: sequence.adapter,
                 params: &sequence.params,
@@ -240,12 +240,13 @@ impl<P> Scheduler<P> {
 
     /// Records that a row was computed, and so many tokens of its draft, which are known by now.
     /// Makes the blocks that were filled findable, and takes those back that only the rest of the
-    /// draft needed. Gives how many prompt tokens were computed for the first time.
+    /// draft needed, and those that lie behind the window. Gives how many prompt tokens were computed for the first time.
     pub fn advance(&mut self, row: &PlannedRow, accepted: usize) -> usize {
         let computed = row.compute.end + accepted;
         let sequence = &mut self.running[row.index];
         self.kv.publish(&mut sequence.table, &sequence.tokens, computed);
         self.kv.shrink(&mut sequence.table, computed);
+        self.kv.release_behind_window(&mut sequence.table, computed);
         let prompt_tokens = sequence.advance(computed);
         let tenant_id = sequence.tenant_id;
         if self.config.scheduling_policy == SchedulingPolicy::Fair {
@@ -298,7 +299,7 @@ impl<P> Scheduler<P> {
 
     /// Panics unless queues, sequences and blocks agree with one another.
     pub fn check_invariants(&self) {
-        let EngineConfig { max_num_seqs, block_size, .. } = self.config;
+        let EngineConfig { max_num_seqs, .. } = self.config;
         assert!(self.running.len() <= max_num_seqs as usize, "too many sequences run");
         let all = || self.running.iter().chain(&self.waiting);
         assert!(
@@ -307,8 +308,6 @@ impl<P> Scheduler<P> {
         );
         for sequence in all() {
             assert!(sequence.computed < sequence.tokens.len(), "{:?} has no work", sequence.id);
-            let blocks = sequence.computed.div_ceil(block_size as usize);
-            assert_eq!(sequence.table.blocks().len(), blocks, "{:?} has idle blocks", sequence.id);
         }
         for sequence in &self.waiting {
             assert_eq!(sequence.computed, 0, "{:?} waits with computed tokens", sequence.id);
@@ -320,7 +319,7 @@ impl<P> Scheduler<P> {
                 "tenant {tenant_id} is not forgotten"
             );
         }
-        self.kv.check_invariants(all().map(|s| (&s.table, s.tokens.as_slice())));
+        self.kv.check_invariants(all().map(|s| (&s.table, s.tokens.as_slice(), s.computed)));
     }
 }
 

@@ -6,6 +6,7 @@ use crate::clock::Nanos;
 use crate::event::{FinishReason, RequestTimes};
 use crate::ids::{AdapterId, RequestId, TokenId};
 use crate::kv::BlockTable;
+use crate::layout::KvGroups;
 use crate::policy::Rank;
 use crate::request::Request;
 
@@ -44,7 +45,12 @@ pub struct Sequence<P> {
 
 impl<P> Sequence<P> {
     /// A sequence of which nothing is computed.
-    pub fn new(id: RequestId, rank: Rank, request: Request<P>, arrived: Nanos) -> Self {
+    pub fn new(
+        (id, rank): (RequestId, Rank),
+        groups: KvGroups,
+        request: Request<P>,
+        arrived: Nanos,
+    ) -> Self {
         Sequence {
             id,
             rank,
@@ -52,7 +58,7 @@ impl<P> Sequence<P> {
             turn: 0,
             yields: 0,
             prompt_len: request.prompt.len(),
-            table: BlockTable::new(request.origin()),
+            table: BlockTable::new(request.origin(), groups),
             adapter: request.adapter,
             tokens: request.prompt,
             computed: 0,
@@ -177,7 +183,8 @@ mod tests {
             tenant: Tenant::default(),
             params: (),
         };
-        Sequence::new(RequestId(1), SchedulingPolicy::Fcfs.rank(0, 0), request, Nanos(5))
+        let rank = SchedulingPolicy::Fcfs.rank(0, 0);
+        Sequence::new((RequestId(1), rank), KvGroups::ONE, request, Nanos(5))
     }
 
     #[test]

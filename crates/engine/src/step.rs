@@ -31,12 +31,13 @@ pub struct Row<'a, P> {
     /// Positions whose keys and values are computed in this step; never empty. Those before
     /// `start` are in the cache already.
     pub compute: Range<usize>,
-    /// The block table: position `p` is kept in block `blocks[p / block_size]`, slot
-    /// `p % block_size`. Covers the positions `0..compute.end + draft_max`.
+    /// The block table of each group of layers: position `p` is kept in block `blocks[group][p / block_size]`,
+    /// slot `p % block_size`. Covers the positions `0..compute.end + draft_max`; in groups with a window
+    /// blocks that no position from `compute.start` on sees are [`BlockId::RELEASED`].
     ///
-    /// A block that holds any position from `compute.start` on is in no other row's table; the others
-    /// may be shared.
-    pub blocks: &'a [BlockId],
+    /// A block that holds any position from `compute.start` on is in no other table; the others
+    /// may be shared, each by tables of one group.
+    pub blocks: &'a [Vec<BlockId>],
     /// Most tokens behind the last known one that the device may guess and compute as well; 0 unless
     /// the row is [`sampled`](Row::sampled).
     pub draft_max: usize,

@@ -14,7 +14,7 @@ mod scratch;
 
 use crate::cpu::Cpu;
 use crate::isa::Isa;
-use crate::kv::{self, KvShape, KvType, TILE_TOKENS};
+use crate::kv::{self, KvShape, KvType, Place, TILE_TOKENS};
 use crate::norm::Norm;
 use crate::pool::{Pool, SendPtr};
 use crate::quantise::{Activations, Parts};
@@ -60,7 +60,7 @@ pub fn attention(
     scratch: &mut AttentionScratch,
     out: &mut Activations,
 ) {
-    let layer = share.next_layer();
+    let place = share.next_layer();
     let (shape, rows) = (*share.shape(), share.rows().len());
     let heads = out.cols() / shape.head_dim;
     assert!(shape.head_dim <= HEAD_DIM_MAX, "head_dim {} above {HEAD_DIM_MAX}", shape.head_dim);
@@ -76,7 +76,7 @@ pub fn attention(
     assert_eq!(qkv.len(), rows * (heads + 2 * shape.kv_heads) * shape.head_dim, "shape of qkv");
     let parts = out.parts(rows);
     let isa = cpu.isa();
-    let step = Step { shape, layer, heads, qkv, rules, isa, parts: &parts, share };
+    let step = Step { shape, place, heads, qkv, rules, isa, parts: &parts, share };
     let scratch = scratch.of_threads(cpu.pool.threads());
     step.run(&mut cpu.pool, share.store(), scratch);
 }
@@ -84,7 +84,7 @@ pub fn attention(
 /// Everything that the units of one layer's attention share.
 struct Step<'a> {
     shape: KvShape,
-    layer: usize,
+    place: Place,
     heads: usize,
     qkv: &'a [f32],
     rules: HeadRules<'a>,
@@ -188,15 +188,16 @@ impl Step<'_> {
         let dim = self.shape.head_dim;
         let mut key = [0.0; HEAD_DIM_MAX];
         let key = &mut key[..dim];
+        let table = self.share.table(unit.sequence, self.place.group);
         for token in unit.first..unit.first + unit.tokens {
             let position = unit.sequence.position + token;
             let row = self.row(unit.sequence.row + token);
             key.copy_from_slice(&row[(self.heads + head) * dim..][..dim]);
             self.turn(position, self.rules.norms.map(|[_, key]| key), key);
             let value = &row[(self.heads + self.shape.kv_heads + head) * dim..][..dim];
-            let tile = self.shape.tile_of(unit.sequence.blocks, position);
+            let tile = self.shape.tile_of(table, position);
             let slot = position % TILE_TOKENS;
-            let start = self.shape.tile_start(self.layer, tile, head);
+            let start = self.shape.tile_start(self.place.layer, tile, head);
             // SAFETY: `tile_of` checked the block, so the tile lies in the store. Each token and
             // head is written by one unit, and nobody reads the tile meanwhile: the share made sure
             // that written blocks are in one sequence's table only, our own queries run later, and
@@ -345,13 +346,14 @@ impl Step<'_> {
         let Visit { unit, head } = visit;
         let tokens = unit.sequence.position + unit.first + unit.tokens;
         let first = self.first_of(visit);
+        let table = self.share.table(unit.sequence, self.place.group);
         let mut tiles = [std::ptr::null(); SPAN_TILES];
         for (tile, position) in tiles.iter_mut().zip((start..tokens).step_by(TILE_TOKENS)) {
             if position + TILE_TOKENS <= first {
                 continue;
             }
-            let number = self.shape.tile_of(unit.sequence.blocks, position);
-            let at = self.shape.tile_start(self.layer, number, head);
+            let number = self.shape.tile_of(table, position);
+            let at = self.shape.tile_start(self.place.layer, number, head);
             // SAFETY: `tile_of` checked the block, so the tile lies in the store.
             *tile = unsafe { store.get().add(at) }.cast_const();
         }

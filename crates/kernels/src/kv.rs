@@ -1,7 +1,8 @@
 //! Keys and values of all sequences, in pages.
 //!
-//! A block holds `block_size` tokens of every layer and KV head. Inside, tokens stand in tiles of
-//! 32, whose layout `kv/tile.rs` describes.
+//! Layers form groups of equal size. A block holds `block_size` tokens of every KV head of the layers of one
+//! group; a sequence has a table of blocks for each group. Inside, tokens stand in tiles of 32, whose
+//! layout `kv/tile.rs` describes.
 
 mod tile;
 
@@ -14,6 +15,9 @@ pub(crate) use tile::{Code, Stored, round_bf16, scales, store, turn_query};
 
 /// Tokens per tile; block sizes are multiples of it.
 pub const TILE_TOKENS: usize = 32;
+
+/// In a table, the place of a block that no query sees any more.
+pub const RELEASED: u32 = u32::MAX;
 
 /// How keys and values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +73,7 @@ impl FromStr for KvType {
 /// The shape of a cache.
 #[derive(Debug, Clone, Copy)]
 pub struct KvShape {
-    /// Transformer layers.
+    /// Transformer layers that a block is for: all, or those of a group.
     pub layers: usize,
     /// Heads that keys and values have.
     pub kv_heads: usize,
@@ -84,7 +88,7 @@ pub struct KvShape {
 }
 
 impl KvShape {
-    /// Bytes of one block over all layers, scales included.
+    /// Bytes of one block over its layers, scales included.
     pub const fn block_bytes(&self) -> usize {
         self.layers * self.kv_heads * self.tiles_per_block() * self.kind.tile_bytes(self.head_dim)
     }
@@ -101,14 +105,14 @@ impl KvShape {
         self.block_size / TILE_TOKENS
     }
 
-    /// First byte of a tile of one layer and head.
+    /// First byte of a tile of one layer of its block, and head.
     pub(crate) fn tile_start(&self, layer: usize, tile: usize, head: usize) -> usize {
         let tiles = self.block_count * self.tiles_per_block();
         let tile_bytes = self.kind.tile_bytes(self.head_dim);
         ((layer * tiles + tile) * self.kv_heads + head) * tile_bytes
     }
 
-    /// The tile that holds `position` of a sequence with this block table.
+    /// The tile that holds `position` of a sequence with this table of blocks, which are not released there.
     pub(crate) fn tile_of(&self, blocks: &[u32], position: usize) -> usize {
         let block = blocks[position / self.block_size] as usize;
         assert!(block < self.block_count, "block {block} of {}", self.block_count);
@@ -119,12 +123,43 @@ impl KvShape {
 /// The pool of pages.
 pub struct KvCache {
     shape: KvShape,
+    /// Of each layer of the model. No two layers have the same.
+    places: Vec<Place>,
+    group_count: usize,
     pub(crate) store: Buffer<u8>,
 }
 
+/// Where the keys and values of a layer are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// In the blocks of which table.
+    pub(crate) group: usize,
+    /// Which of their layers.
+    pub(crate) layer: usize,
+}
+
 impl KvCache {
-    /// Reserves the address space of all blocks; memory is committed when a block is first used.
+    /// A cache whose blocks are for all layers of the model, `shape.layers`.
     pub fn new(shape: KvShape) -> KvCache {
+        KvCache::with_groups(shape, &vec![0; shape.layers])
+    }
+
+    /// Reserves the address space of all blocks; memory is committed when a block is first used.
+    /// `groups` has the group of each layer of the model, counted from 0; each has `shape.layers`.
+    pub fn with_groups(shape: KvShape, groups: &[usize]) -> KvCache {
+        let group_count = groups.iter().max().map_or(0, |last| last + 1);
+        let mut sizes = vec![0; group_count];
+        let place = |&group: &usize| {
+            sizes[group] += 1;
+            Place { group, layer: sizes[group] - 1 }
+        };
+        let places = groups.iter().map(place).collect();
+        let of_groups = shape.layers;
+        assert!(0 < group_count, "a model has a layer");
+        assert!(
+            sizes.iter().all(|&size| size == of_groups),
+            "groups of {of_groups} layers: {sizes:?}"
+        );
         assert!(
             shape.block_size > 0 && shape.block_size.is_multiple_of(TILE_TOKENS),
             "a block holds a multiple of {TILE_TOKENS} tokens, not {}",
@@ -132,12 +167,17 @@ impl KvCache {
         );
         assert!(shape.head_dim.is_multiple_of(32), "head_dim {} is not 32 n", shape.head_dim);
         let bytes = shape.bytes().expect("the cache's size fits an address");
-        KvCache { shape, store: Buffer::zeroed(bytes) }
+        KvCache { shape, places, group_count, store: Buffer::zeroed(bytes) }
     }
 
     /// Its shape.
     pub fn shape(&self) -> &KvShape {
         &self.shape
+    }
+
+    /// The place of each layer, and the number of groups.
+    pub(crate) fn places(&self) -> (&[Place], usize) {
+        (&self.places, self.group_count)
     }
 }
 

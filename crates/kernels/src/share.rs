@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::kv::{KvCache, KvShape, TILE_TOKENS};
+use crate::kv::{KvCache, KvShape, Place, RELEASED, TILE_TOKENS};
 use crate::pool::SendPtr;
 
 /// Looks at another share's progress before a waiting thread gives its core away between looks.
@@ -29,13 +29,17 @@ pub struct SequenceRows<'a> {
     pub rows: usize,
     /// Position of the first row's token in the sequence.
     pub position: usize,
-    /// Block table; covers `position + rows` tokens.
+    /// A table of blocks for each group of layers, one after another; each covers `position + rows` tokens.
+    /// Of blocks that no query of these rows sees it may have [`RELEASED`]. Shape: [groups, blocks].
     pub blocks: &'a [u32],
 }
 
 /// Part of a step's tokens, and the right to write their keys and values.
 pub struct Share<'a> {
     shape: KvShape,
+    /// Of each layer.
+    places: &'a [Place],
+    group_count: usize,
     store: SendPtr<u8>,
     rows: Range<usize>,
     /// Rows count from the share's first.
@@ -67,8 +71,9 @@ pub fn share_out<'a>(
     count: usize,
 ) -> Vec<Share<'a>> {
     let shape = *cache.shape();
-    check(&shape, sequences);
     let store = SendPtr(cache.store.as_mut_ptr());
+    let (places, group_count) = cache.places();
+    check(&shape, group_count, sequences);
     let mut shares: Vec<Share<'a>> = Vec::with_capacity(count);
     for (rows, continues) in cuts(sequences, count) {
         let before = shares.last_mut().filter(|_| continues).map(|share| {
@@ -77,6 +82,8 @@ pub fn share_out<'a>(
         });
         shares.push(Share {
             shape,
+            places,
+            group_count,
             store,
             sequences: part(sequences, &rows),
             rows,
@@ -119,11 +126,16 @@ impl<'a> Share<'a> {
     }
 
     /// Begins a layer; each is begun once, in order.
-    pub(crate) fn next_layer(&mut self) -> usize {
+    pub(crate) fn next_layer(&mut self) -> Place {
         let layer = self.layers_begun;
-        assert!(layer < self.shape.layers, "all {layer} layers are done");
+        assert!(layer < self.places.len(), "all {layer} layers are done");
         self.layers_begun += 1;
-        layer
+        self.places[layer]
+    }
+
+    /// The blocks that a sequence of the share has in a group.
+    pub(crate) fn table(&self, sequence: &SequenceRows<'a>, group: usize) -> &'a [u32] {
+        sequence.table(group, self.group_count)
     }
 
     /// Number of rows at the end of the share that attend to a tile that the next share writes to.
@@ -167,7 +179,7 @@ impl LayersStored {
 impl Drop for Share<'_> {
     /// Nobody waits for a share that was cut off, as by a panic of its thread.
     fn drop(&mut self) {
-        if self.stored.0.load(Ordering::Relaxed) < self.shape.layers {
+        if self.stored.0.load(Ordering::Relaxed) < self.places.len() {
             self.stored.0.store(CUT_OFF, Ordering::Release);
         }
     }
@@ -179,10 +191,21 @@ impl<'a> SequenceRows<'a> {
         self.position.checked_add(self.rows).expect("a position fits an address")
     }
 
-    /// The blocks that are only read, and those that this step writes.
-    fn table(&self, shape: &KvShape) -> (&'a [u32], &'a [u32]) {
-        let used = &self.blocks[..self.tokens().div_ceil(shape.block_size)];
-        used.split_at(self.position / shape.block_size)
+    /// The blocks of one of `count` groups.
+    fn table(&self, group: usize, count: usize) -> &'a [u32] {
+        let len = self.blocks.len() / count;
+        &self.blocks[group * len..(group + 1) * len]
+    }
+
+    /// Of each group the blocks that are only read, and those that this step writes.
+    fn tables(
+        &self,
+        (shape, group_count): (&KvShape, usize),
+    ) -> impl Iterator<Item = (&'a [u32], &'a [u32])> {
+        let used = self.tokens().div_ceil(shape.block_size);
+        let written = self.position / shape.block_size;
+        let table = move |group| self.table(group, group_count)[..used].split_at(written);
+        (0..group_count).map(table)
     }
 
     fn end(&self) -> usize {
@@ -196,22 +219,25 @@ impl<'a> SequenceRows<'a> {
 }
 
 /// Checks the tables: the threads of a step share blocks without any other care.
-fn check(shape: &KvShape, sequences: &[SequenceRows<'_>]) {
+fn check(shape: &KvShape, group_count: usize, sequences: &[SequenceRows<'_>]) {
     let mut row = 0;
     for sequence in sequences {
         assert_eq!(sequence.row, row, "sequences stand one after another");
         assert!(sequence.rows > 0, "a sequence has a row");
         let tokens = sequence.tokens();
-        assert!(sequence.blocks.len() * shape.block_size >= tokens, "the table covers the tokens");
+        let blocks = sequence.blocks.len();
+        assert!(blocks.is_multiple_of(group_count), "a table for each of {group_count} groups");
+        assert!(blocks / group_count * shape.block_size >= tokens, "a table covers the tokens");
         row += sequence.rows;
     }
-    let mut written: Vec<u32> =
-        sequences.iter().flat_map(|sequence| sequence.table(shape).1).copied().collect();
+    let tables = || sequences.iter().flat_map(|sequence| sequence.tables((shape, group_count)));
+    let mut written: Vec<u32> = tables().flat_map(|(_, written)| written).copied().collect();
     written.sort_unstable();
     assert!(written.is_sorted_by(|a, b| a < b), "a block is written twice");
     let known = |block: &u32| (*block as usize) < shape.block_count;
     assert!(written.iter().all(known), "a block is not one of {}", shape.block_count);
-    for block in sequences.iter().flat_map(|sequence| sequence.table(shape).0) {
+    let read = tables().flat_map(|(read, _)| read);
+    for block in read.filter(|block| **block != RELEASED) {
         assert!(known(block), "block {block} of {}", shape.block_count);
         assert!(written.binary_search(block).is_err(), "block {block} is read and written");
     }

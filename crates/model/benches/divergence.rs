@@ -12,6 +12,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use engine::KvGroups;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::KvType;
@@ -84,6 +85,7 @@ fn sizes(kv_type: KvType) -> TransformerSizes {
         asked_len: WINDOW,
         block_size: BLOCK,
         block_count: WINDOW / BLOCK,
+        kv_groups: KvGroups::ONE,
         kv_type,
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use engine::KvGroups;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::KvType;
@@ -45,6 +46,7 @@ fn main() {
         asked_len: 2048,
         block_size: BLOCK,
         block_count: 2048,
+        kv_groups: KvGroups::ONE,
         kv_type,
     };
     let mut transformer = Transformer::new(file.config.clone(), weights, sizes, &cpu);

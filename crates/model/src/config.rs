@@ -8,6 +8,7 @@ use std::{
     ops::RangeInclusive,
 };
 
+use engine::KvGroups;
 use kernels::rope::Pairing;
 
 use crate::{
@@ -191,6 +192,36 @@ impl ModelConfig {
     pub fn window_of(&self, layer: usize) -> Option<usize> {
         self.window.filter(|_| self.architecture.has_window(layer))
     }
+
+    /// The groups of layers whose keys and values are kept apart, so that those with a window may lose what
+    /// lies behind it: as large as can be, with equally many layers each.
+    pub fn kv_groups(&self) -> KvGroups {
+        let layers = 0..self.layer_count;
+        let windowed = layers.filter(|&layer| self.window_of(layer).is_some()).count();
+        let full = self.layer_count - windowed;
+        let size = greatest_common_divisor(full, windowed);
+        let count = |layers: usize| u32::try_from(layers / size).expect("layers are few");
+        let window = u32::try_from(self.window.unwrap_or(0)).unwrap_or(u32::MAX);
+        KvGroups { full: count(full), windowed: count(windowed), window }
+    }
+
+    /// The group of each layer. `groups` are [`ModelConfig::kv_groups`] or [`KvGroups::ONE`].
+    pub fn group_of_layers(&self, groups: KvGroups) -> Vec<usize> {
+        let size = self.layer_count / groups.count();
+        let (mut full, mut windowed) = (0, groups.full as usize * size);
+        let group = |layer| {
+            let is_windowed = groups.windowed != 0 && self.window_of(layer).is_some();
+            let place = if is_windowed { &mut windowed } else { &mut full };
+            *place += 1;
+            (*place - 1) / size
+        };
+        (0..self.layer_count).map(group).collect()
+    }
+}
+
+/// The greatest number that divides both; at least one of them is not 0.
+fn greatest_common_divisor(one: usize, other: usize) -> usize {
+    if other == 0 { one } else { greatest_common_divisor(other, one % other) }
 }
 
 impl OptionalTensors {

@@ -1,9 +1,12 @@
 //! The model on this machine's processor, as the engine sees it.
 
-use engine::{Device, DeviceError, Failure, Row, RowOutput, StepOutput, StepPlan, TokenId};
+use engine::{
+    BlockId, Device, DeviceError, Failure, Row, RowOutput, StepOutput, StepPlan, TokenId,
+};
 use grammar::{Ahead, Guided};
 use kernels::cpu::Cpu;
 use kernels::isa::Work;
+use kernels::kv::RELEASED;
 use sampling::{LogProbs, Pool, PromptScores, SampleError, Sampler, SamplingParams};
 
 use crate::config::ModelConfig;
@@ -70,6 +73,9 @@ impl Device for CpuDevice {
     }
 }
 
+// A released block is one to the kernels too.
+const _: () = assert!(BlockId::RELEASED.0 == RELEASED);
+
 /// A row of a plan with its draft.
 fn step_row<'a>(row: &'a Row<'_, Guided<SamplingParams>>, draft: &'a [TokenId]) -> StepRow<'a> {
     let Guided { sampling, constraint } = row.params;
@@ -80,7 +86,7 @@ fn step_row<'a>(row: &'a Row<'_, Guided<SamplingParams>>, draft: &'a [TokenId]) 
         draft,
         compute: row.compute.start..row.compute.end + draft.len(),
         choices: if chooses { 1 + draft.len() } else { 0 },
-        blocks: row.blocks.iter().map(|block| block.0).collect(),
+        blocks: row.blocks.iter().flatten().map(|block| block.0).collect(),
         adapter: row.adapter.map(|adapter| adapter.0 as usize),
         params: sampling,
         constraint: constraint.as_ref(),

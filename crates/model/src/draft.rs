@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use engine::{BlockId, Row, RowOutput, TokenId};
+use engine::{BlockId, KvGroups, Row, RowOutput, TokenId};
 use grammar::Guided;
 use kernels::cpu::Cpu;
 use sampling::SamplingParams;
@@ -66,6 +66,11 @@ fn room(row: &Row<'_, Guided<SamplingParams>>) -> usize {
     if params.pool().is_some() || scored { 0 } else { row.draft_max }
 }
 
+/// The blocks of a row where there is one group of layers.
+fn table<'a>(row: &Row<'a, Guided<SamplingParams>>) -> &'a [BlockId] {
+    &row.blocks[0]
+}
+
 /// Up to `most` tokens that may follow `tokens`: those that followed their last ones where most of
 /// them, at least [`LOOKUP_MIN`], occurred before. What repeats itself goes on doing so.
 ///
@@ -93,7 +98,8 @@ fn lookup(tokens: &[TokenId], most: usize) -> Vec<TokenId> {
 }
 
 /// A model that guesses for another one. Its keys and values lie under the same block ids, so that
-/// shared prefixes are shared and preempted sequences lose them here too.
+/// shared prefixes are shared and preempted sequences lose them here too. So the other model keeps all layers
+/// in one group: what lies behind its windows may lie before this one's.
 ///
 /// It computes only what it needs: it follows a sequence when there is room for a draft of it, not
 /// while steps are large.
@@ -126,7 +132,7 @@ impl Drafting {
             draft: &self.draft,
             compute: self.start..self.end,
             choices: self.most.min(1),
-            blocks: row.blocks.iter().map(|block| block.0).collect(),
+            blocks: table(row).iter().map(|block| block.0).collect(),
             // Those are of the target. Without one guesses are worse, and no token is another.
             adapter: None,
             // With the random numbers of the same positions, like models draw like tokens.
@@ -152,6 +158,7 @@ impl DraftModel {
 
     /// Reserves the memory for `sizes`, which are [`DraftModel::sizes`].
     pub fn new(config: ModelConfig, weights: Weights, sizes: TransformerSizes, cpu: &Cpu) -> Self {
+        assert_eq!(sizes.kv_groups, KvGroups::ONE, "blocks are those of all layers");
         let transformer = Transformer::new(config, weights, sizes, cpu);
         DraftModel { transformer, sizes, filled: vec![0; sizes.block_count] }
     }
@@ -181,7 +188,7 @@ impl DraftModel {
     /// earlier sequences.
     fn forget(&mut self, row: &Row<'_, Guided<SamplingParams>>) {
         let size = self.sizes.block_size;
-        for (index, block) in row.blocks.iter().enumerate().skip(row.compute.start / size) {
+        for (index, block) in table(row).iter().enumerate().skip(row.compute.start / size) {
             let kept = row.compute.start.saturating_sub(index * size);
             let filled = &mut self.filled[block.index()];
             *filled = kept.min(*filled);
@@ -199,13 +206,13 @@ impl DraftModel {
             // The last guess is not computed.
             let most = room(row).min((self.sizes.positions_max + 1).saturating_sub(known));
             let start = self.first_missing(row);
-            let lacking = &row.blocks[start / self.sizes.block_size..];
-            let is_shared = row.blocks.iter().any(|block| written.contains(block))
+            let lacking = &table(row)[start / self.sizes.block_size..];
+            let is_shared = table(row).iter().any(|block| written.contains(block))
                 || lacking.iter().any(|block| used.contains(block));
             if most == 0 || left == 0 || is_shared {
                 continue;
             }
-            used.extend(row.blocks.iter().copied());
+            used.extend(table(row).iter().copied());
             written.extend(lacking.iter().copied());
             let end = known.min(start + left);
             left -= end - start;
@@ -218,9 +225,9 @@ impl DraftModel {
     /// The first position whose keys and values are not there.
     fn first_missing(&self, row: &Row<'_, Guided<SamplingParams>>) -> usize {
         let size = self.sizes.block_size;
-        let whole = row.blocks.iter().take_while(|block| self.filled[block.index()] == size);
+        let whole = table(row).iter().take_while(|block| self.filled[block.index()] == size);
         let whole = whole.count();
-        let rest = row.blocks.get(whole).map_or(0, |block| self.filled[block.index()]);
+        let rest = table(row).get(whole).map_or(0, |block| self.filled[block.index()]);
         whole * size + rest
     }
 
@@ -236,7 +243,7 @@ impl DraftModel {
         let step: Vec<_> = drafting.iter().map(|own| own.step_row(&rows[own.index])).collect();
         let outputs = FlatStep::new(&step).run(cpu, &mut self.transformer, threads);
         for (own, output) in drafting.iter_mut().zip(outputs) {
-            self.fill(rows[own.index].blocks, own.start..own.end);
+            self.fill(table(&rows[own.index]), own.start..own.end);
             match output {
                 RowOutput::Tokens { tokens, .. } => {
                     own.draft.extend(tokens.iter().map(|t| t.token))

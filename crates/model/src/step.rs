@@ -26,7 +26,7 @@ pub struct StepRow<'a> {
     pub compute: Range<usize>,
     /// The last so many of these positions choose the token behind them: all with the same draft.
     pub choices: usize,
-    /// The block table.
+    /// The block tables of the groups of layers, one after another.
     pub blocks: Vec<u32>,
     /// Its adapter, by its place in [`Weights::adapters`](crate::weights::Weights::adapters).
     pub adapter: Option<usize>,

@@ -4,6 +4,7 @@
 mod adapted;
 mod layer;
 
+use engine::KvGroups;
 use kernels::attention::AttentionScratch;
 use kernels::buffer::Buffer;
 use kernels::cpu::Cpu;
@@ -38,6 +39,9 @@ pub struct TransformerSizes {
     pub block_size: usize,
     /// KV blocks.
     pub block_count: usize,
+    /// The groups of layers, each with blocks of its own: [`ModelConfig::kv_groups`], or one that keeps
+    /// everything.
+    pub kv_groups: KvGroups,
     /// Element type of keys and values.
     pub kv_type: KvType,
 }
@@ -168,7 +172,8 @@ impl Transformer {
         sizes: TransformerSizes,
         cpu: &Cpu,
     ) -> Transformer {
-        let cache = KvCache::new(kv_shape(&config, &sizes));
+        let groups = config.group_of_layers(sizes.kv_groups);
+        let cache = KvCache::with_groups(kv_shape(&config, &sizes), &groups);
         let table = |rope: &RopeConfig, (theta, scaling, divisors): Frequencies<'_>| {
             let rotation = rotation((rope.dims, rope.pairing), theta, scaling, divisors);
             RopeTable::new(sizes.positions_max, &rotation)
@@ -225,7 +230,7 @@ impl Transformer {
         (threads * AdaptedWork::bytes(config, sizes.step_tokens_max, scratch)) as u64
     }
 
-    /// Bytes of one KV block over all layers.
+    /// Bytes of one KV block, over the layers of a group.
     pub fn block_bytes(config: &ModelConfig, sizes: &TransformerSizes) -> u64 {
         kv_shape(config, sizes).block_bytes() as u64
     }
@@ -447,7 +452,7 @@ fn branch_size(config: &ModelConfig) -> usize {
 
 fn kv_shape(config: &ModelConfig, sizes: &TransformerSizes) -> KvShape {
     KvShape {
-        layers: config.layer_count,
+        layers: config.layer_count / sizes.kv_groups.count(),
         kv_heads: config.kv_head_count,
         head_dim: config.head_dim,
         block_size: sizes.block_size,

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use engine::{
-    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy,
-    Snapshot, Speculation, Tenant, TokenId,
+    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, KvGroups, Request, RequestId,
+    SchedulingPolicy, Snapshot, Speculation, Tenant, TokenId,
 };
 use grammar::Guided;
 use kernels::cpu::Cpu;
@@ -124,6 +124,7 @@ fn sizes(setup: &Setup) -> TransformerSizes {
         asked_len: 1024,
         block_size: BLOCK,
         block_count: setup.block_count as usize,
+        kv_groups: KvGroups::ONE,
         kv_type: setup.kv_type,
     }
 }
@@ -153,6 +154,7 @@ impl Served {
         let config = EngineConfig {
             block_size: BLOCK as u32,
             block_count: setup.block_count,
+            kv_groups: KvGroups::ONE,
             max_model_len: 1024,
             max_num_seqs: setup.max_num_seqs,
             max_num_batched_tokens: setup.max_num_batched_tokens,

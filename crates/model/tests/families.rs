@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use engine::KvGroups;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::KvType;
@@ -83,6 +84,7 @@ const SIZES: TransformerSizes = TransformerSizes {
     asked_len: 64,
     block_size: 32,
     block_count: 8,
+    kv_groups: KvGroups::ONE,
     kv_type: KvType::F32,
 };
 

@@ -1,8 +1,8 @@
 //! A request whose own masks leave no token: it ends by its own doing, and nobody beside it.
 
 use engine::{
-    CacheSalt, Cause, Engine, EngineConfig, Event, FakeClock, FinishReason, Nanos, Request,
-    RequestId, SchedulingPolicy, Speculation, Tenant, TokenId,
+    CacheSalt, Cause, Engine, EngineConfig, Event, FakeClock, FinishReason, KvGroups, Nanos,
+    Request, RequestId, SchedulingPolicy, Speculation, Tenant, TokenId,
 };
 use grammar::Guided;
 use kernels::cpu::Cpu;
@@ -17,6 +17,7 @@ use sampling::{SamplingParams, SamplingRequest};
 const CONFIG: EngineConfig = EngineConfig {
     block_size: 32,
     block_count: 8,
+    kv_groups: KvGroups::ONE,
     max_model_len: 64,
     max_num_seqs: 4,
     max_num_batched_tokens: 64,
@@ -38,6 +39,7 @@ fn engine() -> (Engine<CpuDevice>, usize) {
         asked_len: CONFIG.max_model_len as usize,
         block_size: CONFIG.block_size as usize,
         block_count: CONFIG.block_count as usize,
+        kv_groups: KvGroups::ONE,
         kv_type: KvType::Bf16,
     };
     let transformer = Transformer::new(file.config.clone(), weights, sizes, &cpu);

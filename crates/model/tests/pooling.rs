@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use engine::{
-    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy,
-    Snapshot, Speculation, Tenant, TokenId,
+    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, KvGroups, Request, RequestId,
+    SchedulingPolicy, Snapshot, Speculation, Tenant, TokenId,
 };
 use grammar::Guided;
 use kernels::blocks::dequantise;
@@ -31,6 +31,7 @@ fn roomy() -> EngineConfig {
     EngineConfig {
         block_size: BLOCK,
         block_count: 64,
+        kv_groups: KvGroups::ONE,
         max_model_len: 250,
         max_num_seqs: 16,
         max_num_batched_tokens: 1024,
@@ -49,6 +50,7 @@ fn sizes(config: &EngineConfig, kv_type: KvType) -> TransformerSizes {
         asked_len: config.max_model_len as usize,
         block_size: config.block_size as usize,
         block_count: config.block_count as usize,
+        kv_groups: KvGroups::ONE,
         kv_type,
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use engine::{
-    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy,
-    Snapshot, Speculation, Tenant, TokenId,
+    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, KvGroups, Request, RequestId,
+    SchedulingPolicy, Snapshot, Speculation, Tenant, TokenId,
 };
 use grammar::Guided;
 use kernels::cpu::Cpu;
@@ -25,6 +25,7 @@ fn roomy() -> EngineConfig {
     EngineConfig {
         block_size: 32,
         block_count: 64,
+        kv_groups: KvGroups::ONE,
         max_model_len: 400,
         max_num_seqs: 16,
         max_num_batched_tokens: 1024,
@@ -45,6 +46,7 @@ fn engine(file: &mut ModelFile, config: EngineConfig, threads: usize) -> Engine<
         asked_len: config.max_model_len as usize,
         block_size: config.block_size as usize,
         block_count: config.block_count as usize,
+        kv_groups: KvGroups::ONE,
         kv_type: KvType::Bf16,
     };
     let transformer = Transformer::new(file.config.clone(), weights, sizes, &cpu);

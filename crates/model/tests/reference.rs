@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use engine::KvGroups;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::KvType;
@@ -124,6 +125,7 @@ fn sizes(kv_type: KvType) -> TransformerSizes {
         asked_len: 512,
         block_size: 32,
         block_count: 16,
+        kv_groups: KvGroups::ONE,
         kv_type,
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use engine::{
-    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy,
-    Snapshot, Speculation, Tenant, TokenId,
+    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, KvGroups, Request, RequestId,
+    SchedulingPolicy, Snapshot, Speculation, Tenant, TokenId,
 };
 use grammar::{Compiler, Constraint, Grammar, Guided, Spec, Vocabulary};
 use kernels::cpu::Cpu;
@@ -151,6 +151,7 @@ fn device(served: Served, guess: Guess, setup: &Setup) -> CpuDevice {
         asked_len: 512,
         block_size: BLOCK as usize,
         block_count: setup.block_count as usize,
+        kv_groups: KvGroups::ONE,
         kv_type: KvType::Bf16,
     };
     let mut file = served.open();
@@ -175,6 +176,7 @@ fn serve(served: Served, guess: Guess, setup: Setup, asks: &[Ask]) -> Outcome {
     let config = EngineConfig {
         block_size: BLOCK,
         block_count: setup.block_count,
+        kv_groups: KvGroups::ONE,
         max_model_len: 512,
         max_num_seqs: setup.max_num_seqs,
         max_num_batched_tokens: setup.max_num_batched_tokens,

@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_plan_is_counted_row_by_row() {
-        let (tokens, blocks) = ([TokenId(1); 20], [BlockId(0)]);
+        let (tokens, blocks) = ([TokenId(1); 20], [vec![BlockId(0)]]);
         let row = |compute| Row {
             id: RequestId(0),
             tokens: &tokens,

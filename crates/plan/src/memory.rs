@@ -1,6 +1,7 @@
 //! The engine's budget before there is an engine: what is asked for, whether it fits, how many
 //! fit, and what it would take.
 
+use engine::KvGroups;
 use engine::budget::{Budget, BudgetError, Demand, Memory, feasible_model_len};
 
 use crate::dtype::KvDtype;
@@ -84,6 +85,8 @@ impl Estimate {
             buffer_bytes: self.other_bytes,
             block_bytes: self.token_bytes * u64::from(sizes.block_size),
             block_size: sizes.block_size,
+            kv_groups: KvGroups::ONE,
+            max_num_batched_tokens: sizes.max_num_batched_tokens,
             max_model_len: sizes.max_model_len,
         }
     }
@@ -141,14 +144,14 @@ impl Question {
         let Question { demand, memory, length, users } = *self;
         let budget = Budget::new(demand, memory);
         let block_count = budget.as_ref().map_or(0, |budget| budget.block_count);
-        let blocks_each = length.div_ceil(demand.block_size);
-        let one = demand.max_model_len.div_ceil(demand.block_size);
-        let bytes_for_users = self.bytes_with(u64::from(users) * u64::from(blocks_each));
+        let blocks_each = demand.blocks_of(length);
+        let one = demand.blocks_of(demand.max_model_len);
+        let bytes_for_users = self.bytes_with(u64::from(users).saturating_mul(blocks_each));
         Answers {
             budget,
             model_len_max: feasible_model_len(&demand, &memory).ok(),
-            utilization_for_one: self.utilization_of(self.bytes_with(u64::from(one))),
-            concurrency: f64::from(block_count) / f64::from(blocks_each),
+            utilization_for_one: self.utilization_of(self.bytes_with(one)),
+            concurrency: f64::from(block_count) / blocks_each as f64,
             utilization_for_users: self.utilization_of(bytes_for_users),
             bytes_for_users,
         }

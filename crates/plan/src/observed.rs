@@ -72,6 +72,7 @@ impl ServerSizes {
         EngineConfig {
             block_size: self.block_size.unwrap_or(otherwise.block_size),
             block_count: self.block_count.unwrap_or(otherwise.block_count),
+            kv_groups: otherwise.kv_groups,
             max_model_len: self.max_model_len.unwrap_or(otherwise.max_model_len),
             max_num_seqs: self.max_num_seqs.unwrap_or(otherwise.max_num_seqs),
             max_num_batched_tokens: self

@@ -1,6 +1,6 @@
 //! Servers that are known by name.
 
-use engine::{EngineConfig, SchedulingPolicy, Speculation};
+use engine::{EngineConfig, KvGroups, SchedulingPolicy, Speculation};
 
 use crate::cost::StepCost;
 use crate::simulate::ModelledServer;
@@ -17,6 +17,7 @@ pub const SEED: ModelledServer = ModelledServer {
     engine: EngineConfig {
         block_size: 16,
         block_count: 5_837,
+        kv_groups: KvGroups::ONE,
         max_model_len: 1_818,
         max_num_seqs: 50,
         max_num_batched_tokens: 2_048,

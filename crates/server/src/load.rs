@@ -95,15 +95,15 @@ struct Aggregate {
 pub async fn loads(State(app): State<Arc<App>>) -> Json<Loads> {
     let Progress { snapshot, running, waiting } = app.dispatch.progress();
     let info = &app.info;
-    let block_size = u64::from(info.block_size);
-    let capacity = u64::from(info.block_count) * block_size;
+    let capacity = info.kv_cache_tokens;
+    let used = u128::from(capacity) * u128::from(snapshot.blocks_used);
     let load = EngineLoad {
         dp_rank: 0,
         num_running_reqs: running,
         num_waiting_reqs: waiting,
         num_total_reqs: running + waiting,
         max_running_requests: info.max_num_seqs,
-        num_used_tokens: u64::from(snapshot.blocks_used) * block_size,
+        num_used_tokens: (used / u128::from(snapshot.blocks_total.max(1))) as u64,
         max_total_num_tokens: capacity,
         token_usage: snapshot.kv_usage(),
         cache_hit_rate: snapshot.prefix_hit_rate(),

@@ -304,14 +304,15 @@ impl Door<'_> {
         asked: Asked,
         rules: &StopRules,
     ) -> Result<Request<()>, ApiError> {
-        let room = u32::try_from(prompt.len()).map_or(0, |len| self.longest().saturating_sub(len));
+        let room =
+            u32::try_from(prompt.len()).map_or(0, |len| self.limits.longest().saturating_sub(len));
         let max_tokens = asked.tokens.unwrap_or(asked.otherwise.min(room));
         let prompt_param = match endpoint {
             Endpoint::Completions => "prompt",
             Endpoint::Chat => "messages",
         };
         if room == 0 {
-            let (tokens, longest) = (prompt.len(), self.longest());
+            let (tokens, longest) = (prompt.len(), self.limits.longest());
             let message = format!(
                 "the prompt is too long: this model's maximum context length is {longest} tokens, \
                  and the prompt of {tokens} tokens leaves no room for an answer; shorten the prompt"
@@ -351,13 +352,6 @@ impl Door<'_> {
                 Err(ApiError::ContextLength { param: asked.param, message: refusal.to_string() })
             }
         }
-    }
-
-    /// Most tokens of prompt and answer: the model's length, or less where the KV pool is smaller.
-    fn longest(&self) -> u32 {
-        // The last token generated is never computed, so it needs no room in the pool.
-        let pool = self.limits.block_size.saturating_mul(self.limits.block_count);
-        self.limits.max_model_len.min(pool.saturating_add(1))
     }
 }
 

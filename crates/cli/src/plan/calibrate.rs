@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ::engine::{EngineConfig, SchedulingPolicy, Speculation};
+use ::engine::{EngineConfig, KvGroups, SchedulingPolicy, Speculation};
 use anyhow::{Context, Result, bail};
 use bench::{Lengths, Preset};
 use clap::Args;
@@ -66,6 +66,7 @@ pub(super) struct CalibrateArgs {
 const ENGINE: EngineConfig = EngineConfig {
     block_size: 32,
     block_count: 1 << 16,
+    kv_groups: KvGroups::ONE,
     max_model_len: 1 << 20,
     max_num_seqs: 50,
     max_num_batched_tokens: 256,

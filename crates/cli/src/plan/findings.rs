@@ -80,7 +80,7 @@ impl Findings {
             "--length is {length}, more than a request may have, {limit}; lower it or raise \
              --max-model-len"
         );
-        let token_bytes = engine.demand.block_bytes / u64::from(engine.demand.block_size);
+        let token_bytes = engine.demand.token_bytes();
         let balance = device.hardware.as_ref();
         let balance = balance.map(|hardware| Balance::new(&shape, hardware, token_bytes, length));
         Ok(Findings { shape, device, engine, question, answers, balance, notes })

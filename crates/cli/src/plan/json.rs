@@ -15,8 +15,15 @@ pub(super) fn text(findings: &Findings) -> String {
 
 fn value(findings: &Findings) -> Value {
     let Findings { shape, device, engine, question, answers, balance, notes } = findings;
-    let Demand { weights_bytes, activation_bytes, buffer_bytes, block_bytes, block_size, .. } =
-        engine.demand;
+    let Demand {
+        weights_bytes,
+        activation_bytes,
+        buffer_bytes,
+        block_bytes,
+        block_size,
+        kv_groups,
+        ..
+    } = engine.demand;
     let budget = answers.budget.as_ref();
     let turn = findings.turn();
     json!({
@@ -39,6 +46,7 @@ fn value(findings: &Findings) -> Value {
         "buffer_bytes": buffer_bytes,
         "block_bytes": block_bytes,
         "block_size": block_size,
+        "kv_groups": { "full": kv_groups.full, "windowed": kv_groups.windowed, "window": kv_groups.window },
         "memory_utilization": engine.memory.utilization,
         "kv_cache_memory_bytes": engine.memory.kv_cache_bytes,
         "max_model_len": engine.demand.max_model_len,

@@ -1,5 +1,6 @@
 //! The plan as Markdown: every term of the sum, the line that vLLM's users look for, the answers.
 
+use engine::KvGroups;
 use engine::budget::{Budget, Bytes, Demand, thousands};
 use plan::balance::{Balance, Limit, Turn};
 use plan::memory::{EngineSizes, Estimate, widest};
@@ -151,7 +152,15 @@ fn estimate_rows(shape: &Shape, estimate: &Estimate, sizes: &EngineSizes) -> Vec
 
 fn budget_rows(findings: &Findings) -> Vec<Row> {
     let Demand { block_bytes, block_size, .. } = findings.engine.demand;
-    let block = ("a block", format!("{block_size} tokens"), size(block_bytes));
+    let groups = findings.engine.demand.kv_groups.count();
+    let block = match groups {
+        1 => ("a block", format!("{block_size} tokens"), size(block_bytes)),
+        _ => (
+            "a block",
+            format!("{block_size} tokens in 1 of {groups} groups of layers"),
+            size(block_bytes),
+        ),
+    };
     let mut rows = vec![block];
     let Ok(budget) = &findings.answers.budget else { return rows };
     let memory = &budget.memory;
@@ -171,12 +180,20 @@ fn budget_rows(findings: &Findings) -> Vec<Row> {
 }
 
 fn block_rows(budget: &Budget) -> [Row; 3] {
-    let Demand { block_bytes, block_size, max_model_len, .. } = budget.demand;
-    let each = n(u64::from(max_model_len.div_ceil(block_size)));
+    let Demand { block_bytes, block_size, max_model_len, kv_groups, .. } = budget.demand;
+    let each = n(budget.demand.blocks_of(max_model_len));
     let (count, len) = (n(u64::from(budget.block_count)), n(u64::from(max_model_len)));
+    let by_size = format!("{len} tokens / {block_size}, rounded up");
+    let blocks_of_request = match kv_groups {
+        KvGroups { windowed: 0, .. } => by_size,
+        KvGroups { full, windowed, window } => format!(
+            "{full} x {by_size} + {windowed} x a window of {} and a step",
+            n(u64::from(window))
+        ),
+    };
     [
         ("blocks", format!("KV cache / {} bytes", n(block_bytes)), count.clone()),
-        ("blocks of a request", format!("{len} tokens / {block_size}, rounded up"), each.clone()),
+        ("blocks of a request", blocks_of_request, each.clone()),
         (
             "maximum concurrency",
             format!("{count} / {each}"),

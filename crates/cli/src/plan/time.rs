@@ -160,8 +160,7 @@ impl TimeOptions {
             "what a step costs here is not known: run `millrace bench --out DIR`, then `millrace \
              plan calibrate DIR --out FILE`, then give --device-model FILE"
         );
-        let demand = &findings.engine.demand;
-        let token_bytes = demand.block_bytes / u64::from(demand.block_size);
+        let token_bytes = findings.engine.demand.token_bytes();
         let hardware = findings.device.hardware.as_ref();
         let to = hardware.and_then(|to| Ideal::new(&findings.shape, to, token_bytes));
         let Some(to) = to else {
@@ -205,6 +204,7 @@ pub(super) fn engine(findings: &Findings, budget: &Budget) -> EngineConfig {
     EngineConfig {
         block_size: budget.demand.block_size,
         block_count: budget.block_count,
+        kv_groups: budget.demand.kv_groups,
         max_model_len: budget.demand.max_model_len,
         max_num_seqs,
         max_num_batched_tokens,

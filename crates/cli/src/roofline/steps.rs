@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use engine::KvGroups;
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
 use kernels::kv::TILE_TOKENS;
@@ -66,6 +67,7 @@ impl StepsSizes {
             asked_len: self.prompt.max(self.context + 1),
             block_size: TILE_TOKENS,
             block_count: self.sequences * self.blocks_each(),
+            kv_groups: KvGroups::ONE,
             kv_type: KV_TYPE,
         }
     }

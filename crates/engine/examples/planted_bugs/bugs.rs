@@ -22,7 +22,7 @@ const fn bug(
 }
 
 /// All of them, from the pool outwards.
-pub const BUGS: [Bug; 40] = [
+pub const BUGS: [Bug; 47] = [
     bug(
         "a block that is held stays in the free list",
         "pages.rs",
@@ -38,26 +38,26 @@ pub const BUGS: [Bug; 40] = [
     bug(
         "a prefix is found by its hash alone",
         "prefix.rs",
-        "content.parent == parent && self.tokens(block) == tokens",
+        "content.parent == parent && *content.tokens == *tokens",
         "content.parent == parent",
     ),
     bug(
         "a block is found whatever comes before it",
         "prefix.rs",
-        "content.parent == parent && self.tokens(block) == tokens",
-        "self.tokens(block) == tokens",
+        "content.parent == parent && *content.tokens == *tokens",
+        "*content.tokens == *tokens",
     ),
     bug(
         "what is cached is shared whatever the salt",
         "sequence.rs",
-        "BlockTable::new(request.origin())",
-        "BlockTable::new(crate::request::Origin { adapter: request.adapter, ..Default::default() })",
+        "BlockTable::new(request.origin(), groups)",
+        "BlockTable::new(\n                crate::request::Origin { adapter: request.adapter, ..Default::default() },\n                groups,\n            )",
     ),
     bug(
         "what is cached is shared whatever the adapter",
         "sequence.rs",
-        "BlockTable::new(request.origin())",
-        "BlockTable::new(crate::request::Origin { adapter: None, ..request.origin() })",
+        "BlockTable::new(request.origin(), groups)",
+        "BlockTable::new(crate::request::Origin { adapter: None, ..request.origin() }, groups)",
     ),
     bug(
         "a row does not say which adapter it takes",
@@ -74,8 +74,8 @@ pub const BUGS: [Bug; 40] = [
     bug(
         "the first block of a shared beginning is not counted as held",
         "kv.rs",
-        "for &block in &cached.blocks {",
-        "for &block in cached.blocks.iter().skip(1) {",
+        "for block in cached.groups.iter().flat_map(|blocks| held(blocks)) {",
+        "for block in cached.groups.iter().flat_map(|blocks| held(blocks)).skip(1) {",
     ),
     bug(
         "a whole sequence may be found, so that nothing is left to compute",
@@ -86,8 +86,8 @@ pub const BUGS: [Bug; 40] = [
     bug(
         "found blocks that are free are not counted as needed",
         "kv.rs",
-        "needed + free_but_cached + promised",
-        "needed + free_but_cached - free_but_cached + promised",
+        "(new + free_but_cached).min",
+        "(new + 0 * free_but_cached).min",
     ),
     bug(
         "a table forgets to count from the start once it gave its blocks back",
@@ -100,6 +100,48 @@ pub const BUGS: [Bug; 40] = [
         "kv.rs",
         "let full = computed / self.block_size;",
         "let full = tokens.len() / self.block_size;",
+    ),
+    bug(
+        "a block is given back while the next position still sees its last one",
+        "layout.rs",
+        "(computed + 1).saturating_sub(self.window as usize)",
+        "(computed + 2).saturating_sub(self.window as usize)",
+    ),
+    bug(
+        "blocks are given back as if all tokens of a draft were accepted",
+        "schedule.rs",
+        "release_behind_window(&mut sequence.table, computed)",
+        "release_behind_window(&mut sequence.table, row.compute.end + row.draft_max)",
+    ),
+    bug(
+        "a block behind the window stays held",
+        "kv.rs",
+        "                self.give_back(block);\n            }\n        }\n        table.released",
+        "                let _ = block;\n            }\n        }\n        table.released",
+    ),
+    bug(
+        "a beginning is found although a group with a window lacks a block",
+        "kv.rs",
+        "present = if is_present { present + 1 } else { 0 };",
+        "present += usize::from(is_present || 0 < end);",
+    ),
+    bug(
+        "of a beginning one block less is needed than its window reaches back",
+        "kv.rs",
+        "if end - self.layout.blocks_behind(end * self.block_size) <= present {",
+        "if end - self.layout.blocks_behind(end * self.block_size) <= present + 1 {",
+    ),
+    bug(
+        "a found block is that of another group",
+        "prefix.rs",
+        "self.content(id).blocks[group]\n",
+        "self.content(id).blocks.iter().rev().flatten().next().copied().or(\n            self.content(id).blocks[group],\n        )\n",
+    ),
+    bug(
+        "a group with a window is planned one block short",
+        "layout.rs",
+        "saturating_sub(2) / size + 1",
+        "saturating_sub(2) / size",
     ),
     bug("a preempted sequence seems computed", "sequence.rs", "        self.computed = 0;\n", ""),
     bug(

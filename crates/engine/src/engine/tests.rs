@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::FakeClock;
 use crate::config::Speculation;
 use crate::ids::{AdapterId, TokenId};
+use crate::layout::KvGroups;
 use crate::policy::{SchedulingPolicy, Tenant};
 use crate::request::CacheSalt;
 use crate::step::StepPlan;
@@ -25,7 +26,7 @@ impl Device for Counter {
     fn run(&mut self, plan: &StepPlan<'_, ()>) -> Result<StepOutput<()>, DeviceError> {
         self.plan.clear();
         for row in &plan.rows {
-            let blocks: Vec<u32> = row.blocks.iter().map(|block| block.0).collect();
+            let blocks: Vec<u32> = row.blocks.iter().flatten().map(|block| block.0).collect();
             let space = if self.plan.is_empty() { "" } else { " " };
             let draft =
                 if 0 < row.draft_max { format!("+{}", row.draft_max) } else { String::new() };
@@ -55,6 +56,7 @@ fn config() -> EngineConfig {
     EngineConfig {
         block_size: 4,
         block_count: 16,
+        kv_groups: KvGroups::ONE,
         max_model_len: 64,
         max_num_seqs: 4,
         max_num_batched_tokens: 32,

@@ -1,10 +1,12 @@
 use super::*;
 use crate::config::Speculation;
+use crate::layout::KvGroups;
 
 fn places(scheduling_policy: SchedulingPolicy, capacity: u32) -> Places {
     Places::new(&EngineConfig {
         block_size: 1,
         block_count: 1,
+        kv_groups: KvGroups::ONE,
         max_model_len: 1,
         max_num_seqs: 1,
         max_num_batched_tokens: 1,

@@ -15,13 +15,14 @@ const START: Parent = Parent::Nothing(Origin { salt: CacheSalt([0; 32]), adapter
 
 impl Chain {
     fn begin(hash_mask: u64) -> Chain {
-        let cache = PrefixCache::with_hash_mask(4, 2, hash_mask);
+        let cache = PrefixCache::with_hash_mask(4, 1, hash_mask);
         Chain { cache, hash: PrefixHash::EMPTY, parent: START }
     }
 
     fn add(&mut self, block: u32, ids: [u32; 2]) {
         self.hash = self.cache.hash(self.hash, &tokens(ids));
-        let content = self.cache.insert(BlockId(block), self.hash, self.parent, &tokens(ids));
+        let content =
+            self.cache.insert([BlockId(block)].into_iter(), self.hash, self.parent, &tokens(ids));
         self.parent = Parent::Content(content);
         self.cache.check_invariants();
     }
@@ -34,8 +35,8 @@ impl Chain {
         let (mut hash, mut parent, mut last) = (PrefixHash::EMPTY, START, None);
         for &ids in blocks {
             hash = self.cache.hash(hash, &tokens(ids));
-            let (block, content) = self.cache.find(hash, parent, &tokens(ids))?;
-            (parent, last) = (Parent::Content(content), Some(block));
+            let content = self.cache.find(hash, parent, &tokens(ids))?;
+            (parent, last) = (Parent::Content(content), self.cache.block(content, 0));
         }
         last
     }
@@ -67,7 +68,7 @@ fn equal_hashes_with_other_tokens_are_kept_apart() {
 #[test]
 fn first_blocks_of_other_origins_are_kept_apart_also_with_equal_hashes() {
     for mask in [u64::MAX, 0] {
-        let mut cache = PrefixCache::with_hash_mask(5, 2, mask);
+        let mut cache = PrefixCache::with_hash_mask(5, 1, mask);
         let mut origins = [Origin::default(); 5];
         (origins[1].salt.0[31], origins[2].salt.0[0]) = (1, 1);
         (origins[3].adapter, origins[4].adapter) = (Some(AdapterId(0)), Some(AdapterId(1)));
@@ -78,11 +79,12 @@ fn first_blocks_of_other_origins_are_kept_apart_also_with_equal_hashes() {
         for (block, origin) in (0..).zip(origins) {
             let (hash, parent) = chain(&cache, origin);
             assert_eq!(cache.find(hash, parent, &tokens), None);
-            cache.insert(BlockId(block), hash, parent, &tokens);
+            cache.insert([BlockId(block)].into_iter(), hash, parent, &tokens);
         }
         for (block, origin) in (0..).zip(origins) {
             let (hash, parent) = chain(&cache, origin);
-            let found = cache.find(hash, parent, &tokens).map(|(block, _)| block);
+            let found =
+                cache.find(hash, parent, &tokens).and_then(|content| cache.block(content, 0));
             assert_eq!(found, Some(BlockId(block)));
         }
         assert_eq!(cache.collisions_total(), if mask == 0 { 4 } else { 0 });

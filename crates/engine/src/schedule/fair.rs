@@ -108,7 +108,7 @@ impl<P> Scheduler<P> {
         for sequence in &self.running {
             let tally = tallies.entry(sequence.tenant_id).or_default();
             tally.running += 1;
-            tally.blocks += sequence.table.blocks().len();
+            tally.blocks += sequence.table.held_count();
             tally.pending += sequence.pending();
         }
         tallies
@@ -162,7 +162,7 @@ impl<P> Scheduler<P> {
     /// Whether a waiting sequence is within its tenant's shares of places to run and of blocks.
     fn is_entitled(&self, sequence: &Sequence<P>, tally: Option<&Tally>) -> bool {
         let (running, blocks) = tally.map_or((0, 0), |tally| (tally.running, tally.blocks));
-        let needed = sequence.tokens.len().div_ceil(self.config.block_size as usize);
+        let needed = self.kv.blocks_of(sequence.tokens.len());
         running < self.places.share(sequence.tenant_id, self.config.max_num_seqs as usize)
             && blocks + needed <= self.places.share(sequence.tenant_id, self.kv.block_count())
     }
@@ -191,9 +191,9 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// Blocks that running sequences still lack for what they know.
+    /// Most blocks that running sequences will hold for what they know beside those that they have.
     fn promised(&self) -> usize {
-        let missing = |s: &Sequence<P>| self.kv.missing(&s.table, s.tokens.len());
+        let missing = |s: &Sequence<P>| self.kv.lacking(&s.table, s.tokens.len());
         self.running.iter().map(missing).sum()
     }
 
@@ -255,13 +255,22 @@ impl<P> Scheduler<P> {
                     self.preempt(self.running.len() - 1);
                     budget += chunks.pop().expect("there is one for each that runs");
                 } else {
-                    stuck[index] = true;
+                    self.hold_up(tenant_id, index, &mut stuck);
                 }
                 continue;
             }
             self.charge(tenant_id, portion);
             chunks[index] += portion;
             budget -= portion;
+        }
+    }
+
+    /// Gives a sequence that lacks blocks nothing more in this step, nor later ones of its tenant, which
+    /// would take the blocks that it waits for.
+    fn hold_up(&self, tenant_id: u64, index: usize, stuck: &mut [bool]) {
+        let rank = self.running[index].rank;
+        for (stuck, sequence) in stuck.iter_mut().zip(&self.running) {
+            *stuck |= sequence.tenant_id == tenant_id && rank <= sequence.rank;
         }
     }
 

@@ -5,6 +5,7 @@ use crate::clock::FakeClock;
 use crate::config::{EngineConfig, Speculation};
 use crate::event::FinishReason;
 use crate::ids::TokenId;
+use crate::layout::KvGroups;
 use crate::policy::{SchedulingPolicy, Tenant};
 use crate::request::CacheSalt;
 use crate::step::{RowOutput, StepOutput, StepPlan};
@@ -52,6 +53,7 @@ fn trial() -> Trial {
     let config = EngineConfig {
         block_size: 4,
         block_count: 8,
+        kv_groups: KvGroups::ONE,
         max_model_len: 16,
         max_num_seqs: 1,
         max_num_batched_tokens: 16,

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use engine::BlockId;
-
 use crate::device::SeenRow;
 use crate::model::Model;
 use crate::sometimes::Sometimes;
@@ -12,7 +10,10 @@ impl Model {
     /// Checks the room for drafts of a step of the policies that go by rank, whose rows are those of
     /// all running sequences if positions are left.
     pub fn check_drafts(&self, rows: &[SeenRow], sometimes: &mut Sometimes) {
-        let held: BTreeSet<_> = rows.iter().flat_map(|row| self.without_draft(row)).collect();
+        let size = self.config.block_size as usize;
+        let without_draft = |row: &SeenRow| row.compute.end.div_ceil(size);
+        let held: BTreeSet<_> =
+            rows.iter().flat_map(|row| row.held_of_first(without_draft(row))).collect();
         let free = self.config.block_count as usize - held.len();
         for (row, room) in rows.iter().zip(self.draft_rooms(rows, free)) {
             assert_eq!(row.draft_max, room, "{:?} has another room for its draft", row.id);
@@ -39,7 +40,7 @@ impl Model {
             let mut end = row.compute.end;
             for _ in 0..share.min(self.wanted(row)) {
                 if end.is_multiple_of(block_size) {
-                    let Some(left) = free.checked_sub(1) else { break };
+                    let Some(left) = free.checked_sub(self.config.kv_groups.count()) else { break };
                     free = left;
                 }
                 end += 1;
@@ -67,11 +68,6 @@ impl Model {
         if due { request.max_tokens as usize - generated - 1 } else { 0 }
     }
 
-    /// The blocks that a row has without its draft.
-    fn without_draft<'a>(&self, row: &'a SeenRow) -> &'a [BlockId] {
-        &row.blocks[..row.compute.end.div_ceil(self.config.block_size as usize)]
-    }
-
     /// Follows what became of a row's draft, before its client is told.
     pub fn follow_draft(&mut self, row: &SeenRow, sometimes: &mut Sometimes) {
         let client = self.client_mut(row.id);
@@ -89,6 +85,9 @@ impl Model {
             given if given == row.drafted + 1 => "draft accepted whole",
             _ => "draft rejected in its middle",
         });
+        if row.has_released() && row.given <= row.drafted {
+            sometimes.happened("window: draft rejected behind blocks that were given back");
+        }
         if known == row.prompt_len {
             sometimes.happened("draft behind the last chunk of a prompt");
         }

@@ -38,6 +38,7 @@ impl Model {
             assert!(row.draft_max <= most, "{:?} may draft {} of {most}", row.id, row.draft_max);
         }
         count_mixtures(rows, &self.config, sometimes);
+        self.count_windows(rows, sometimes);
         self.count_tenants(rows, sometimes);
         if has_preempted {
             sometimes.happened("fair: preempted");
@@ -45,7 +46,7 @@ impl Model {
         let ended = |id: &&RequestId| !queues.iter().any(|queue| queue.contains(id));
         let all: BTreeSet<_> = self.running.iter().chain(&self.waiting).collect();
         let gone: BTreeSet<_> = all.iter().copied().filter(ended).copied().collect();
-        let held: BTreeSet<_> = rows.iter().flat_map(|row| row.blocks.iter().copied()).collect();
+        let held: BTreeSet<_> = rows.iter().flat_map(SeenRow::held).collect();
         let settled = after.preemptions_total < YIELDS_MAX
             && self.clients.len() as u32 <= 8 * self.config.capacity();
         if settled && held.len() * 4 < self.config.block_count as usize {
@@ -164,10 +165,10 @@ impl Model {
         let budget = self.config.max_num_batched_tokens as usize;
         let positions: usize = rows.iter().map(|row| row.compute.len()).sum();
         assert!(positions <= budget, "{positions} positions exceed the budget of {budget}");
-        let held: BTreeSet<_> = rows.iter().flat_map(|row| &row.blocks).collect();
+        let held: BTreeSet<_> = rows.iter().flat_map(SeenRow::held).collect();
         let free = self.config.block_count as usize - held.len();
         let portion = PORTION.div_ceil(self.config.block_size as usize);
-        if positions < budget && portion < free {
+        if positions < budget && portion * self.config.kv_groups.count() < free {
             for row in rows {
                 let whole = row.compute.end == row.tokens.len();
                 assert!(whole, "{:?} stands still although there are budget and blocks", row.id);
@@ -195,7 +196,7 @@ impl Model {
         let all: u64 = weights.values().sum();
         for &id in waiting.iter().filter(|&&id| waited.contains(&id) && tenant(id) != only) {
             let known = self.client(id).known.len();
-            if known * 8 < (self.config.block_count * self.config.block_size) as usize {
+            if self.blocks_of(known) * 8 < self.config.block_count as usize {
                 let share = places as u64 * weights[&tenant(id)] / all;
                 assert!(share == 0, "{id:?} waits although all {places} places are another's");
                 sometimes.happened("fair: a share of less than one place");

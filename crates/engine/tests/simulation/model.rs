@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::{
-    EngineConfig, Event, Failure, FinishReason, Request, RequestId, SchedulingPolicy, Snapshot,
-    TokenId,
+    EngineConfig, Event, Failure, FinishReason, KvGroups, Request, RequestId, SchedulingPolicy,
+    Snapshot, TokenId,
 };
 
 use crate::device::{Script, SeenRow};
@@ -183,6 +183,7 @@ impl Model {
         }
         self.check_drafts(rows, sometimes);
         count_mixtures(rows, &self.config, sometimes);
+        self.count_windows(rows, sometimes);
     }
 
     fn in_order(&self, mut ids: Vec<RequestId>) -> Vec<RequestId> {
@@ -192,6 +193,7 @@ impl Model {
 
     fn preempt_last(&mut self, sometimes: &mut Sometimes) {
         let id = self.running.pop().expect("only running sequences are preempted");
+        self.count_preempted_with_window(id, sometimes);
         self.enqueue(id);
         let client = self.client_mut(id);
         client.preemptions += 1;
@@ -214,6 +216,7 @@ impl Model {
         assert!(self.running.len() < self.config.max_num_seqs as usize, "too many run");
         assert_eq!(self.waiting.pop_front(), Some(row.id), "somebody overtook the head");
         self.running.push(row.id);
+        self.count_hit_with_window(row, sometimes);
         let config = self.config;
         let client = self.client_mut(row.id);
         let hit = row.compute.start;
@@ -255,10 +258,9 @@ impl Model {
         if config.max_num_seqs as usize <= self.running.len() {
             return;
         }
-        let held: BTreeSet<_> = rows.iter().flat_map(|row| &row.blocks).collect();
+        let held: BTreeSet<_> = rows.iter().flat_map(SeenRow::held).collect();
         let free = config.block_count as usize - held.len();
-        let needed =
-            |id: RequestId| self.client(id).known.len().div_ceil(config.block_size as usize);
+        let needed = |id: RequestId| self.blocks_of(self.client(id).known.len());
         let by_head = needed(*head);
         assert!(free < by_head, "{head:?} needs {by_head} blocks, {free} are free, and it waits");
         sometimes.happened("head does not fit");
@@ -284,6 +286,7 @@ impl Model {
     /// Follows what is told. Once the engine has `stopped`, requests may fail as a whole.
     pub fn event(&mut self, event: &Event<u64>, stopped: bool, sometimes: &mut Sometimes) {
         let id = event.id();
+        let groups = self.config.kv_groups;
         let client = &mut self.clients[id.0 as usize - 1];
         assert!(!client.ended, "{id:?} has ended and then {event:?} follows");
         match event {
@@ -297,7 +300,7 @@ impl Model {
             }
             Event::Failed { failure: Failure { message, .. }, .. } => {
                 assert!(stopped || message.contains("row of"), "{message}");
-                check_beginning(client);
+                check_beginning(client, groups);
                 sometimes.happened(if stopped { "device failure" } else { "row failure" });
             }
             Event::Finished { reason, times, .. } => {
@@ -316,7 +319,7 @@ impl Model {
                 assert_eq!(times.accepted_draft_tokens, client.accepted_draft_tokens);
                 let moments = [times.scheduled, times.first_token, Some(times.finished)];
                 assert!(moments.iter().flatten().is_sorted() && times.arrived <= times.finished);
-                check_answer(client, *reason, sometimes);
+                check_answer((client, groups), *reason, sometimes);
             }
         }
         if event.is_terminal() {
@@ -382,11 +385,15 @@ impl Model {
     }
 }
 
-fn check_answer(client: &Client, reason: FinishReason, sometimes: &mut Sometimes) {
+fn check_answer(
+    (client, groups): (&Client, KvGroups),
+    reason: FinishReason,
+    sometimes: &mut Sometimes,
+) {
     match reason {
         FinishReason::Cancelled => {
             assert!(client.cancelled, "nobody cancelled this");
-            return check_beginning(client);
+            return check_beginning(client, groups);
         }
         FinishReason::Stop { .. } => sometimes.happened("finish by stop token"),
         FinishReason::Length => sometimes.happened("finish by length"),
@@ -394,7 +401,7 @@ fn check_answer(client: &Client, reason: FinishReason, sometimes: &mut Sometimes
     if client.cancelled {
         sometimes.happened("cancel in the step of the finish");
     }
-    let (answer, expected) = oracle::answer(&client.request);
+    let (answer, expected) = oracle::answer(&client.request, groups);
     assert_eq!((client.answer(), reason), (answer.as_slice(), expected), "another answer");
     let stops = &client.request.stop_tokens;
     if answer.iter().rev().skip(1).any(|token| stops.contains(token)) {
@@ -402,8 +409,8 @@ fn check_answer(client: &Client, reason: FinishReason, sometimes: &mut Sometimes
     }
 }
 
-fn check_beginning(client: &Client) {
-    let (answer, _) = oracle::answer(&client.request);
+fn check_beginning(client: &Client, groups: KvGroups) {
+    let (answer, _) = oracle::answer(&client.request, groups);
     assert!(answer.starts_with(client.answer()), "another beginning of an answer");
 }
 
@@ -416,8 +423,8 @@ pub fn count_mixtures(rows: &[SeenRow], config: &EngineConfig, sometimes: &mut S
     if rows.iter().any(chunk) && rows.iter().any(decode) {
         sometimes.happened("chunk beside a decode");
     }
-    let held = rows.iter().flat_map(|row| &row.blocks);
-    let distinct: BTreeSet<_> = held.clone().collect();
+    let held = || rows.iter().flat_map(SeenRow::held);
+    let distinct: BTreeSet<_> = held().collect();
     if !rows.is_empty() && config.block_count == 1 {
         sometimes.happened("one block in the pool");
     }
@@ -434,7 +441,7 @@ pub fn count_mixtures(rows: &[SeenRow], config: &EngineConfig, sometimes: &mut S
     if rows.iter().any(|row| decode(row) && 1 < row.compute.len()) {
         sometimes.happened("decode of several tokens");
     }
-    if distinct.len() < held.count() {
+    if distinct.len() < held().count() {
         sometimes.happened("block shared by two rows");
     }
 }

@@ -1,19 +1,20 @@
 //! What every request must be answered: a loop over its own tokens alone, without engine or blocks.
 
-use engine::{FinishReason, Request, TokenId};
+use engine::{FinishReason, KvGroups, Request, TokenId};
 
-use crate::device::{Digest, Origin, Script, Slot};
+use crate::device::{Digest, Origin, Script, Slot, first_seen};
 
-/// The whole answer and why it ends.
-pub fn answer(request: &Request<Script>) -> (Vec<TokenId>, FinishReason) {
+/// The whole answer and why it ends, of a model with these groups of layers.
+pub fn answer(request: &Request<Script>, groups: KvGroups) -> (Vec<TokenId>, FinishReason) {
     let origin = (request.params.salt, request.adapter);
-    let mut beginning = Beginning { origin, length: 0, last: None, digest: Digest::EMPTY };
+    let group = |group| Group { group, origin, slots: Vec::new(), digest: Digest::EMPTY };
+    let mut beginning = Beginning { groups, of_groups: (0..groups.count()).map(group).collect() };
     for &token in &request.prompt {
         beginning.push(token);
     }
     let mut answer = Vec::new();
     loop {
-        let token = request.params.next_token(beginning.digest);
+        let token = request.params.next_token(beginning.digest());
         beginning.push(token);
         answer.push(token);
         let may_stop = request.min_tokens as usize <= answer.len();
@@ -27,17 +28,35 @@ pub fn answer(request: &Request<Script>) -> (Vec<TokenId>, FinishReason) {
 }
 
 struct Beginning {
+    groups: KvGroups,
+    of_groups: Vec<Group>,
+}
+
+/// What the layers of one group know.
+struct Group {
+    group: usize,
     origin: Origin,
-    length: usize,
-    last: Option<Slot>,
+    slots: Vec<Slot>,
+    /// Of all slots.
     digest: Digest,
 }
 
 impl Beginning {
     fn push(&mut self, token: TokenId) {
-        let slot = Slot::after(self.last, self.origin, self.length, token);
-        self.digest = self.digest.add(slot);
-        self.last = Some(slot);
-        self.length += 1;
+        for Group { group, origin, slots, digest } in &mut self.of_groups {
+            let slot = Slot::after(slots.last().copied(), (*group, *origin), slots.len(), token);
+            slots.push(slot);
+            *digest = digest.add(slot);
+        }
+    }
+
+    /// Of what the last position sees.
+    fn digest(&self) -> Digest {
+        Digest::of_groups(self.of_groups.iter().map(|Group { group, slots, digest, .. }| {
+            match first_seen(self.groups, *group, slots.len() - 1) {
+                0 => *digest,
+                first => slots[first..].iter().copied().fold(Digest::EMPTY, Digest::add),
+            }
+        }))
     }
 }

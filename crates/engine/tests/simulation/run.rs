@@ -106,7 +106,7 @@ impl<'a> Simulation<'a> {
         trace.line(|| format!("{workload:?}"));
         let config = workload.config;
         let device_rng = Rng::new(rng.number());
-        let device = ScriptedDevice::new(config.block_count, config.block_size, device_rng);
+        let device = ScriptedDevice::new(&config, device_rng);
         device.state().faults = workload.faults;
         device.state().right_guess_percent = workload.right_guess_percent;
         let engine = Engine::with_prefix_hash_mask(config, device.clone(), workload.hash_mask);
@@ -206,7 +206,7 @@ impl<'a> Simulation<'a> {
         let config = &self.workload.config;
         let (prompt_tokens, max_tokens) = (request.prompt.len() as u64, request.max_tokens);
         let positions = prompt_tokens + u64::from(max_tokens) - u64::from(0 < max_tokens);
-        let blocks = positions.div_ceil(u64::from(config.block_size));
+        let blocks = self.model.blocks_of(positions as usize) as u64;
         let in_flight = self.model.in_flight() as u32;
         let capacity = config.max_num_seqs + config.max_num_queued_reqs;
         if prompt_tokens == 0 {

@@ -10,6 +10,7 @@ mod sometimes;
 mod workload;
 mod model;
 mod drafts;
+mod windows;
 mod fair;
 mod run;
 

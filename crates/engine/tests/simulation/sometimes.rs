@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Every event that is counted.
-pub const EVENTS: [&str; 66] = [
+pub const EVENTS: [&str; 72] = [
     "a chunk ends at the end of a block",
     "accepted after a refusal",
     "all blocks held",
@@ -70,6 +70,12 @@ pub const EVENTS: [&str; 66] = [
     "row failure",
     "stop token before min_tokens",
     "tokens dropped behind the end",
+    "window: a chunk is as long as the window",
+    "window: all layers have one and gave blocks back",
+    "window: blocks behind it were given back",
+    "window: draft rejected behind blocks that were given back",
+    "window: hit without the blocks behind it",
+    "window: preempted after blocks were given back",
 ];
 
 /// How often each event happened.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use engine::{
-    AdapterId, CacheSalt, DRAFT_TOKENS_MAX, EngineConfig, Request, SchedulingPolicy, Speculation,
-    Tenant, TokenId,
+    AdapterId, CacheSalt, DRAFT_TOKENS_MAX, EngineConfig, KvGroups, Request, SchedulingPolicy,
+    Speculation, Tenant, TokenId,
 };
 
 use crate::device::{Faults, Script};
@@ -47,7 +47,8 @@ impl Workload {
     pub fn new(rng: &mut Rng) -> Self {
         let config = config(rng);
         let vocabulary = rng.pick(&[2, 6, 30]);
-        let room = (config.block_count * config.block_size).min(config.max_model_len) as usize;
+        let longest = config.kv_layout().longest(config.block_count);
+        let room = longest.clamp(1, config.max_model_len) as usize;
         let family = |rng: &mut Rng| {
             (0..room).map(|_| TokenId(rng.between(0, vocabulary as usize - 1) as u32)).collect()
         };
@@ -148,6 +149,14 @@ fn tenants(rng: &mut Rng) -> [Tenant; 3] {
     rng.pick(&[by_user, by_key])
 }
 
+/// One group, or some of two kinds. A window holds at least two positions: a slot is made of the one before.
+fn kv_groups(rng: &mut Rng) -> KvGroups {
+    let window = rng.pick(&[2, 3, 4, 5, 8, 16, 33]);
+    let kinds = [(1, 0), (1, 0), (0, 1), (1, 1), (1, 2), (2, 1)];
+    let (full, windowed) = rng.pick(&kinds);
+    KvGroups { full, windowed, window }
+}
+
 fn config(rng: &mut Rng) -> EngineConfig {
     let block_size = rng.pick(&[1, 2, 3, 4, 8, 16]);
     let block_count = rng.between_one_of(1, &[2, 6, 16, 64]) as u32;
@@ -155,6 +164,7 @@ fn config(rng: &mut Rng) -> EngineConfig {
     EngineConfig {
         block_size,
         block_count,
+        kv_groups: kv_groups(rng),
         max_model_len: rng.between(2, (pool + 8).clamp(2, 90)) as u32,
         max_num_seqs: rng.between(1, 8) as u32,
         max_num_batched_tokens: rng.between_one_of(1, &[4, 16, 64]) as u32,

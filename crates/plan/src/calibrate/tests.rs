@@ -1,4 +1,4 @@
-use engine::{SchedulingPolicy, Speculation};
+use engine::{KvGroups, SchedulingPolicy, Speculation};
 use workload::lengths::Lengths;
 use workload::load::{LevelPlan, Load};
 
@@ -17,6 +17,7 @@ const COST: StepCost = StepCost {
 const ENGINE: EngineConfig = EngineConfig {
     block_size: 32,
     block_count: 2000,
+    kv_groups: KvGroups::ONE,
     max_model_len: 1024,
     max_num_seqs: 20,
     max_num_batched_tokens: 256,

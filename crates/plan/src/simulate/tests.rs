@@ -1,4 +1,4 @@
-use engine::{SchedulingPolicy, Speculation};
+use engine::{KvGroups, SchedulingPolicy, Speculation};
 use workload::analysis::{Evidence, Finding, analyse};
 use workload::distribution::Distribution;
 use workload::lengths::{LengthLaws, SharedPrefix};
@@ -17,6 +17,7 @@ const COST: StepCost = StepCost {
 pub(crate) const ENGINE: EngineConfig = EngineConfig {
     block_size: 16,
     block_count: 1000,
+    kv_groups: KvGroups::ONE,
     max_model_len: 256,
     max_num_seqs: 8,
     max_num_batched_tokens: 64,

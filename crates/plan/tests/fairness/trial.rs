@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine::{
-    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, Request, RequestId, SchedulingPolicy,
-    Speculation, Tenant, TokenId,
+    CacheSalt, Clock, Engine, EngineConfig, Event, FakeClock, KvGroups, Request, RequestId,
+    SchedulingPolicy, Speculation, Tenant, TokenId,
 };
 use plan::cost::StepCost;
 use plan::device::ModelledDevice;
@@ -23,6 +23,7 @@ pub const COST: StepCost = StepCost {
 pub const ENGINE: EngineConfig = EngineConfig {
     block_size: 32,
     block_count: 1000,
+    kv_groups: KvGroups::ONE,
     max_model_len: 4096,
     max_num_seqs: 50,
     max_num_batched_tokens: 256,

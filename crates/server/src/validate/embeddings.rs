@@ -102,7 +102,7 @@ impl Door<'_> {
     ) -> Result<Vec<TokenId>, ApiError> {
         let ids = match item {
             PromptItem::Text(text) => {
-                let usual = Prompting::usual(Endpoint::Completions, self.longest() as usize);
+                let usual = Prompting::usual(Endpoint::Completions, self.limits.longest() as usize);
                 let prompting = Prompting { special_tokens, ..usual };
                 self.text_prompt(text, &prompting).map_err(|error| match error {
                     ApiError::ContextLength { message, .. } => {
@@ -119,7 +119,7 @@ impl Door<'_> {
         if ids.is_empty() {
             return Err(ApiError::invalid(param, "the input has no tokens; give at least one"));
         }
-        let longest = self.longest().saturating_sub(1) as usize;
+        let longest = self.limits.longest().saturating_sub(1) as usize;
         if longest < ids.len() {
             let count = ids.len();
             let message = format!(

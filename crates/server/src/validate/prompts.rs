@@ -76,7 +76,7 @@ impl Door<'_> {
         body: &GenerationBody,
         answer_tokens: Option<u32>,
     ) -> Result<Prompting, ApiError> {
-        let usual = Prompting::usual(endpoint, self.longest() as usize);
+        let usual = Prompting::usual(endpoint, self.limits.longest() as usize);
         let special_tokens = body.add_special_tokens.unwrap_or(usual.special_tokens);
         let keep = self.kept(body.truncate_prompt_tokens, answer_tokens)?;
         let most = if keep.is_some() { TRUNCATED_TOKENS } else { usual.most };
@@ -98,7 +98,7 @@ impl Door<'_> {
         truncate: Option<i64>,
         answer_tokens: Option<u32>,
     ) -> Result<Option<usize>, ApiError> {
-        let longest = self.longest();
+        let longest = self.limits.longest();
         let room = || {
             let answer = answer_tokens.unwrap_or(COMPLETION_TOKENS_DEFAULT);
             longest.saturating_sub(answer.max(1)).max(1) as usize

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Engine, EngineConfig, SchedulingPolicy, Speculation, SystemClock, Worker};
+use engine::{Engine, EngineConfig, KvGroups, SchedulingPolicy, Speculation, SystemClock, Worker};
 use http::Method;
 use sampling::{Pooling, SamplingRequest};
 use serde_json::Value;
@@ -43,6 +43,7 @@ impl Setup {
             engine: EngineConfig {
                 block_size: 16,
                 block_count: 1024,
+                kv_groups: KvGroups::ONE,
                 max_model_len: 1000,
                 max_num_seqs: 8,
                 max_num_batched_tokens: 256,
@@ -123,7 +124,7 @@ fn info(engine: &EngineConfig) -> ServerInfo {
         block_size: engine.block_size,
         block_count: engine.block_count,
         kv_cache_dtype: "bf16".to_owned(),
-        kv_cache_tokens: 1,
+        kv_cache_tokens: u64::from(engine.block_size) * u64::from(engine.block_count),
         max_concurrency: 1.0,
         concurrency_line: String::new(),
         prefix_caching: engine.prefix_cache,
