@@ -28,10 +28,16 @@ impl Connections {
     }
 }
 
-/// The most that the process, request bodies, connections and undelivered text may take.
-pub fn buffer_bytes(requests: u32, connections: Connections) -> u64 {
+/// The most that the process, request bodies, reading them and what is compiled of them, connections, and requests of at most
+/// `max_model_len` tokens each with their undelivered text may take.
+pub fn buffer_bytes(requests: u32, max_model_len: u32, connections: Connections) -> u64 {
+    let bodies = limits::BODIES_BYTES_IN_FLIGHT
+        + limits::LARGE_BODIES * limits::LARGE_BODY_BYTES
+        + limits::GRAMMAR_CACHE_BYTES;
+    let request = limits::STREAM_BUFFER_BYTES as u64
+        + u64::from(max_model_len) * size_of::<engine::TokenId>() as u64;
     PROCESS_BYTES
-        + limits::BODIES_BYTES_IN_FLIGHT as u64
+        + bodies as u64
         + u64::from(connections.most) * connections.bytes_each()
-        + u64::from(requests) * limits::STREAM_BUFFER_BYTES as u64
+        + u64::from(requests) * request
 }

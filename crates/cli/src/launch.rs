@@ -369,17 +369,18 @@ impl Requirements {
         };
         let threads = args.threads();
         let requests = args.max_num_seqs() + args.queued();
+        let max_model_len = args.max_model_len.unwrap_or(context);
         let demand = Demand {
             weights_bytes: Weights::bytes_of(file),
             adapter_bytes: 0,
             activation_bytes: Transformer::activation_bytes(&file.config, &sizes, threads)
                 + CpuDevice::thread_bytes(threads, &file.config, sizes.positions_max),
-            buffer_bytes: buffer_bytes(requests, connections),
+            buffer_bytes: buffer_bytes(requests, max_model_len, connections),
             block_bytes: Transformer::block_bytes(&file.config, &sizes),
             block_size: args.block_size,
             kv_groups: sizes.kv_groups,
             max_num_batched_tokens: args.max_num_batched_tokens,
-            max_model_len: args.max_model_len.unwrap_or(context),
+            max_model_len,
         };
         let memory = Memory {
             total_bytes: machine.total_bytes,

@@ -369,6 +369,19 @@ fn a_draft_model_follows_when_steps_become_small() {
     assert!(got.end.steps_total < expected.end.steps_total);
 }
 
+/// It lacks the prompt and the first token when the first draft is due.
+#[test]
+fn a_draft_model_follows_at_most_256_positions_in_a_step() {
+    let served = Served::Tiny(1);
+    let text: Vec<u32> = (0..300).map(|i| 3 + i * 7 % 250).collect();
+    let wide = Setup { max_num_batched_tokens: 512, ..ROOMY };
+    for (prompt_len, steps) in [(255, 2), (256, 3)] {
+        let asks = [Ask::greedy("long", &text[..prompt_len], 7)];
+        let got = serve(served, Guess::Tiny(1), wide, &asks);
+        assert_eq!(got.end.steps_total, steps, "{prompt_len} tokens and one more");
+    }
+}
+
 /// Nothing was guessed for the request that computed the shared beginning, so both lack it here.
 #[test]
 fn two_that_share_a_beginning_may_lack_it_at_once() {

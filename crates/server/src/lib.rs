@@ -51,6 +51,7 @@ mod load;
 pub mod page;
 mod openapi;
 pub mod routes;
+mod timer;
 mod listen;
 mod serve;
 

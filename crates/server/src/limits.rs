@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | request body | [`BODY_BYTES`] | 413 |
 //! | bodies being read or checked at once, and vectors not yet sent at [`EMBEDDING_NUMBER_BYTES`] a number | [`BODIES_BYTES_IN_FLIGHT`] | 503 with `Retry-After` |
-//! | bodies above [`INLINE_BODY_BYTES`] being parsed and tokenised | [`LARGE_BODIES`] | they wait their turn |
+//! | bodies above [`INLINE_BODY_BYTES`] being parsed and tokenised, each of which may take [`LARGE_BODY_BYTES`] | [`LARGE_BODIES`] | they wait their turn |
 //! | values in a body (numbers, texts, lists, objects) | [`BODY_VALUES`] | 400 |
 //! | time to shake hands, behind TLS | [`HANDSHAKE_TIMEOUT`] | the connection is closed |
 //! | time to read a request's head | [`HEAD_READ_TIMEOUT`] | the connection is closed |
@@ -30,7 +30,9 @@
 //! | `logit_bias`, `allowed_token_ids` | [`LOGIT_BIASES`], [`ALLOWED_TOKENS`] | 400 |
 //! | `bad_words`: texts, bytes of each | [`BAD_WORDS`], [`BAD_WORD_BYTES`] | 400 |
 //! | `chat_template_kwargs`: variables, bytes of a name, of a text | [`TEMPLATE_VARIABLES`], [`TEMPLATE_NAME_BYTES`], [`TEMPLATE_TEXT_BYTES`] | 400 |
-//! | prompt that is to be cut by `truncate_prompt_tokens` | [`TRUNCATED_TOKENS`] | 400, `context_length_exceeded` |
+//! | prompt that is to be cut by `truncate_prompt_tokens` | [`TEXT_TOKENS`] | 400, `context_length_exceeded` |
+//! | tokens that are counted, or told by `/tokenize` and `/detokenize` | [`TEXT_TOKENS`] | 400 |
+//! | replies of `/tokenize` and `/detokenize`, prompts that are told back (`echo`, `return_token_ids`, a response's instructions and tools) until the reply is sent | the room of bodies | 503; 400 if more than all of it |
 //! | `top_logprobs` of a chat, `logprobs` of a completion | [`CHAT_LOG_PROBS`], [`COMPLETION_LOG_PROBS`] | 400 |
 //! | `prompt_logprobs` | [`PROMPT_LOG_PROBS`] | 400 |
 //! | log-probabilities of prompts, at [`PROMPT_LOG_PROB_BYTES`] each | the room of bodies | 503; 400 if more than all of it |
@@ -56,7 +58,7 @@ use std::time::Duration;
 /// Largest request body.
 pub const BODY_BYTES: usize = 4 << 20;
 /// Values in one request body. A parser makes at most about 128 bytes of one, so that a body that is
-/// being read takes at most 64 MiB beside itself, and at most [`LARGE_BODIES`] are.
+/// being read takes at most 64 MiB of them, which [`LARGE_BODY_BYTES`] counts.
 pub const BODY_VALUES: usize = 512 << 10;
 /// Bytes of request bodies held at once, over all connections.
 pub const BODIES_BYTES_IN_FLIGHT: usize = 256 << 20;
@@ -153,9 +155,13 @@ pub const TEMPLATE_VARIABLES: usize = 16;
 pub const TEMPLATE_NAME_BYTES: usize = 64;
 /// Bytes of a text that one is.
 pub const TEMPLATE_TEXT_BYTES: usize = 256;
-/// Most tokens of a prompt of which `truncate_prompt_tokens` keeps the last: a quarter of a second's
-/// work for the tokenizer.
-pub const TRUNCATED_TOKENS: usize = 256 << 10;
+/// Most tokens of a text where the model's length is no bound: of a prompt of which `truncate_prompt_tokens`
+/// keeps the last, and of what is only counted or told. A quarter of a second's work for the tokenizer.
+pub const TEXT_TOKENS: usize = 256 << 10;
+/// Bytes that a token of a reply of `/tokenize` takes until it is sent: itself, and its digits.
+pub const TOLD_ID_BYTES: usize = 16;
+/// Bytes that its spelling takes beside three times its length: the text itself, and as JSON.
+pub const TOLD_SPELLING_BYTES: usize = 64;
 /// Largest `top_logprobs` of a chat (OpenAI's limit).
 pub const CHAT_LOG_PROBS: u32 = sampling::LOG_PROBS_MAX;
 /// Largest `logprobs` of a completion (OpenAI's limit).
@@ -173,8 +179,13 @@ pub const STREAM_BUFFER_BYTES: usize = 64 << 10;
 /// Bodies up to this size are parsed and tokenised on the network thread, larger ones beside it:
 /// at about 1 µs per token this much text costs a few milliseconds.
 pub const INLINE_BODY_BYTES: usize = 16 << 10;
-/// Bodies above [`INLINE_BODY_BYTES`] that are parsed and tokenised at once.
-pub const LARGE_BODIES: usize = 2;
+/// Bodies above [`INLINE_BODY_BYTES`] that are parsed and tokenised at once. One thread reads prompts a
+/// hundred times as fast as they are computed.
+pub const LARGE_BODIES: usize = 1;
+/// What parsing and tokenising one takes at most beside its bytes. A body that is all text: 31 bytes for
+/// each while characters are merged (`crates/text/tests/memory.rs`) and 6 for copies on the way to the
+/// template and back, 148 MiB. A quarter of it is enough for [`BODY_VALUES`]: 64 MiB, and 111 for the rest.
+pub const LARGE_BODY_BYTES: usize = 176 << 20;
 /// Longest time for a request's grammar to get its turn, and then to be compiled.
 pub const GRAMMAR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Grammars that are compiled at once.

@@ -11,7 +11,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +23,7 @@ use crate::limits::{
     CONNECTION_BUFFER_BYTES, HEAD_BYTES, HEAD_READ_TIMEOUT, HEADERS, PEER_PROBE, WRITE_TIMEOUT,
 };
 use crate::shutdown::Shutdown;
+use crate::timer::PatientTimer;
 use crate::tls::Tls;
 
 /// Pause after a failed accept, when file descriptors may have run out: no spinning until some
@@ -130,7 +131,7 @@ impl Connection {
             })
         };
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(PatientTimer)
             .header_read_timeout(HEAD_READ_TIMEOUT)
             .max_header_size(HEAD_BYTES)
             .max_headers(HEADERS)
@@ -188,7 +189,86 @@ async fn answer(
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::ReadBuf;
+    use tokio::task::yield_now;
+    use tokio::time::Instant;
+
     use super::*;
+
+    /// A socket of whose bytes the runtime hears only the second time that it is asked after `deadline`.
+    struct HeardLate<'a> {
+        deadline: Instant,
+        was_asked: bool,
+        bytes: &'static [u8],
+        reply: &'a mut Vec<u8>,
+    }
+
+    impl AsyncRead for HeardLate<'_> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if Instant::now() < self.deadline || self.bytes.is_empty() {
+                return Poll::Pending;
+            }
+            if !std::mem::replace(&mut self.was_asked, true) {
+                let waker = context.waker().clone();
+                tokio::spawn(async move {
+                    yield_now().await;
+                    waker.wake();
+                });
+                return Poll::Pending;
+            }
+            into.put_slice(std::mem::take(&mut self.bytes));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for HeardLate<'_> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.reply.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// What comes back if a request is heard of at the first moment after its time is over.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_came_in_time_is_answered_although_it_is_heard_of_late() {
+        let (_trigger, shutdown) = crate::shutdown::channel();
+        let places = Arc::new(Semaphore::new(1));
+        let connection = Connection {
+            tls: None,
+            router: Router::new(),
+            served: Served::new(),
+            shutdown,
+            _place: places.acquire_owned().await.expect("never closed"),
+        };
+        let mut reply = Vec::new();
+        let socket = HeardLate {
+            deadline: Instant::now() + HEAD_READ_TIMEOUT,
+            was_asked: false,
+            bytes: b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+            reply: &mut reply,
+        };
+        connection.speak(socket).await;
+        assert!(reply.starts_with(b"HTTP/1.1 404 "), "{:?}", String::from_utf8_lossy(&reply));
+    }
 
     #[tokio::test]
     async fn a_machine_that_is_gone_without_a_word_is_noticed() {

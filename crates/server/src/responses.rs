@@ -16,7 +16,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response as HttpResponse};
 use http::Request;
 
-use crate::app::App;
+use crate::app::{App, held};
 use crate::generate::{Begun, begin, streamed};
 use crate::misplaced;
 use crate::openai::error::ApiError;
@@ -34,15 +34,16 @@ pub async fn responses(
     State(app): State<Arc<App>>,
     request: Request<Body>,
 ) -> Result<HttpResponse, ApiError> {
-    let Begun { mut generation, stream, about: echo, .. } =
+    let Begun { mut generation, stream, room, about: echo } =
         begin(&app, request, "resp_", read).await?;
     if stream.is_some() {
         let events = ResponseEvents::new(generation.head().clone(), echo);
-        return streamed(&app, generation, Box::new(events)).await;
+        return Ok(held(streamed(&app, generation, Box::new(events)).await?, room));
     }
     let answers = generation.collect().await?;
     let answer = &answers.first().expect("there is one choice").answer;
-    Ok(Json(Response::ended(&generation, &echo, answer, answer.finish)).into_response())
+    let reply = Response::ended(&generation, &echo, answer, answer.finish);
+    Ok(held(Json(reply).into_response(), room))
 }
 
 fn read(door: Door<'_>, body: &[u8]) -> Result<(Valid, Echo), ApiError> {
@@ -50,6 +51,8 @@ fn read(door: Door<'_>, body: &[u8]) -> Result<(Valid, Echo), ApiError> {
     translate::check(&body)?;
     let echo = Echo::new(&body, door.sampling);
     let (chat, origins) = translate::chat(body)?;
-    let valid = origins.valid(door.generation(Endpoint::Chat, chat), &translate::FIELDS)?;
+    let mut valid = origins.valid(door.generation(Endpoint::Chat, chat), &translate::FIELDS)?;
+    // Itself, and twice as JSON: as it is written, and as it is sent.
+    valid.room += 3 * serde_json::to_vec(&echo).expect("texts, numbers and lists").len();
     Ok((valid, echo))
 }

@@ -40,6 +40,7 @@ use parameters::Parameters;
 pub use prompts::{ChatPrompt, Prompting};
 use token_rules::masked_by;
 use told::Telling;
+pub use told::text_bytes;
 use tools::{ToolUse, checked_tools};
 
 /// What a body is checked against.
@@ -167,7 +168,7 @@ impl Door<'_> {
         rules.masked_by = wanted.as_ref().map(|wanted| wanted.param).or(masked_by(&body));
         check_choices(prompts.len(), samples)?;
         let tokens = prompts.iter().map(|prompt| prompt.len() as u32).sum();
-        let room = telling.bytes(&prompts, samples)?;
+        let room = telling.bytes(self.tokenizer, &prompts, samples)?;
         let told = self.told(telling, (&body, &prompting), &prompts);
         let common = Common { asked, rules: &rules, parameters: &parameters, samples };
         let mut requests = self.requests(endpoint, prompts, &told, common)?;
@@ -193,7 +194,7 @@ impl Door<'_> {
         })
     }
 
-    /// Tokens of the prompt of a chat, however many. What the answer would be chosen by is checked too.
+    /// Tokens of the prompt of a chat, also of more than can be served. What the answer would be chosen by is checked too.
     pub fn chat_len(&self, body: &GenerationBody) -> Result<usize, ApiError> {
         tenant(body.user.as_deref())?;
         cache_salt(body.cache_salt.as_deref())?;
@@ -207,8 +208,8 @@ impl Door<'_> {
         let Some(messages) = &body.messages else {
             return Err(ApiError::invalid("messages", "`messages` is missing"));
         };
-        let usual = Prompting::usual(Endpoint::Chat, usize::MAX);
-        Ok(self.chat_prompt(messages, &tool_use.tools, &usual)?.ids.len())
+        let prompting = Prompting::to_tell(Endpoint::Chat);
+        Ok(self.chat_prompt(messages, &tool_use.tools, &prompting)?.ids.len())
     }
 
     /// Checks functions that an answer may call.

@@ -73,6 +73,35 @@ fn connections_count_with_all_their_buffers() {
 }
 
 #[test]
+fn what_was_asked_for_stays_where_memory_cuts_the_context() {
+    let file = Source::parse("dummy:tiny").unwrap().open().unwrap();
+    let lengths = |options: &[&str]| {
+        let args = parse(&options.iter().map(OsString::from).collect::<Vec<_>>());
+        let adapters = Adapters::open(&[], &file.config, "").unwrap();
+        let files = (&file, None, &adapters);
+        let sizes = plan(&args, files, String::new(), Connections::NONE).unwrap().sizes;
+        (sizes.positions_max, sizes.asked_len)
+    };
+    let (cut, asked) = lengths(&["--kv-cache-memory-bytes", "100KiB"]);
+    assert!(cut < 512, "{cut}");
+    assert_eq!(asked, 512);
+    assert_eq!(lengths(&["--max-model-len", "32", "--kv-cache-memory-bytes", "1MiB"]), (32, 32));
+}
+
+#[test]
+fn every_token_of_a_request_counts() {
+    let file = Source::parse("dummy:tiny").unwrap().open().unwrap();
+    let machine = MachineMemory { total_bytes: 8 << 30, available_bytes: 8 << 30 };
+    let buffers = |len: &str| {
+        let options = ["--max-model-len", len, "--max-num-seqs", "3", "--max-num-queued-reqs", "5"];
+        let args = parse(&options.map(OsString::from));
+        let asked = Requirements::new(&args, &file, machine, Connections::NONE).unwrap();
+        asked.demand.buffer_bytes
+    };
+    assert_eq!(buffers("500") - buffers("400"), 8 * 100 * 4);
+}
+
+#[test]
 fn every_option_is_passed_on() {
     let mut given = parse(&[]);
     given.max_num_seqs = Some(2);

@@ -7,7 +7,7 @@ use text::{
 use super::Door;
 use super::messages::message;
 use super::variables::variables;
-use crate::limits::{COMPLETION_TOKENS_DEFAULT, PROMPTS, TRUNCATED_TOKENS};
+use crate::limits::{COMPLETION_TOKENS_DEFAULT, PROMPTS, TEXT_TOKENS};
 use crate::openai::error::ApiError;
 use crate::openai::reply::Endpoint;
 use crate::openai::types::{GenerationBody, Messages, Prompt, PromptItem, Prompts};
@@ -19,6 +19,8 @@ pub struct Prompting {
     pub special_tokens: bool,
     /// How many of the last tokens are kept; none keeps all.
     pub keep: Option<usize>,
+    /// Whether it is served, and not only counted or told.
+    pub is_served: bool,
     /// Most tokens before some are cut.
     pub most: usize,
     /// How a chat ends.
@@ -43,10 +45,16 @@ impl Prompting {
             // A chat's template writes them itself.
             special_tokens: endpoint == Endpoint::Completions,
             keep: None,
+            is_served: true,
             most,
             ending: Ending::AnswerBegun,
             variables: Vec::new(),
         }
+    }
+
+    /// The usual way of `endpoint`, for a prompt that is only counted or told.
+    pub fn to_tell(endpoint: Endpoint) -> Self {
+        Prompting { is_served: false, ..Prompting::usual(endpoint, TEXT_TOKENS) }
     }
 
     /// Cuts `ids` where that was asked for.
@@ -59,12 +67,21 @@ impl Prompting {
 
     /// What a client is told about a prompt that did not become tokens.
     fn refused(&self, param: &'static str, error: &TokenizerError) -> ApiError {
-        let (TokenizerError::TextTooLong { most }, Some(_)) = (error, self.keep) else {
-            return tokens_refused(param, error);
-        };
-        let message =
-            format!("the prompt has more than the {most} tokens of which the last can be kept");
-        ApiError::ContextLength { param, message }
+        match (error, self.keep) {
+            (TokenizerError::TextTooLong { most }, _) if !self.is_served => {
+                let message = format!(
+                    "the prompt has more than the {most} tokens that are counted; send it in parts"
+                );
+                ApiError::invalid(param, message)
+            }
+            (TokenizerError::TextTooLong { most }, Some(_)) => {
+                let message = format!(
+                    "the prompt has more than the {most} tokens of which the last can be kept"
+                );
+                ApiError::ContextLength { param, message }
+            }
+            _ => tokens_refused(param, error),
+        }
     }
 }
 
@@ -79,7 +96,7 @@ impl Door<'_> {
         let usual = Prompting::usual(endpoint, self.limits.longest() as usize);
         let special_tokens = body.add_special_tokens.unwrap_or(usual.special_tokens);
         let keep = self.kept(body.truncate_prompt_tokens, answer_tokens)?;
-        let most = if keep.is_some() { TRUNCATED_TOKENS } else { usual.most };
+        let most = if keep.is_some() { TEXT_TOKENS } else { usual.most };
         let usual = Prompting { special_tokens, keep, most, ..usual };
         if endpoint == Endpoint::Completions {
             return Ok(usual);

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use sampling::PromptScores;
+use text::Tokenizer;
 
 use super::{Door, Prompting};
-use crate::limits::{BODIES_BYTES_IN_FLIGHT, PROMPT_LOG_PROB_BYTES, PROMPT_LOG_PROBS};
+use crate::limits::{
+    BODIES_BYTES_IN_FLIGHT, PROMPT_LOG_PROB_BYTES, PROMPT_LOG_PROBS, TOLD_ID_BYTES,
+};
 use crate::openai::error::ApiError;
 use crate::openai::prompt::{Echo, ToldPrompt};
 use crate::openai::reply::Endpoint;
@@ -59,21 +62,46 @@ impl Telling {
         self.echo_log_probs.max(self.log_probs)
     }
 
-    /// Bytes that log-probabilities of `prompts` take until the reply is sent, at most all there are.
-    pub fn bytes(&self, prompts: &[Vec<u32>], samples: usize) -> Result<usize, ApiError> {
-        let Some(top) = self.scored() else { return Ok(0) };
+    /// Bytes that what is told of `prompts` takes until the reply is sent, at most all there are.
+    pub fn bytes(
+        &self,
+        tokenizer: &Tokenizer,
+        prompts: &[Vec<u32>],
+        samples: usize,
+    ) -> Result<usize, ApiError> {
         let tokens: usize = prompts.iter().map(Vec::len).sum();
-        let bytes = tokens * samples * (top as usize + 1) * PROMPT_LOG_PROB_BYTES;
+        let of_ids = if self.ids { tokens * samples * TOLD_ID_BYTES } else { 0 };
+        let of_text = if self.echo {
+            // The text, and a copy for each choice, itself and as JSON.
+            let text: usize = prompts.iter().map(|ids| text_bytes(tokenizer, ids)).sum();
+            text.saturating_mul(1 + 3 * samples)
+        } else {
+            0
+        };
+        let of_log_probs = self
+            .scored()
+            .map_or(0, |top| tokens * samples * (top as usize + 1) * PROMPT_LOG_PROB_BYTES);
+        let bytes = of_text.saturating_add(of_ids + of_log_probs);
         if bytes <= BODIES_BYTES_IN_FLIGHT {
             return Ok(bytes);
         }
-        let param = if self.log_probs.is_some() { "prompt_logprobs" } else { "logprobs" };
+        let param = match (self.log_probs, self.echo_log_probs) {
+            (Some(_), _) => "prompt_logprobs",
+            (None, Some(_)) => "logprobs",
+            (None, None) if self.echo => "echo",
+            (None, None) => "return_token_ids",
+        };
         let message = format!(
-            "log-probabilities of {tokens} prompt tokens, {samples} times with {top} others each, take \
-             {bytes} bytes, more than {BODIES_BYTES_IN_FLIGHT}; send fewer prompts"
+            "what is told of {tokens} prompt tokens, {samples} times, takes {bytes} bytes, more than \
+             {BODIES_BYTES_IN_FLIGHT}; send fewer prompts"
         );
         Err(ApiError::invalid(param, message))
     }
+}
+
+/// Bytes of the text of `ids`, control tokens spelt out.
+pub fn text_bytes(tokenizer: &Tokenizer, ids: &[u32]) -> usize {
+    ids.iter().filter_map(|id| tokenizer.token_bytes(*id)).map(<[u8]>::len).sum()
 }
 
 impl Door<'_> {
