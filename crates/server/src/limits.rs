@@ -78,7 +78,8 @@ pub const METADATA_BYTES: usize = 16 << 10;
 pub const CACHE_SALT_BYTES: usize = 512;
 /// Largest request head (request line and headers).
 pub const HEAD_BYTES: usize = 32 << 10;
-/// Header fields of a request: hyper's own bound, told so that it stays.
+/// Header fields of a request. It is hyper's own bound: setting it, even to the same, would cost an allocation
+/// per request.
 pub const HEADERS: usize = 100;
 /// Characters of a client's `X-Request-Id`.
 pub const REQUEST_ID_BYTES: usize = 128;

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tower::Service;
 
 use crate::limits::{
-    CONNECTION_BUFFER_BYTES, HEAD_BYTES, HEAD_READ_TIMEOUT, HEADERS, PEER_PROBE, WRITE_TIMEOUT,
+    CONNECTION_BUFFER_BYTES, HEAD_BYTES, HEAD_READ_TIMEOUT, PEER_PROBE, WRITE_TIMEOUT,
 };
 use crate::shutdown::Shutdown;
 use crate::timer::PatientTimer;
@@ -134,7 +134,6 @@ impl Connection {
             .timer(PatientTimer)
             .header_read_timeout(HEAD_READ_TIMEOUT)
             .max_header_size(HEAD_BYTES)
-            .max_headers(HEADERS)
             .max_buf_size(CONNECTION_BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::harness::Setup;
 
 const DASHBOARD: &str = include_str!("../../../../docs/grafana.json");
-/// What the dashboard does not show: the same under older names, and names of adapters for what routes requests.
+/// What the dashboard does not show: the same under older names, and names of adapters for what routes
+/// requests.
 const NOT_SHOWN: [&str; 6] = [
     "vllm:lora_requests_info",
     "vllm:gpu_cache_usage_perc",
