@@ -1,12 +1,10 @@
 //! Random schemas, regular expressions and grammars, made of the parts of good ones: each compiles or is
-//! refused, nothing panics, and what compiles always allows some token until the answer may end. More of
-//! them: `PROPTEST_CASES=100000 cargo test --release -p grammar --test fuzz`.
+//! refused, nothing panics, and what compiles always allows some token until the answer may end.
 
 use std::sync::LazyLock;
 
 use grammar::{Compiler, Constraint, Spec, Vocabulary};
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use serde_json::{Value, json};
 
 const END: u32 = 256;
@@ -129,36 +127,24 @@ fn walk(spec: &Spec, choices: &[u16]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// So many cases for each as there are by default, or as are asked for.
-fn config() -> ProptestConfig {
-    let seeds = FileFailurePersistence::WithSource("seeds");
-    ProptestConfig { failure_persistence: Some(Box::new(seeds)), ..ProptestConfig::default() }
+/// Walks into answers of 256 of what `specs` makes.
+#[track_caller]
+fn walk_any(specs: impl Strategy<Value = Spec>) {
+    let choices = prop::collection::vec(any::<u16>(), 20);
+    fuzz::check(256, &(specs, choices), |(spec, choices)| walk(&spec, &choices));
 }
 
-proptest! {
-    #![proptest_config(config())]
+#[test]
+fn a_schema_compiles_or_is_refused() {
+    walk_any(schema().prop_map(Spec::JsonSchema));
+}
 
-    #[test]
-    fn a_schema_compiles_or_is_refused(
-        schema in schema(),
-        choices in prop::collection::vec(any::<u16>(), 20),
-    ) {
-        walk(&Spec::JsonSchema(schema), &choices)?;
-    }
+#[test]
+fn a_regular_expression_compiles_or_is_refused() {
+    walk_any(regex().prop_map(Spec::Regex));
+}
 
-    #[test]
-    fn a_regular_expression_compiles_or_is_refused(
-        regex in regex(),
-        choices in prop::collection::vec(any::<u16>(), 20),
-    ) {
-        walk(&Spec::Regex(regex), &choices)?;
-    }
-
-    #[test]
-    fn a_grammar_compiles_or_is_refused(
-        lark in lark(),
-        choices in prop::collection::vec(any::<u16>(), 20),
-    ) {
-        walk(&Spec::Lark(lark), &choices)?;
-    }
+#[test]
+fn a_grammar_compiles_or_is_refused() {
+    walk_any(lark().prop_map(Spec::Lark));
 }

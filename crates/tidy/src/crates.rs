@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("workload", &[]),
     ("catalogue", &[]),
     ("chromium", &[]),
+    ("fuzz", &[]),
     ("mock_hub", &[]),
     ("tidy", &[]),
     ("model", &["kernels", "engine", "text", "sampling", "grammar"]),

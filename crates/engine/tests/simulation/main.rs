@@ -18,6 +18,7 @@ mod run;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use proptest::prelude::*;
 use run::{Trace, simulate};
 use sometimes::Sometimes;
 
@@ -45,6 +46,14 @@ fn any_workload_is_answered_as_if_each_request_were_alone() {
         }
     });
     sometimes.check(100);
+}
+
+#[test]
+fn workloads_of_seeds_that_nobody_chose_are_answered_too() {
+    fuzz::check(1000, &any::<u64>().no_shrink(), |seed| {
+        simulate(seed, &mut Sometimes::default(), Trace(None));
+        Ok(())
+    });
 }
 
 /// One failure is enough: the other threads need not go on to their ends.

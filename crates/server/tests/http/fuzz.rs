@@ -1,13 +1,10 @@
 //! Bodies made of the parts of valid ones, some spoilt: whatever comes is answered as the document says,
 //! is never a fault of the server's, and touches nobody else.
-//!
-//! `PROPTEST_CASES` says how many for each path. A failure prints its smallest body and a seed, which
-//! `fuzz.seeds` keeps.
 
 use http::Method;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use proptest::test_runner::{FileFailurePersistence, TestCaseError, TestRunner};
+use proptest::test_runner::TestCaseError;
 use serde_json::{Map, Value, json};
 
 use crate::client::{Reply, request, send};
@@ -355,7 +352,8 @@ fn complaint(document: &Value, path: &str, body: &[u8], reply: &Reply) -> Option
 }
 
 /// Asks `path` with many bodies.
-fn fuzz(path: &'static str) {
+#[track_caller]
+fn ask_all(path: &'static str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let mut setup = Setup::new();
@@ -377,17 +375,10 @@ fn fuzz(path: &'static str) {
         prop_assert_eq!(canary(&server).await, sung.as_str());
         Ok(())
     };
-    let seeds = FileFailurePersistence::WithSource("seeds");
-    let config = ProptestConfig {
-        failure_persistence: Some(Box::new(seeds)),
-        source_file: Some(file!()),
-        ..ProptestConfig::default()
-    };
     let strategy = (any::<Index>(), prop::collection::vec(change(), 0..5), spoil());
     let bodies = strategy
         .prop_map(|(base, changes, spoil)| Body(parts.bytes(base, &changes, spoil.as_ref())));
-    let outcome = TestRunner::new(config).run(&bodies, |Body(body)| runtime.block_on(ask(&body)));
-    outcome.unwrap_or_else(|failure| panic!("{path}: {failure}"));
+    fuzz::check(256, &bodies, |Body(body)| runtime.block_on(ask(&body)));
     runtime.block_on(server.idle());
 }
 
@@ -402,38 +393,42 @@ impl std::fmt::Debug for Body {
 
 #[test]
 fn completions_of_any_shape_are_answered_or_refused() {
-    fuzz("/v1/completions");
+    ask_all("/v1/completions");
 }
 
 #[test]
 fn chats_of_any_shape_are_answered_or_refused() {
-    fuzz("/v1/chat/completions");
+    ask_all("/v1/chat/completions");
 }
 
 #[test]
 fn messages_of_any_shape_are_answered_or_refused() {
-    fuzz("/v1/messages");
+    ask_all("/v1/messages");
 }
 
 #[test]
 fn messages_of_any_shape_are_counted_or_refused() {
-    fuzz("/v1/messages/count_tokens");
+    ask_all("/v1/messages/count_tokens");
 }
 
 #[test]
 fn responses_of_any_shape_are_answered_or_refused() {
-    fuzz("/v1/responses");
+    ask_all("/v1/responses");
 }
 
 #[test]
 fn inputs_of_any_shape_are_embedded_or_refused() {
-    fuzz("/v1/embeddings");
+    ask_all("/v1/embeddings");
 }
 
 #[test]
-fn texts_and_tokens_of_any_shape_are_converted_or_refused() {
-    fuzz("/tokenize");
-    fuzz("/detokenize");
+fn texts_of_any_shape_are_converted_or_refused() {
+    ask_all("/tokenize");
+}
+
+#[test]
+fn tokens_of_any_shape_are_converted_or_refused() {
+    ask_all("/detokenize");
 }
 
 #[test]

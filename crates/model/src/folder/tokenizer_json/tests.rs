@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use proptest::prelude::*;
 use serde_json::json;
 use text::{ControlTokens, Tokenizer, decode};
 
@@ -192,31 +193,38 @@ fn tokens_beyond_the_embedding_are_left_out_and_free_places_spell_nothing() {
 
 #[test]
 fn spoiled_files_never_panic() {
-    for name in ["mistral", "llm-jp", "unigram"] {
-        spoil(forms().remove(name).unwrap()["tokenizer"].to_string().into_bytes());
+    let wholes = ["mistral", "llm-jp", "unigram"]
+        .map(|name| forms().remove(name).unwrap()["tokenizer"].to_string().into_bytes());
+    let whole = prop::sample::select(wholes.to_vec());
+    let byte = prop::sample::select(b"0a\"{}[],:\\n\xff".to_vec());
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), byte), 1..=3);
+    fuzz::check(900, &(whole, changes).prop_map(Spoiled::new), |Spoiled(bytes)| {
+        let Ok(text) = String::from_utf8(bytes) else { return Ok(()) };
+        let Ok(spec) = parse(&text).and_then(|described| spec(described, 905)) else {
+            return Ok(());
+        };
+        if let Ok(tokenizer) = Tokenizer::new(spec) {
+            let ids = tokenizer.encode("Hello w\u{f6}rld", ControlTokens::Parse).unwrap();
+            prop_assert!(ids.iter().all(|&id| id < 905));
+        }
+        Ok(())
+    });
+}
+
+/// A file, shown as text.
+struct Spoiled(Vec<u8>);
+
+impl Spoiled {
+    fn new((mut bytes, changes): (Vec<u8>, Vec<(prop::sample::Index, u8)>)) -> Spoiled {
+        for (at, byte) in changes {
+            *at.get_mut(&mut bytes) = byte;
+        }
+        Spoiled(bytes)
     }
 }
 
-fn spoil(whole: Vec<u8>) {
-    let mut state = 3_u64;
-    let mut next = |below: usize| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % below
-    };
-    for _ in 0..300 {
-        let mut bytes = whole.clone();
-        for _ in 0..=next(3) {
-            let at = next(bytes.len());
-            bytes[at] = b"0a\"{}[],:\\n\xff"[next(12)];
-        }
-        let Ok(text) = String::from_utf8(bytes) else { continue };
-        let spec = parse(&text).and_then(|described| spec(described, 905));
-        if let Ok(tokenizer) =
-            spec.map(Tokenizer::new).unwrap_or_else(|_| Err(text::TokenizerError::Empty))
-        {
-            let ids = tokenizer.encode("Hello w\u{f6}rld", ControlTokens::Parse).unwrap();
-            assert!(ids.iter().all(|&id| id < 905));
-        }
+impl std::fmt::Debug for Spoiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
     }
 }
