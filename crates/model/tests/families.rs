@@ -192,9 +192,9 @@ fn what_is_asked_for_and_not_what_there_is_room_for_says_which_frequencies_count
     let prompt = &golden("phi3-long").prompt[..20];
     let mut logits = |asked_len, positions_max| {
         let mut file = open("phi3-long.gguf");
-        let scaling = file.config.rope.map(|rope| rope.scaling);
+        let scaling = file.config.rope.as_ref().map(|rope| &rope.scaling);
         let Some(RopeScaling::Long { context, .. }) = scaling else { panic!("{scaling:?}") };
-        assert!((20..64).contains(&context), "{context}");
+        assert!((20..64).contains(context), "{context}");
         let weights = Weights::load_float32(&mut file, &mut cpu).unwrap();
         let sizes = TransformerSizes { asked_len, positions_max, ..SIZES };
         let mut transformer = Transformer::new(file.config.clone(), weights, sizes, &cpu);

@@ -2,7 +2,6 @@
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -194,9 +193,4 @@ pub fn held(response: Response, room: OwnedSemaphorePermit) -> Response {
             frame
         }))
     })
-}
-
-/// Unix time in seconds.
-pub fn unix_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

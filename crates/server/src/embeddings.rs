@@ -10,7 +10,7 @@ use http::{Request, header};
 use sampling::Pool;
 use tokio::time::Instant;
 
-use crate::app::{App, held, unix_time};
+use crate::app::{App, held};
 use crate::dispatch::End;
 use crate::generate::refusal;
 use crate::keys::Caller;
@@ -19,6 +19,7 @@ use crate::openai::embeddings::{Embedding, EmbeddingUsage, Embeddings};
 use crate::openai::error::ApiError;
 use crate::openai::types::parse;
 use crate::request_id::{RequestId, random_hex};
+use crate::unix_time::unix_time;
 use crate::validate::embeddings::Inputs;
 
 /// `POST /v1/embeddings`.

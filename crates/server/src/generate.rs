@@ -11,7 +11,7 @@ use engine::SubmitError;
 use http::{HeaderValue, Request, header};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::app::{App, held, unix_time};
+use crate::app::{App, held};
 use crate::chunks::Chunks;
 use crate::keys::Caller;
 use crate::openai::chat::ChatCompletion;
@@ -22,6 +22,7 @@ use crate::openai::types::parse;
 use crate::panics::{Watch, WatchedStream};
 use crate::request_id::{RequestId, random_hex};
 use crate::stream::{Events, Generation, SseBody};
+use crate::unix_time::unix_time;
 use crate::validate::{Door, StreamRules, Valid};
 
 /// `POST /v1/completions`.

@@ -21,6 +21,7 @@
 
 pub mod limits;
 pub mod tls;
+mod unix_time;
 mod request_id;
 pub mod keys;
 pub mod guard;

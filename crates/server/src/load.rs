@@ -18,9 +18,10 @@ use http::{HeaderName, HeaderValue, Request};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::app::{App, unix_time};
+use crate::app::App;
 use crate::keys::Caller;
 use crate::metrics::Progress;
+use crate::unix_time::unix_time;
 
 /// Asks for [`REPORT`]: `TEXT` or `JSON`, in any case; other values ask for nothing.
 const REPORT_FORMAT: HeaderName = HeaderName::from_static("endpoint-load-metrics-format");

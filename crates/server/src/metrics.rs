@@ -13,8 +13,8 @@ use engine::{AdapterId, DRAFT_TOKENS_MAX, RequestTimes, Snapshot};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::app::unix_time;
 use crate::config::ServerInfo;
+use crate::unix_time::unix_time;
 
 mod page;
 mod progress;

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::app::{App, unix_time};
+use crate::app::App;
 use crate::config::{ServerConfig, ServerInfo};
 use crate::dispatch::{Dispatch, Pulse, Reports};
 use crate::grammars::Grammars;
@@ -20,6 +20,7 @@ use crate::metrics::{LogDropped, Panics};
 use crate::routes::router;
 use crate::shutdown::Shutdown;
 use crate::traffic::Traffic;
+use crate::unix_time::unix_time;
 
 /// How often the log tells how the work goes, while there is any.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);

@@ -34,7 +34,7 @@ const READS_ENVIRONMENT: &[(&str, &str)] = &[
 const READS_WALL_CLOCK: &[(&str, &str)] = &[
     ("crates/bench/src/arrival.rs", "a load test says when it began"),
     ("crates/cli/src/bench.rs", "a seed, where none is given and the server is not ours"),
-    ("crates/server/src/app.rs", "`created` and `timestamp` of replies"),
+    ("crates/server/src/unix_time.rs", "`created` and `timestamp` of replies"),
 ];
 
 /// Crates whose tests have a fake clock or need none; the others meet real sockets and processes.
