@@ -99,24 +99,26 @@ pub enum BudgetError {
     /// Nothing is left for KV blocks.
     #[error(
         "weights, activations and buffers need {} and the budget is {}, which leaves no room for \
-         one KV block of {}; raise --memory-utilization or set --kv-cache-memory-bytes",
-        Bytes(*.fixed_bytes), Bytes(*.limit_bytes), Bytes(*.block_bytes)
+         the KV blocks of one token, {}; raise --memory-utilization or set --kv-cache-memory-bytes",
+        Bytes(*.fixed_bytes), Bytes(*.limit_bytes), Bytes(*.least_bytes)
     )]
     NoRoomForBlocks {
         /// Weights, activations and buffers.
         fixed_bytes: u64,
         /// What all may use together.
         limit_bytes: u64,
-        /// One block.
-        block_bytes: u64,
+        /// A block of each group of layers.
+        least_bytes: u64,
     },
-    /// `--kv-cache-memory-bytes` is less than one block.
-    #[error("--kv-cache-memory-bytes is {kv_bytes}, less than one KV block of {block_bytes} bytes")]
-    KvBelowOneBlock {
+    /// `--kv-cache-memory-bytes` is less than one token needs.
+    #[error(
+        "--kv-cache-memory-bytes is {kv_bytes}, less than the KV blocks of one token, {least_bytes} bytes"
+    )]
+    KvBelowOneToken {
         /// The bytes given.
         kv_bytes: u64,
-        /// One block.
-        block_bytes: u64,
+        /// A block of each group of layers.
+        least_bytes: u64,
     },
     /// The promise cannot be kept now.
     #[error(
@@ -260,7 +262,7 @@ fn fixed_bytes(demand: &Demand) -> Option<u64> {
         .and_then(|sum| sum.checked_add(demand.buffer_bytes))
 }
 
-/// Blocks that the memory holds beside the rest of the demand; at least 1.
+/// Blocks that the memory holds beside the rest of the demand; at least those of one token.
 fn fitting_blocks(demand: &Demand, memory: &Memory) -> Result<u32, BudgetError> {
     let fixed_bytes = fixed_bytes(demand).ok_or(BudgetError::DemandOverflow)?;
     let (kv_bytes, needed_bytes) = match memory.kv_cache_bytes {
@@ -272,18 +274,18 @@ fn fitting_blocks(demand: &Demand, memory: &Memory) -> Result<u32, BudgetError> 
     };
     let needed_bytes = needed_bytes.ok_or(BudgetError::DemandOverflow)?;
     let available_bytes = memory.available_bytes;
-    let block_bytes = demand.block_bytes;
-    if kv_bytes < block_bytes && memory.kv_cache_bytes.is_some() {
-        return Err(BudgetError::KvBelowOneBlock { kv_bytes, block_bytes });
+    let least_bytes = demand.kv_bytes_of(1);
+    if kv_bytes < least_bytes && memory.kv_cache_bytes.is_some() {
+        return Err(BudgetError::KvBelowOneToken { kv_bytes, least_bytes });
     }
-    if kv_bytes < block_bytes {
+    if kv_bytes < least_bytes {
         let limit_bytes = needed_bytes;
-        return Err(BudgetError::NoRoomForBlocks { fixed_bytes, limit_bytes, block_bytes });
+        return Err(BudgetError::NoRoomForBlocks { fixed_bytes, limit_bytes, least_bytes });
     }
     if available_bytes < needed_bytes {
         return Err(BudgetError::NotAvailable { needed_bytes, available_bytes });
     }
-    Ok(u32::try_from(kv_bytes / block_bytes).unwrap_or(u32::MAX))
+    Ok(u32::try_from(kv_bytes / demand.block_bytes).unwrap_or(u32::MAX))
 }
 
 /// The promised share of memory, rounded up as vLLM does.

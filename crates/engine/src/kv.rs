@@ -215,7 +215,11 @@ impl KvCache {
         let missing = end.div_ceil(self.block_size).saturating_sub(table.len());
         let lacking = |(group, blocks): (usize, &Vec<BlockId>)| {
             let most = self.layout.blocks_of_group(group, end);
-            missing.min(most.saturating_sub(held(blocks).count()))
+            // What others hold, too, is not free when it falls behind the window.
+            let is_own = |block: &BlockId| {
+                !self.layout.groups.is_windowed(group) || self.pool.holders(*block) == 1
+            };
+            missing.min(most.saturating_sub(held(blocks).filter(is_own).count()))
         };
         table.groups.iter().enumerate().map(lacking).sum()
     }

@@ -159,7 +159,7 @@ fn a_long_answer_takes_the_window_and_equals_that_with_all_blocks() {
 }
 
 #[test]
-fn crowds_with_cached_beginnings_drafts_and_preemptions_are_answered_as_alone() {
+fn crowds_with_cached_beginnings_and_drafts_are_answered_as_alone() {
     for (name, kv_groups) in MODELS {
         let lengths =
             [(0, 200, 40), (0, 90, 60), (4, 300, 9), (9, 250, 80), (60, 71, 30), (60, 129, 5)];
@@ -182,7 +182,7 @@ fn crowds_with_cached_beginnings_drafts_and_preemptions_are_answered_as_alone() 
         };
         let (answers, end) = serve((name, KvType::Bf16), config, &asked);
         assert_eq!(answers, expected, "{name}");
-        println!("{name}: {end:?}");
-        assert!(0 < end.preemptions_total + end.prefix_hits_total && 0 < end.draft_tokens_total);
+        let happened = [end.prefix_hits_total, end.draft_tokens_total];
+        assert!(happened.iter().all(|&count| 0 < count), "{name}: {end:?}");
     }
 }

@@ -91,7 +91,7 @@ fn no_room_for_one_block_is_refused() {
     let error = Budget::new(demand(64), memory(0.05, None)).expect_err("weights fill it");
     assert!(matches!(error, BudgetError::NoRoomForBlocks { .. }), "{error}");
     let error = Budget::new(demand(64), memory(0.5, Some(9))).expect_err("less than a block");
-    assert_eq!(error, BudgetError::KvBelowOneBlock { kv_bytes: 9, block_bytes: MIB });
+    assert_eq!(error, BudgetError::KvBelowOneToken { kv_bytes: 9, least_bytes: MIB });
     let endless = Demand { weights_bytes: u64::MAX, ..demand(64) };
     assert_eq!(Budget::new(endless, memory(0.5, None)), Err(BudgetError::DemandOverflow));
 }
@@ -125,6 +125,16 @@ fn blocks_behind_a_window_are_not_needed() {
     assert_eq!(kv_bytes(2_048), [36 * MIB, 18_579_456]);
     assert_eq!(kv_bytes(32_768), [576 * MIB, 112_951_296]);
     assert_eq!(kv_bytes(512), [9 * MIB, 9 * MIB]);
+}
+
+#[test]
+fn each_group_of_layers_needs_a_block() {
+    let demand = gemma3_270m(8_192);
+    let least_bytes = 6 * demand.block_bytes;
+    let kv_bytes = least_bytes - 1;
+    let error = feasible_model_len(&demand, &memory(0.5, Some(kv_bytes)));
+    assert_eq!(error, Err(BudgetError::KvBelowOneToken { kv_bytes, least_bytes }));
+    assert_eq!(feasible_model_len(&demand, &memory(0.5, Some(least_bytes))), Ok(32));
 }
 
 #[test]
