@@ -37,8 +37,8 @@ const VOCABULARY: RangeInclusive<u32> = 1..=1 << 24;
 /// which such files were made.
 const ROPE_THETA_DEFAULT: f32 = 10_000.0;
 
-/// What the hyper-parameters of a model are. Made of a GGUF file or a folder alone, so all numbers are positive and finite, `head_count` is a multiple of `kv_head_count`, and `head_dim`
-/// is even.
+/// What the hyper-parameters of a model are. Made of a GGUF file or a folder alone, so all numbers are
+/// positive and finite, `head_count` is a multiple of `kv_head_count`, and `head_dim` is even.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ModelConfig {

@@ -32,8 +32,6 @@ use crate::{
 const BYTE_LEVEL: &str = "gpt2";
 const SENTENCE_PIECE: &str = "llama";
 const UNIGRAM: &str = "t5";
-/// How far the score of an unknown character is below that of all tokens. Source: `unigram_model.cc` of SentencePiece.
-pub(crate) const UNKNOWN_PENALTY: f64 = 10.0;
 /// Control tokens that end a turn in some family, for files that name none. Source: llama-vocab.cpp,
 /// where `special_eot_id` is looked for.
 const TURN_ENDS: [&str; 4] = ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>"];
@@ -87,8 +85,9 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
-    /// Opens the `.gguf` file at `path`, with the other parts beside it if it is the first of several, or the folder of `config.json`, safetensors files and
-    /// `tokenizer.json` that it is. Files stay open until the `ModelFile` is dropped.
+    /// Opens the `.gguf` file at `path`, with the other parts beside it if it is the first of several, or the
+    /// folder of `config.json`, safetensors files and `tokenizer.json` that it is. Files stay open until the
+    /// `ModelFile` is dropped.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
         if path.is_dir() {
             let opened = folder::open(path)?;
@@ -334,7 +333,7 @@ fn unigram(metadata: &mut Metadata, kinds: &[TokenKind]) -> Result<Merging, Load
     Ok(Merging::Unigram(UnigramSpec {
         scores,
         unknown,
-        unknown_score: least - UNKNOWN_PENALTY,
+        unknown_score: least - text::UNKNOWN_PENALTY,
         normalization,
         space_prefix,
         cuts_at_spaces: false,

@@ -35,8 +35,8 @@ const TEMPLATE: &str = "chat_template.jinja";
 /// Rows and columns that share a scale where the file does not say. Source: the configurations of
 /// DeepSeek-V3 and Qwen3, which do.
 const SCALE_BLOCK: (usize, usize) = (128, 128);
-/// Columns of an embedding with more rows than these: what is kept of a token takes about as much as a row then.
-/// Those in use have hundreds, and at most 262,144 rows.
+/// Columns of an embedding with more rows than these: what is kept of a token takes about as much as a row
+/// then. Those in use have hundreds, and at most 262,144 rows.
 const NARROW: u64 = 64;
 const NARROW_ROWS_MAX: u64 = 1 << 20;
 /// Ways of quantising whose weights are FP8 with scales.
@@ -191,8 +191,8 @@ fn template(files: &Files) -> Result<Option<String>, LoadError> {
 }
 
 impl Finder<'_> {
-    /// Refuses another number of rows than `rows` of our tensor `name`, rows that hold less than is kept of each
-    /// token, and files without it.
+    /// Refuses another number of rows than `rows` of our tensor `name`, rows that hold less than is kept of
+    /// each token, and files without it.
     fn check_rows(&self, name: &str, rows: u64) -> Result<(), LoadError> {
         let Some((stored, file, shape)) = self.shape_of(name) else {
             let stored =

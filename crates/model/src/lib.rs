@@ -4,10 +4,10 @@
 //! plain data for the `text` crate.
 //!
 //! How data passes through: a file's bytes ([`gguf`]) become checked hyper-parameters
-//! ([`config`]) of one of the families that are known ([`architecture`]) and, with tokenizer, chat template and tensor bytes, a [`file::ModelFile`].
-//! [`dummy`] makes the bytes of such a file from a seed, so there is one way to load. Tensors are
-//! packed once ([`weights`]), beside them what adapters add ([`lora`]); a step's tokens become logits
-//! ([`transformer`]), and tokens again, those that were guessed ([`draft`]) among them
+//! ([`config`]) of one of the families that are known ([`architecture`]) and, with tokenizer, chat template
+//! and tensor bytes, a [`file::ModelFile`]. [`dummy`] makes the bytes of such a file from a seed, so there is
+//! one way to load. Tensors are packed once ([`weights`]), beside them what adapters add ([`lora`]); a step's
+//! tokens become logits ([`transformer`]), and tokens again, those that were guessed ([`draft`]) among them
 //! ([`cpu::CpuDevice`], which is what the engine drives).
 
 #![forbid(unsafe_code)]

@@ -26,8 +26,8 @@ pub enum RopeScaling {
         magnitude: f32,
     },
     /// Each is divided by a number of the file's: of its two lists, that for long sequences where
-    /// longer ones than those of the training are served, else that for short ones; so no sequence's numbers depend
-    /// on how long it gets. Source: LongRoPE, arXiv 2402.13753; which list, as in llama.cpp and vLLM.
+    /// longer ones than those of the training are served, else that for short ones; so no sequence's numbers
+    /// depend on how long it gets. Source: LongRoPE, arXiv 2402.13753; which list, as in llama.cpp and vLLM.
     Long {
         /// Longest sequence of the training without scaling, in tokens.
         context: usize,

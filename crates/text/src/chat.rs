@@ -151,8 +151,9 @@ const NAME: &str = "chat";
 /// `content`, and `tool_calls`, `tool_call_id`, `name` and `reasoning_content` where it has them),
 /// `tools` (none without any), `add_generation_prompt`, `bos_token`, `eos_token`,
 /// `raise_exception(text)`, and `documents` as none; blocks are trimmed as there, `break` and
-/// `continue` work, and so do Python's string methods but `format`. Clients may add variables. There is no `strftime_now`: a
-/// prompt depends on its messages alone, and templates that ask first fall back to a fixed date.
+/// `continue` work, and so do Python's string methods but `format`. Clients may add variables. There is no
+/// `strftime_now`: a prompt depends on its messages alone, and templates that ask first fall back to a fixed
+/// date.
 ///
 /// A template that knows no functions, or writes calls in a way that answers are not read in, sees
 /// them as text: descriptions in the system message, calls between `<tool_call>` marks in messages

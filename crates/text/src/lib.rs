@@ -39,6 +39,7 @@ pub use normalization::{Normalization, Parts};
 pub use pre_tokenizer::begins_prompts;
 pub use stop::{StopMatcher, StopOutput, StopStrings};
 pub use tokenizer::{ControlTokens, Segment, Tokenizer};
+pub use unigram::UNKNOWN_PENALTY;
 pub use vocabulary::{
     Cutting, Merging, SpacePrefix, TextRules, TokenKind, TokenizerError, TokenizerSpec, UnigramSpec,
 };

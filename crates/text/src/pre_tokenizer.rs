@@ -48,8 +48,8 @@ const GPT4O: &str = concat!(
 const DEEPSEEK_CODER: [&str; 5] =
     [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"];
 
-/// DeepSeek-LLM's, one after another: letters of scripts with two cases, signs of ASCII and their wide forms, Chinese,
-/// Korean, and each digit on its own.
+/// DeepSeek-LLM's, one after another: letters of scripts with two cases, signs of ASCII and their wide forms,
+/// Chinese, Korean, and each digit on its own.
 const DEEPSEEK_LLM: [&str; 6] = [
     r"[\r\n]",
     concat!(
@@ -63,8 +63,9 @@ const DEEPSEEK_LLM: [&str; 6] = [
     r"\p{N}",
 ];
 
-/// DeepSeek-V3's, one after another: numbers of up to three digits, Chinese and Japanese, and words with their marks.
-const DEEPSEEK_V3: [&str; 3] = [
+/// DeepSeek-V3's, one after another: numbers of up to three digits, Chinese and Japanese, and words with
+/// their marks.
+const DEEPSEEK: [&str; 3] = [
     r"\p{N}{1,3}",
     "[一-龥\u{3040}-ゟ゠-ヿ]+",
     concat!(
@@ -76,7 +77,8 @@ const DEEPSEEK_V3: [&str; 3] = [
 /// Viking's: what is neither space nor one of some signs, with the space before it; each digit on its own.
 const VIKING: [&str; 2] = [r" ?[^(\s|.,!?…。，、।۔،)]+", r"\p{N}"];
 
-/// llama.cpp's for files of a time before pre-tokenizers were named: signs, then GPT-2's, then numbers in threes.
+/// llama.cpp's for files of a time before pre-tokenizers were named: signs, then GPT-2's, then numbers in
+/// threes.
 const DEFAULT: [&str; 4] = [r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"];
 
 /// One way of cutting text.
@@ -101,9 +103,9 @@ impl Rule {
     }
 }
 
-/// The rules known here. Names, `whole_pieces_first` (there `ignore_merges`) and `begin_token` (there `add_bos`) are
-/// those of llama.cpp's table of pre-tokenizers, `src/llama-vocab.cpp`; patterns are those of the models' own
-/// `tokenizer.json`, by which `fixtures/tokenizers/pre_tokenizers.json` was made.
+/// The rules known here. Names, `whole_pieces_first` (there `ignore_merges`) and `begin_token` (there
+/// `add_bos`) are those of llama.cpp's table of pre-tokenizers, `src/llama-vocab.cpp`; patterns are those of
+/// the models' own `tokenizer.json`, by which `fixtures/tokenizers/pre_tokenizers.json` was made.
 static RULES: [Rule; 13] = [
     Rule::new(
         &[
@@ -138,7 +140,7 @@ static RULES: [Rule; 13] = [
     Rule::new(&["gpt-4o", "llama4"], &[GPT4O]),
     Rule::new(&["deepseek-coder"], &DEEPSEEK_CODER),
     Rule::new(&["deepseek-llm"], &DEEPSEEK_LLM),
-    Rule::new(&["deepseek-v3", "hunyuan-dense"], &DEEPSEEK_V3),
+    Rule::new(&["deepseek-v3", "hunyuan-dense"], &DEEPSEEK),
     Rule::new(&["viking"], &VIKING),
     Rule::new(&["seed-coder"], &[SEED_CODER]),
     Rule::new(&["default"], &DEFAULT),

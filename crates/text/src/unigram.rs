@@ -1,4 +1,5 @@
-//! SentencePiece's unigram model: of all ways to cut a text into tokens, the one with the greatest sum of scores.
+//! SentencePiece's unigram model: of all ways to cut a text into tokens, the one with the greatest sum of
+//! scores.
 //!
 //! A character that no token spells is unknown, with a score below all others; unknown ones in a row become
 //! one token for each of their bytes, or the unknown token. The best way to each place is found from the best
@@ -19,6 +20,10 @@ const TOKEN_BYTES_MAX: usize = 1 << 10;
 
 /// Longest text, as the steps before leave it: some signs become ten times as long.
 const TEXT_BYTES_MAX: usize = 16 << 20;
+
+/// How far the score of an unknown character is usually below that of all tokens.
+/// Source: `unigram_model.cc` of SentencePiece.
+pub const UNKNOWN_PENALTY: f64 = 10.0;
 
 /// The place of an unknown character among the tokens of a path.
 const UNKNOWN: u32 = u32::MAX;
@@ -200,7 +205,8 @@ impl Unigram {
         ends
     }
 
-    /// Makes the tokens of the best path of its `ends`: they stand at the end of the list, from the index given.
+    /// Makes the tokens of the best path of its `ends`: they stand at the end of the list, from the index
+    /// given.
     fn trace_back(&self, text: &str, ends: &mut [u32]) -> usize {
         let (mut end, mut first) = (text.len(), ends.len());
         while 0 < end {

@@ -1,9 +1,9 @@
 //! Models that are split into several files, as `llama-gguf-split` writes them.
 //!
 //! Each part is a whole GGUF file with some of the tensors, called `NAME-00001-of-00003.gguf` and so on; all
-//! other metadata is the first part's. `split.no` counts parts from 0, `split.count` says how many there are, and
-//! `split.tensors.count` how many tensors they have together. In a file that was joined again the count is 0.
-//! Source: `tools/gguf-split/gguf-split.cpp` and `src/llama-model-loader.cpp` of llama.cpp.
+//! other metadata is the first part's. `split.no` counts parts from 0, `split.count` says how many there are,
+//! and `split.tensors.count` how many tensors they have together. In a file that was joined again the count
+//! is 0. Source: `tools/gguf-split/gguf-split.cpp` and `src/llama-model-loader.cpp` of llama.cpp.
 
 use std::fs::File;
 use std::io::ErrorKind;

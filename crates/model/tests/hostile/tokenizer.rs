@@ -104,7 +104,8 @@ fn a_begin_token_is_put_before_prompts_where_the_file_or_its_pre_tokenizer_says_
     assert!(message.ends_with("expected tokenizer.ggml.bos_token_id beside it"), "{message}");
 }
 
-/// Makes the tokenizer of a file a model of `fixtures/tokenizers/unigram.json`, as llama.cpp's converter writes it.
+/// Makes the tokenizer of a file a model of `fixtures/tokenizers/unigram.json`, as llama.cpp's converter
+/// writes it.
 fn trained(p: &mut crate::pieces::Pieces, model: &Value) {
     let list = |key: &str| model[key].as_array().unwrap().iter();
     let tokens: Vec<&str> = list("tokens").map(|token| token.as_str().unwrap()).collect();

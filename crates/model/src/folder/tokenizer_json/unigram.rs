@@ -3,12 +3,11 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
 use serde_json::Value;
-use text::{Normalization, Parts, UnigramSpec};
+use text::{Normalization, Parts, UNKNOWN_PENALTY, UnigramSpec};
 
 use super::steps::{SPACE, cuts_at_spaces, flag, kind, replaced, space_prefix, unknown};
 use super::unfit;
 use crate::error::LoadError;
-use crate::file::UNKNOWN_PENALTY;
 
 /// The model as the file has it: each token with its score, in the order of ids.
 #[derive(Deserialize)]
@@ -27,7 +26,8 @@ impl Unigram {
     }
 }
 
-/// How a model with `vocabulary` tokens cuts text, with the steps before it: those that change text, and those that cut it.
+/// How a model with `vocabulary` tokens cuts text, with the steps before it: those that change text, and
+/// those that cut it.
 pub(super) fn merging(
     model: Unigram,
     (normalizers, cuts): (&[&Value], &[&Value]),
