@@ -70,12 +70,14 @@ impl Normalizer {
         Ok(Self { steps: steps.into_iter().map(step).collect::<Result<_, _>>()? })
     }
 
-    /// The text after all steps. It grows by a bounded factor at most: each replacement is short.
-    pub(crate) fn normalize<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.steps.iter().fold(Cow::Borrowed(text), |text, step| match step {
-            Step::Charsmap(table, Parts::Longest) => Cow::Owned(table.replace_longest(&text)),
-            Step::Charsmap(table, Parts::Clusters) => Cow::Owned(table.replace_clusters(&text)),
-            Step::Plain(step) => plain(step, text),
+    /// The text after all steps; none if it has more than `most` bytes before or behind one. Each step may make
+    /// a text many times as long, so a table's replacements end where the text is too long, and no step takes
+    /// one that is.
+    pub(crate) fn normalize<'t>(&self, text: &'t str, most: usize) -> Option<Cow<'t, str>> {
+        let within = |text: Cow<'t, str>| (text.len() <= most).then_some(text);
+        self.steps.iter().try_fold(within(Cow::Borrowed(text))?, |text, step| match step {
+            Step::Charsmap(table, parts) => table.replace(&text, *parts, most).map(Cow::Owned),
+            Step::Plain(step) => within(plain(step, text)),
         })
     }
 }
@@ -124,7 +126,7 @@ mod tests {
     use super::*;
 
     fn normalized(step: Normalization, text: &str) -> String {
-        Normalizer::new(vec![step]).expect("valid").normalize(text).into_owned()
+        Normalizer::new(vec![step]).expect("valid").normalize(text, 64).expect("short").into_owned()
     }
 
     #[test]
@@ -139,5 +141,25 @@ mod tests {
         assert_eq!(normalized(Normalization::OneSpace, ""), "");
         let strip = |start, end| normalized(Normalization::Strip { start, end }, "\t a\n ");
         assert_eq!((strip(true, false), strip(false, true)), ("a\n ".into(), "\t a".into()));
+    }
+
+    #[test]
+    fn a_text_that_grows_too_long_is_none_at_any_step() {
+        for parts in [Parts::Longest, Parts::Clusters] {
+            let table = charsmap::tests::table_of_one('a', &"a".repeat(256));
+            let step = Normalization::Charsmap { table, parts };
+            let normalizer = Normalizer::new(vec![step; 2]).expect("valid");
+            let bytes = |text: &str, most| Some(normalizer.normalize(text, most)?.len());
+            assert_eq!(bytes("aab", 2 << 16 | 1), Some(2 << 16 | 1));
+            assert_eq!(bytes("aab", 2 << 16), None);
+            // Without a limit on the way these would be 256 GiB.
+            assert_eq!(bytes(&"a".repeat(4 << 20), 16 << 20), None);
+        }
+        let normalizer = Normalizer::new(vec![Normalization::Nfkc]).expect("valid");
+        assert_eq!(normalizer.normalize("\u{FDFA}", 3), None);
+        // Also where it gets shorter.
+        let normalizer = Normalizer::new(vec![Normalization::OneSpace]).expect("valid");
+        assert_eq!(normalizer.normalize("  a", 2), None);
+        assert_eq!(normalizer.normalize("  a", 3).as_deref(), Some("a"));
     }
 }

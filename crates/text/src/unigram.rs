@@ -18,7 +18,8 @@ use crate::vocabulary::{SpacePrefix, TokenKind, TokenizerError, UnigramSpec, Voc
 /// Longest token; those in use have less than 100 bytes.
 const TOKEN_BYTES_MAX: usize = 1 << 10;
 
-/// Longest text, as the steps before leave it: some signs become ten times as long.
+/// Longest text, before and behind each of the steps that change it: some signs become ten times as long.
+/// Spaces are marked after that, with three bytes each.
 const TEXT_BYTES_MAX: usize = 16 << 20;
 
 /// How far the score of an unknown character is usually below that of all tokens.
@@ -125,13 +126,9 @@ impl Unigram {
         place: Place,
         visit: &mut dyn FnMut(u32) -> Result<(), TokenizerError>,
     ) -> Result<(), TokenizerError> {
-        let text = marked(&self.normalizer.normalize(text), place, self.space_prefix);
-        if TEXT_BYTES_MAX < text.len() {
-            return Err(TokenizerError::NormalizedTooLong {
-                bytes: text.len(),
-                most: TEXT_BYTES_MAX,
-            });
-        }
+        let text = self.normalizer.normalize(text, TEXT_BYTES_MAX);
+        let text = text.ok_or(TokenizerError::NormalizedTooLong { most: TEXT_BYTES_MAX })?;
+        let text = marked(&text, place, self.space_prefix);
         let mut rest = text.as_str();
         while let Some(first) = rest.chars().next() {
             let behind = &rest[first.len_utf8()..];
@@ -181,8 +178,9 @@ impl Unigram {
     /// Of each place in `text` the last token on the best way to it; between characters nothing of meaning.
     fn path_ends(&self, text: &str) -> Vec<u32> {
         let mut ends = vec![UNKNOWN; text.len() + 1];
-        // Scores of the last places alone: no token reaches further back.
-        let mut scores = vec![0.0; (self.longest + 1).next_power_of_two()];
+        // Scores of the last places alone: no token reaches further back, and none beyond a short text.
+        let reach = self.longest.min(text.len());
+        let mut scores = vec![0.0; (reach + 1).next_power_of_two()];
         let slot = scores.len() - 1;
         let mut found = self.finder.find_overlapping_iter(text).peekable();
         for (start, character) in text.char_indices() {

@@ -273,10 +273,8 @@ pub enum TokenizerError {
     #[error("the text has a run of about a million spaces, which is too long to encode: {0}")]
     RunTooLong(String),
     /// Text that is too long once signs are put into their usual form. The text is to blame, too.
-    #[error("the text has {bytes} bytes in its usual form, more than {most}; send less")]
+    #[error("the text has more than {most} bytes in its usual form; send less")]
     NormalizedTooLong {
-        /// Bytes of the text.
-        bytes: usize,
         /// Bytes of the longest that is read.
         most: usize,
     },

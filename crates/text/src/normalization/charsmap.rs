@@ -7,6 +7,8 @@
 
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::Parts;
+
 /// Longest text that takes the place of another; the longest of Unicode's has 33 bytes.
 const REPLACEMENT_BYTES_MAX: usize = 256;
 /// How far rules are followed. Those of Unicode have less than 32 bytes.
@@ -38,9 +40,22 @@ impl Charsmap {
         Ok(Self { trie, texts: texts.to_owned() })
     }
 
-    /// `text` with the longest rule applied from each place on.
-    pub(super) fn replace_longest(&self, text: &str) -> String {
+    /// `text` with its parts replaced; none if it has more than `most` bytes then.
+    pub(super) fn replace(&self, text: &str, parts: Parts, most: usize) -> Option<String> {
         let mut replaced = String::with_capacity(text.len());
+        let mut push = |part: &str| {
+            let fits = part.len() <= most - replaced.len();
+            fits.then(|| replaced.push_str(part))
+        };
+        match parts {
+            Parts::Longest => self.replace_longest(text, &mut push)?,
+            Parts::Clusters => self.replace_clusters(text, &mut push)?,
+        }
+        Some(replaced)
+    }
+
+    /// Pushes `text` with the longest rule applied from each place on.
+    fn replace_longest(&self, text: &str, push: &mut dyn FnMut(&str) -> Option<()>) -> Option<()> {
         let mut rest = text;
         while let Some(first) = rest.chars().next() {
             let longest = self.rules(rest).last();
@@ -48,28 +63,28 @@ impl Charsmap {
                 let bytes = first.len_utf8();
                 (bytes, &rest[..bytes])
             });
-            replaced.push_str(to);
+            push(to)?;
             rest = &rest[bytes..];
         }
-        replaced
+        Some(())
     }
 
-    /// `text` with each short cluster, or else each character, replaced as a whole if it begins as a rule does.
-    pub(super) fn replace_clusters(&self, text: &str) -> String {
-        let mut replaced = String::with_capacity(text.len());
+    /// Pushes `text` with each short cluster, or else each character, replaced as a whole if it begins as a
+    /// rule does.
+    fn replace_clusters(&self, text: &str, push: &mut dyn FnMut(&str) -> Option<()>) -> Option<()> {
         for cluster in text.graphemes(true) {
             let shortest = |part| self.rules(part).next().and_then(|rule| self.applied(rule));
             let is_short = cluster.len() <= CLUSTER_BYTES_MAX;
             if let Some((_, to)) = Some(cluster).filter(|_| is_short).and_then(shortest) {
-                replaced.push_str(to);
+                push(to)?;
                 continue;
             }
             for (start, character) in cluster.char_indices() {
                 let part = &cluster[start..start + character.len_utf8()];
-                replaced.push_str(shortest(part).map_or(part, |(_, to)| to));
+                push(shortest(part).map_or(part, |(_, to)| to))?;
             }
         }
-        replaced
+        Some(())
     }
 
     /// The bytes that a rule replaces, and what comes in their place.
@@ -115,10 +130,22 @@ fn value_of(unit: u32) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// A table whose only rule is `to` for the ASCII letter `from`.
+    pub(in super::super) fn table_of_one(from: char, to: &str) -> Vec<u8> {
+        let from = u32::from(from);
+        // The root's children are in the upper half; the letter's leaf is in the lower, at 0x80 from it.
+        let mut trie = [1 << 31 | 0x1FF; 512];
+        trie[0] = 256 << 10;
+        trie[(256 ^ from) as usize] = from | 1 << 8 | 0x80 << 10;
+        trie[(256 ^ from ^ 0x80) as usize] = 1 << 31;
+        let trie = trie.into_iter().flat_map(u32::to_le_bytes);
+        [2048_u32.to_le_bytes().to_vec(), trie.collect(), to.as_bytes().to_vec(), vec![0]].concat()
+    }
 
     #[test]
     fn tables_that_are_cut_off_or_too_large_are_refused() {
@@ -143,7 +170,7 @@ mod tests {
         let table = [&1024_u32.to_le_bytes()[..], &trie, b"x\0"].concat();
         let charsmap = Charsmap::parse(&table).expect("valid");
         let text = "a".repeat(1 << 16);
-        assert!(charsmap.replace_longest(&text).len() <= text.len());
+        assert!(charsmap.replace(&text, Parts::Longest, text.len()).is_some());
     }
 
     proptest! {
@@ -152,8 +179,11 @@ mod tests {
             let bytes: Vec<u8> = trie.iter().flat_map(|unit| unit.to_le_bytes()).collect();
             let table = [&(bytes.len() as u32).to_le_bytes()[..], &bytes, "é\0abc\0".as_bytes()].concat();
             let charsmap = Charsmap::parse(&table).expect("valid");
-            charsmap.replace_longest(&text);
-            charsmap.replace_clusters(&text);
+            for parts in [Parts::Longest, Parts::Clusters] {
+                let most = charsmap.replace(&text, parts, 1 << 20).expect("short").len();
+                prop_assert!(charsmap.replace(&text, parts, most).is_some());
+                prop_assert!(most.checked_sub(1).is_none_or(|m| charsmap.replace(&text, parts, m).is_none()));
+            }
         }
     }
 }
