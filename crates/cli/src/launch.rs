@@ -38,8 +38,9 @@ const MAX_NUM_SEQS: u32 = 50;
 /// Which model, and how much of the machine it may use.
 #[derive(Args, Debug, Clone)]
 pub struct EngineArgs {
-    /// The model: a name of the catalogue (smollm2-135m), hf:ORG/NAME[@REVISION][:FILE.gguf] of the Hugging
-    /// Face hub, a .gguf file (of a split one the first part), a folder of safetensors, or dummy:smollm2-135m (random weights, no download).
+    /// The model: a name of the catalogue (smollm2-135m), hf:ORG/NAME of the Hugging Face hub (as
+    /// hf:ORG/NAME@REVISION:FILE.gguf where another revision or one file is meant), a .gguf file (of a split
+    /// one the first part), a folder of safetensors, or dummy:smollm2-135m (random weights, no download).
     #[arg(long, default_value = "smollm2-135m", value_name = "MODEL")]
     pub model: String,
 
