@@ -11,6 +11,8 @@ mod avx2;
 mod avx512;
 mod portable;
 mod scratch;
+#[cfg(target_arch = "x86_64")]
+mod vectors;
 
 use crate::cpu::Cpu;
 use crate::isa::Isa;
@@ -396,6 +398,8 @@ unsafe fn span_of_tier(isa: Isa, span: &Span<'_>, scratch: &mut Scratch) {
         match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => avx512::span(span, scratch),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::span(span, scratch),
             _ => portable::span_portable(span, scratch),
         }
     }

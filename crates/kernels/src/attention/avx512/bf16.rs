@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::prefetch;
 use crate::attention::portable::hide;
+use crate::attention::vectors::prefetch;
 use crate::attention::{SPAN, Scratch, Span};
 use crate::kv::{Stored, TILE_TOKENS};
 use crate::sums::add_lanes;

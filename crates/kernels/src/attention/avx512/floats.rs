@@ -7,8 +7,8 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::prefetch;
 use crate::attention::portable::softmax;
+use crate::attention::vectors::prefetch;
 use crate::attention::{Scratch, Span};
 use crate::kv::{Stored, TILE_TOKENS};
 

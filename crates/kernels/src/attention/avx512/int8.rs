@@ -6,8 +6,8 @@
 
 use std::arch::x86_64::*;
 
-use super::prefetch;
 use crate::attention::portable::{scale_weights, softmax, to_codes};
+use crate::attention::vectors::prefetch;
 use crate::attention::{SPAN, Scratch, Span};
 use crate::kv::{Code, Stored, TILE_TOKENS, scales};
 
