@@ -22,7 +22,7 @@ mod pull;
 pub use look::{Cached, cached};
 pub use name::Name;
 pub use pull::{fetch, fetch_header, pull};
-pub use settings::Settings;
+pub use settings::{Limits, Settings};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use catalogue::hub::{self, Cached, Settings};
+use catalogue::hub::{self, Cached};
 use catalogue::{Entry, Split};
 use clap::{Args, FromArgMatches};
 use engine::budget::{Budget, BudgetError, Bytes, Demand, thousands};
@@ -18,6 +18,7 @@ use crate::buffers::Connections;
 use crate::errors;
 use crate::launch::{EngineArgs, Requirements};
 use crate::machine::{self, MachineMemory};
+use crate::source::hub_settings;
 
 /// Shown where something is not known.
 const UNKNOWN: &str = "-";
@@ -145,7 +146,7 @@ fn list(cache: &Path, options: &EngineArgs, machine: MachineMemory) -> Result<Ve
 impl HubCache {
     /// Error: a variable about the hub has a value that cannot be used, or the folder cannot be read.
     fn read(options: &EngineArgs, machine: MachineMemory) -> Result<HubCache> {
-        let settings = Settings::from_environment()?;
+        let settings = hub_settings()?;
         let path = settings.cache().to_owned();
         Ok(HubCache::of(path, hub::cached(&settings)?, options, machine))
     }

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use catalogue::hub::{self, Name, Settings};
+use catalogue::hub::{self, Limits, Name, Settings};
 use catalogue::{Error, Progress, Split};
 use engine::budget::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use model::file::ModelFile;
+use model::limits::{FILES_MAX, INDEX_BYTES_MAX};
 
 /// Begins the name of a model with random weights.
 const DUMMY: &str = "dummy:";
@@ -137,12 +138,18 @@ fn of_hub(name: &Name, is_marked: bool, get: Get) -> Result<PathBuf> {
     if let Some(no_path) = &no_path {
         eprintln!("{no_path}: taking it for {name} of the hub");
     }
-    let settings = Settings::from_environment()?;
+    let settings = hub_settings()?;
     let got = with_progress(&name.to_string(), |show| get(name, &settings, show));
     got.with_context(|| match no_path {
         Some(no_path) => format!("{no_path}, and cannot get {name} of the hub"),
         None => format!("cannot get {name} of the hub"),
     })
+}
+
+/// What the environment says of the hub. Of a model no more is fetched than is loaded.
+pub fn hub_settings() -> Result<Settings> {
+    let limits = Limits { files: FILES_MAX, index_bytes: INDEX_BYTES_MAX };
+    Ok(Settings::from_environment(limits)?)
 }
 
 /// What is said of a name without `hf:` that may have been meant as a path.

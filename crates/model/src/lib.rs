@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod limits;
 pub mod error;
 pub mod gguf;
 pub mod safetensors;

@@ -18,8 +18,6 @@ pub(super) const OPTIONAL: [&str; 3] =
 const PREFERRED: &str = "q4_k_m";
 /// How the names of GGUF files begin that are no language models: projectors of images, statistics.
 const OTHER_KINDS: [&str; 2] = ["mmproj", "imatrix"];
-/// Most files that weights may be in; the largest models in use have 163.
-const SHARDS_MAX: usize = 1024;
 /// Most names that a message lists.
 const LISTED_MAX: usize = 40;
 
@@ -52,13 +50,14 @@ pub(super) enum Unfit {
     Nothing(String),
 }
 
-/// Chooses among the paths of all files of a repository, which have been checked.
-pub(super) fn choose(name: &Name, files: &[String]) -> Result<Choice, Unfit> {
+/// Chooses among the paths of all files of a repository, which have been checked. Weights are taken in at most
+/// so many files.
+pub(super) fn choose(name: &Name, files: &[String], files_max: usize) -> Result<Choice, Unfit> {
     let has = |file: &str| files.iter().any(|found| found == file);
     let ggufs: Vec<&String> = files.iter().filter(|file| is_model_gguf(file)).collect();
     if let Some(file) = name.file() {
         return match has(file) {
-            true => Ok(Choice::Gguf { files: whole(file, files)?, among: None }),
+            true => Ok(Choice::Gguf { files: whole(file, files, files_max)?, among: None }),
             false => Err(Unfit::NoFile { has: listed(&ggufs) }),
         };
     }
@@ -76,16 +75,16 @@ pub(super) fn choose(name: &Name, files: &[String]) -> Result<Choice, Unfit> {
             None => format!("it has neither {WHOLE} nor {INDEX} nor a .gguf file"),
         }));
     }
-    choose_gguf(&ggufs, files)
+    choose_gguf(&ggufs, files, files_max)
 }
 
 /// All parts of a file, of which all must be there; of one that is not split, itself.
-fn whole(file: &str, files: &[String]) -> Result<Vec<String>, Unfit> {
+fn whole(file: &str, files: &[String], files_max: usize) -> Result<Vec<String>, Unfit> {
     let Some(split) = Split::of(file) else { return Ok(vec![file.to_owned()]) };
-    if SHARDS_MAX < split.count {
+    if files_max < split.count {
         let count = split.count;
         return Err(Unfit::Nothing(format!(
-            "{file} is one of {count}, and at most {SHARDS_MAX} are read"
+            "{file} is one of {count}, and at most {files_max} are read"
         )));
     }
     let has = |part: &String| files.contains(part);
@@ -97,7 +96,7 @@ fn whole(file: &str, files: &[String]) -> Result<Vec<String>, Unfit> {
     parts.map(part).collect()
 }
 
-fn choose_gguf(ggufs: &[&String], files: &[String]) -> Result<Choice, Unfit> {
+fn choose_gguf(ggufs: &[&String], files: &[String], files_max: usize) -> Result<Choice, Unfit> {
     let named: Vec<&String> = ggufs.iter().copied().filter(|file| Split::is_first(file)).collect();
     let is_preferred = |file: &&&String| file.to_ascii_lowercase().contains(PREFERRED);
     let preferred: Vec<&&String> = named.iter().filter(is_preferred).collect();
@@ -112,7 +111,7 @@ fn choose_gguf(ggufs: &[&String], files: &[String]) -> Result<Choice, Unfit> {
         (_, [file]) => (*file, Some(named.len())),
         _ => return Err(Unfit::Several { files: listed(&named) }),
     };
-    Ok(Choice::Gguf { files: whole(file, files)?, among })
+    Ok(Choice::Gguf { files: whole(file, files, files_max)?, among })
 }
 
 /// Whether a file is named as one with a language model in GGUF.
@@ -134,7 +133,7 @@ fn listed(files: &[&String]) -> String {
 /// The paths of the shards that an index names, each once.
 ///
 /// Error: the text is no such index, or it names what cannot be a file of the repository.
-pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
+pub(super) fn shards(index: &[u8], files_max: usize) -> Result<Vec<String>, String> {
     #[derive(serde::Deserialize)]
     struct Index {
         /// By the names of tensors.
@@ -142,8 +141,8 @@ pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
     }
     let index: Index = serde_json::from_slice(index).map_err(|error| error.to_string())?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
-    if SHARDS_MAX < shards.len() {
-        return Err(format!("it names {} files, and at most {SHARDS_MAX} are read", shards.len()));
+    if files_max < shards.len() {
+        return Err(format!("it names {} files, and at most {files_max} are read", shards.len()));
     }
     for shard in &shards {
         check_path(shard)?;
@@ -158,9 +157,11 @@ pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
 mod tests {
     use super::*;
 
+    const FILES_MAX: usize = 3;
+
     fn chosen(name: &str, files: &[&str]) -> Result<Choice, String> {
         let files: Vec<String> = files.iter().map(|file| file.to_string()).collect();
-        choose(&Name::parse(name).unwrap(), &files).map_err(|unfit| unfit.to_string())
+        choose(&Name::parse(name).unwrap(), &files, FILES_MAX).map_err(|unfit| unfit.to_string())
     }
 
     fn gguf(file: &str, among: Option<usize>) -> Result<Choice, String> {
@@ -220,8 +221,10 @@ mod tests {
         assert_eq!(chosen("a/b:x-00001-of-00002.gguf", &parts), all);
         let said = chosen("a/b", &parts[1..]).unwrap_err();
         assert!(said.contains("it lacks x-00002-of-00002.gguf"), "{said}");
-        let said = chosen("a/b", &["x-00001-of-99999.gguf"]).unwrap_err();
-        assert!(said.contains("at most 1024"), "{said}");
+        let said = chosen("a/b", &["x-00001-of-00004.gguf"]).unwrap_err();
+        assert!(said.contains("one of 4, and at most 3 are read"), "{said}");
+        let said = chosen("a/b", &["x-00001-of-00003.gguf"]).unwrap_err();
+        assert!(said.contains("it lacks x-00002-of-00003.gguf"), "{said}");
         let said = chosen("a/b", &parts[..1]).unwrap_err();
         assert!(said.contains("no first part") && said.contains(parts[0]), "{said}");
     }
@@ -240,8 +243,9 @@ mod tests {
 
     #[test]
     fn an_index_names_each_shard_once_and_nothing_outside() {
-        let index =
-            |map: &str| shards(format!(r#"{{"metadata": {{}}, "weight_map": {map}}}"#).as_bytes());
+        let index = |map: &str| {
+            shards(format!(r#"{{"metadata": {{}}, "weight_map": {map}}}"#).as_bytes(), FILES_MAX)
+        };
         let two = r#"{"a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-2.safetensors"}"#;
         assert_eq!(index(two).unwrap(), ["m-1.safetensors", "m-2.safetensors"]);
         for bad in [
@@ -253,6 +257,11 @@ mod tests {
         ] {
             assert!(index(bad).is_err(), "{bad}");
         }
-        assert!(shards(b"no index").is_err());
+        assert!(shards(b"no index", FILES_MAX).is_err());
+        let map =
+            |count| (0..count).map(|i| format!(r#""{i}": "{i}.safetensors""#)).collect::<Vec<_>>();
+        let of = |count| index(&format!("{{{}}}", map(count).join(",")));
+        assert_eq!(of(3).unwrap().len(), 3);
+        assert_eq!(of(4).unwrap_err(), "it names 4 files, and at most 3 are read");
     }
 }

@@ -6,13 +6,9 @@ use std::path::{Path, PathBuf};
 use super::choice::{Choice, INDEX, OPTIONAL, choose, is_model_gguf, shards};
 use super::layout::{Folder, files_in, repositories_in};
 use super::name::{MAIN, Name};
-use super::settings::Settings;
+use super::settings::{Limits, Settings};
 use crate::error::Error;
 use crate::split::Split;
-
-/// Largest index of shards that is read, here and by who loads the model; that of a model of 671 billion
-/// weights has 9 MB.
-const INDEX_BYTES_MAX: u64 = 64 << 20;
 
 /// A model in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,21 +62,21 @@ pub fn cached(settings: &Settings) -> Result<Vec<Cached>, Error> {
         let mut revisions = folder.revisions();
         revisions.sort_by_key(|revision| revision != MAIN);
         let names = revisions.iter().filter_map(|revision| name.at_revision(revision));
-        names.for_each(|name| add_cached(&name, &folder, &mut found));
+        names.for_each(|name| add_cached(&name, &folder, settings.limits, &mut found));
     }
     Ok(found)
 }
 
 /// Adds what the cache holds whole of one revision.
-fn add_cached(name: &Name, folder: &Folder, found: &mut Vec<Cached>) {
+fn add_cached(name: &Name, folder: &Folder, limits: Limits, found: &mut Vec<Cached>) {
     let Some(commit) = folder.commit(name.revision()) else { return };
     let snapshot = folder.snapshot(&commit);
     let (ggufs, others): (Vec<_>, Vec<_>) =
         files_in(&snapshot).into_iter().partition(|file| is_model_gguf(file));
-    found.extend(look_among(name, &snapshot, &others));
+    found.extend(look_among(name, &snapshot, &others, limits));
     let named = ggufs.iter().filter(|file| Split::is_first(file));
-    found
-        .extend(named.filter_map(|file| look_among(&name.with_file(file), &snapshot, &ggufs).ok()));
+    let look = |file: &String| look_among(&name.with_file(file), &snapshot, &ggufs, limits).ok();
+    found.extend(named.filter_map(look));
 }
 
 /// Looks in the snapshot that the cache has of a revision. Error: what is missing.
@@ -91,7 +87,7 @@ pub(super) fn look(name: &Name, settings: &Settings) -> Result<Found, String> {
         revision => format!("it has nothing of that repository's revision {revision}"),
     })?;
     let snapshot = folder.snapshot(&commit);
-    let path = look_among(name, &snapshot, &files_in(&snapshot))?.path;
+    let path = look_among(name, &snapshot, &files_in(&snapshot), settings.limits)?.path;
     let doubt = match path.strip_prefix(&snapshot) {
         Ok(file) if file.as_os_str().is_empty() => doubt_about_folder(&folder, &commit),
         Ok(file) if name.file().is_none() => {
@@ -112,15 +108,22 @@ fn doubt_about_folder(folder: &Folder, commit: &str) -> Option<Doubt> {
     (!unknown.is_empty()).then_some(Doubt::Optional(unknown))
 }
 
-fn look_among(name: &Name, snapshot: &Path, files: &[String]) -> Result<Cached, String> {
-    let (path, mut chosen) = match choose(name, files).map_err(|unfit| unfit.to_string())? {
+fn look_among(
+    name: &Name,
+    snapshot: &Path,
+    files: &[String],
+    limits: Limits,
+) -> Result<Cached, String> {
+    let choice = choose(name, files, limits.files).map_err(|unfit| unfit.to_string())?;
+    let (path, mut chosen) = match choice {
         Choice::Gguf { files, .. } => (snapshot.join(&files[0]), files),
         Choice::Folder { files } => {
             (snapshot.to_owned(), files.into_iter().map(str::to_owned).collect())
         }
     };
     if chosen.iter().any(|file| file == INDEX) {
-        let shards = read_shards(&snapshot.join(INDEX)).map_err(|error| error.to_string())?;
+        let shards =
+            read_shards(&snapshot.join(INDEX), limits).map_err(|error| error.to_string())?;
         if let Some(missing) = shards.iter().find(|shard| !files.contains(shard)) {
             return Err(format!("of it {missing} is missing"));
         }
@@ -132,11 +135,13 @@ fn look_among(name: &Name, snapshot: &Path, files: &[String]) -> Result<Cached, 
 }
 
 /// The paths of the shards that the index names.
-pub(super) fn read_shards(index: &Path) -> Result<Vec<String>, Error> {
+pub(super) fn read_shards(index: &Path, limits: Limits) -> Result<Vec<String>, Error> {
     let bad = |reason: String| Error::BadHubIndex { path: index.to_owned(), reason };
     let found = fs::metadata(index).map_err(Error::io("read", index))?;
-    if INDEX_BYTES_MAX < found.len() {
-        return Err(bad(format!("{} bytes are more than {INDEX_BYTES_MAX}", found.len())));
+    if limits.index_bytes < found.len() {
+        let (bytes, most) = (found.len(), limits.index_bytes);
+        return Err(bad(format!("{bytes} bytes are more than {most}")));
     }
-    shards(&fs::read(index).map_err(Error::io("read", index))?).map_err(bad)
+    let text = fs::read(index).map_err(Error::io("read", index))?;
+    shards(&text, limits.files).map_err(bad)
 }

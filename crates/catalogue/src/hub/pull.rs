@@ -9,7 +9,7 @@ use super::choice::{Choice, INDEX, OPTIONAL, Unfit, choose};
 use super::layout::Folder;
 use super::look::{Doubt, Found, look, read_shards};
 use super::name::Name;
-use super::settings::Settings;
+use super::settings::{Limits, Settings};
 use crate::error::Error;
 use crate::progress::Progress;
 
@@ -119,11 +119,13 @@ pub(super) struct Pull<'a> {
     pub name: &'a Name,
     pub hub: Hub,
     pub cache: &'a Path,
+    pub limits: Limits,
 }
 
 impl<'a> Pull<'a> {
     fn new(name: &'a Name, settings: &'a Settings) -> Result<Self, Error> {
-        Ok(Self { name, hub: Hub::new(settings, name)?, cache: &settings.cache })
+        let Settings { cache, limits, .. } = settings;
+        Ok(Self { name, hub: Hub::new(settings, name)?, cache, limits: *limits })
     }
 
     /// Asks about what the cache has of `commit`, and keeps the answer there; where nothing can be written,
@@ -138,7 +140,7 @@ impl<'a> Pull<'a> {
         match doubt {
             Doubt::Choice(cached) => {
                 let listing = self.hub.listing(say)?;
-                match choose(self.name, &listing.files) {
+                match choose(self.name, &listing.files, self.limits.files) {
                     Ok(Choice::Gguf { files, .. }) if files[0] == *cached => {
                         let _ = folder.set_given(self.name.revision(), cached);
                         Ok(Answered::Settled)
@@ -202,7 +204,8 @@ impl<'a> Pull<'a> {
     /// What is to be taken, and of which commit.
     fn choose(&self, say: &mut dyn FnMut(Progress)) -> Result<(String, Choice), Error> {
         let listing = self.hub.listing(say)?;
-        let choice = choose(self.name, &listing.files).map_err(|unfit| self.unfit(unfit))?;
+        let choice = choose(self.name, &listing.files, self.limits.files);
+        let choice = choice.map_err(|unfit| self.unfit(unfit))?;
         if let Choice::Gguf { files, among: Some(among) } = &choice {
             say(Progress::Chosen { file: files[0].clone(), among: *among });
         }
@@ -235,7 +238,7 @@ impl<'a> Pull<'a> {
             progress => say(progress),
         };
         self.get(folder, commit, &[INDEX.to_owned()], &mut quiet)?;
-        read_shards(&folder.snapshot(commit).join(INDEX))
+        read_shards(&folder.snapshot(commit).join(INDEX), self.limits)
     }
 
     /// Gets those of the files that the snapshot of `commit` lacks.

@@ -16,6 +16,15 @@ const ENDPOINT: &str = "https://huggingface.co";
 /// Longest file with a token that is read; tokens have about 40 characters.
 const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 
+/// What whoever loads models reads of one at most: more is not fetched.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Files that the weights are in.
+    pub files: usize,
+    /// Bytes of the index that says which shards there are.
+    pub index_bytes: u64,
+}
+
 /// Where the hub is, who asks, and where files are kept.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -25,6 +34,7 @@ pub struct Settings {
     /// Of all clients of the hub; it need not exist.
     pub(super) cache: PathBuf,
     pub(super) is_offline: bool,
+    pub(super) limits: Limits,
 }
 
 /// Who asks. It is not shown.
@@ -38,8 +48,8 @@ impl Settings {
     /// `$HOME/.cache/huggingface`); `HF_HUB_OFFLINE`. A variable that is empty counts as not set.
     ///
     /// Error: a value cannot be used, or no variable says where files are kept.
-    pub fn from_environment() -> Result<Self, Error> {
-        Self::of(|name| env::var_os(name))
+    pub fn from_environment(limits: Limits) -> Result<Self, Error> {
+        Self::of(limits, |name| env::var_os(name))
     }
 
     /// The folder that all clients of the hub keep files in; it need not exist.
@@ -48,7 +58,10 @@ impl Settings {
     }
 
     /// What `get` says of each variable.
-    pub(super) fn of(get: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+    pub(super) fn of(
+        limits: Limits,
+        get: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Error> {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
         let user = get("HOME").map(PathBuf::from);
         let path = |name: &str| get(name).map(|value| in_home(value, user.as_deref()));
@@ -83,6 +96,7 @@ impl Settings {
             token,
             cache,
             is_offline: is_on("HF_HUB_OFFLINE")?,
+            limits,
         })
     }
 }
@@ -162,7 +176,7 @@ mod tests {
     use super::*;
 
     fn of(variables: &[(&str, &str)]) -> Result<Settings, Error> {
-        Settings::of(|name| {
+        Settings::of(Limits { files: 1, index_bytes: 1 }, |name| {
             let found = variables.iter().find(|(found, _)| *found == name);
             found.map(|(_, value)| OsString::from(value))
         })

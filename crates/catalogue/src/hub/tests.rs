@@ -17,6 +17,7 @@ use crate::progress::Progress;
 
 const REPOSITORY: &str = "org/tiny";
 const FILE: &str = "tiny.gguf";
+const LIMITS: Limits = Limits { files: 3, index_bytes: 200 };
 
 /// A hub, and a cache that is empty at first.
 struct Bench {
@@ -41,7 +42,7 @@ impl Bench {
         let cache = self.folder.path().to_str().unwrap();
         let all = [("HF_ENDPOINT", &*endpoint), ("HF_HUB_CACHE", cache)];
         let find = |name: &str| variables.iter().chain(&all).find(|(found, _)| *found == name);
-        Settings::of(|name| find(name).map(|(_, value)| value.into())).unwrap()
+        Settings::of(LIMITS, |name| find(name).map(|(_, value)| value.into())).unwrap()
     }
 
     fn pull_with(
@@ -53,7 +54,7 @@ impl Bench {
         let (settings, name) = (self.settings(variables), Name::parse(name).unwrap());
         let web = Web::with(&settings, self.patience, self.proxy.clone()).unwrap();
         let hub = Hub::with(&settings, &name, web, Duration::from_millis(1));
-        Pull { name: &name, hub, cache: settings.cache() }.run(say)
+        Pull { name: &name, hub, cache: settings.cache(), limits: LIMITS }.run(say)
     }
 
     fn pull(&self, name: &str) -> Result<PathBuf, Error> {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::index::{INDEX, INDEX_BYTES_MAX, Index};
+use super::index::{INDEX, Index};
 use crate::error::LoadError;
+use crate::limits::INDEX_BYTES_MAX;
 use crate::safetensors::Safetensors;
 
 /// Most bytes of a file of settings; those in use have a few kilobytes, templates some more.

@@ -10,18 +10,13 @@ use std::path::Path;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::error::LoadError;
+use crate::limits::FILES_MAX;
 use crate::safetensors::Safetensors;
 
 /// The file's name.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
-/// Most bytes of it: as many as are fetched of the hub (`INDEX_BYTES_MAX` of the crate `catalogue`). That of a
-/// model of 671 billion weights has 9 MB.
-pub(super) const INDEX_BYTES_MAX: u64 = 64 << 20;
 /// Most tensors of a model; the largest in use have some 150,000.
 const TENSORS_MAX: usize = 1 << 18;
-/// Most files; the largest models in use have 191. All are open while a model is loaded, and a process
-/// may usually have 1,024 open.
-const FILES_MAX: usize = 512;
 
 /// The file of each tensor.
 pub(super) struct Index {

@@ -11,9 +11,7 @@ use std::path::Path;
 
 use super::metadata::Metadata;
 use crate::error::LoadError;
-
-/// Most parts, each of which is an open file; the largest models in use have some dozens.
-const PARTS_MAX: u32 = 512;
+use crate::limits::FILES_MAX;
 
 const NUMBER: &str = "split.no";
 const COUNT: &str = "split.count";
@@ -51,8 +49,8 @@ impl Split {
             value: value.to_string(),
             limit,
         };
-        if PARTS_MAX < count {
-            return Err(refuse(COUNT, count, format!("at most {PARTS_MAX}")));
+        if FILES_MAX < count as usize {
+            return Err(refuse(COUNT, count, format!("at most {FILES_MAX}")));
         }
         let missing = |key: &'static str| LoadError::MissingKey { key: key.to_string() };
         let number = metadata.u32(NUMBER)?.ok_or_else(|| missing(NUMBER))?;

@@ -46,6 +46,32 @@ fn answers_that_promise_another_file_are_refused() {
 }
 
 #[test]
+fn more_than_is_read_of_a_model_is_not_fetched() {
+    let bench = Bench::new();
+    add_folder(&bench.hub);
+    let shards = |count| (0..count).map(|i| format!(r#""{i}": "{i}.safetensors""#));
+    let index = |count, space: usize| {
+        let map = shards(count).collect::<Vec<_>>().join(",");
+        format!(r#"{{{}"weight_map": {{{map}}}}}"#, " ".repeat(space))
+    };
+    for (index, expected) in [
+        (index(4, 0), "names 4 files, and at most 3 are read"),
+        (index(1, 200), "238 bytes are more than 200"),
+    ] {
+        let file = "model.safetensors.index.json";
+        bench.hub.add("org/shards", file, Storage::Git, index.as_bytes());
+        let said = bench.refused("org/shards");
+        assert!(said.contains(expected), "{said}");
+    }
+    for number in 1..=4 {
+        bench.hub.add("org/split", &format!("x-0000{number}-of-00004.gguf"), Storage::Lfs, b"x");
+    }
+    let said = bench.refused("org/split");
+    assert!(said.contains("one of 4, and at most 3 are read"), "{said}");
+    assert_eq!(bench.sent().0, 0);
+}
+
+#[test]
 fn files_that_would_lie_elsewhere_are_not_even_seen() {
     let bench = Bench::new();
     let body = r#"{"sha": "0123456789012345678901234567890123456789",
