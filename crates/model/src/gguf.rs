@@ -80,11 +80,6 @@ impl<R: Read + Seek> Gguf<R> {
 
     /// Takes the tensors of another part of a model; its metadata is dropped.
     pub(crate) fn append(&mut self, part: Self) -> Result<(), LoadError> {
-        let (found, limit) = ((self.tensors.len() + part.tensors.len()) as u64, TENSORS_MAX);
-        if limit < found {
-            let place = "the number of tensors of all parts".to_string();
-            return Err(LoadError::TooMany { place, found, limit });
-        }
         let first = self.sources.len();
         self.sources.extend(part.sources);
         for (tensor, place) in part.tensors.into_iter().zip(part.places) {

@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use std::path::Path;
 
 use super::split::{self, Part};
-use super::{Front, TENSORS_MAX, measure, read_front};
+use super::{Front, measure, read_front};
 use crate::error::{LoadError, Shape};
 use crate::gguf::{header::HeaderReader, metadata::Metadata, tensor::ListEntry};
 
@@ -74,11 +74,6 @@ impl Part for Outline {
     }
 
     fn append(&mut self, part: Self) -> Result<(), LoadError> {
-        let (found, limit) = ((self.tensors.len() + part.tensors.len()) as u64, TENSORS_MAX);
-        if limit < found {
-            let place = "the number of tensors of all parts".to_string();
-            return Err(LoadError::TooMany { place, found, limit });
-        }
         self.tensors.extend(part.tensors);
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use super::TENSORS_MAX;
 use super::metadata::Metadata;
 use crate::error::LoadError;
 use crate::limits::FILES_MAX;
@@ -23,7 +24,7 @@ pub(crate) trait Part: Sized {
     fn read(file: File) -> Result<Self, LoadError>;
     /// What the header says.
     fn metadata(&self) -> &Metadata;
-    /// Takes the tensors of another part. Error: one is here already, or they are too many.
+    /// Takes the tensors of another part, which are not too many. Error: one is here already.
     fn append(&mut self, part: Self) -> Result<(), LoadError>;
     /// How many tensors there are.
     fn tensor_count(&self) -> usize;
@@ -119,7 +120,10 @@ pub(crate) fn open<P: Part>(path: &Path) -> Result<P, LoadError> {
 fn add<P: Part>(whole: &mut P, file: File, expected: Split) -> Result<(), LoadError> {
     let part = P::read(file)?;
     match Split::of(part.metadata())? {
-        Some(found) if found == expected => whole.append(part),
+        Some(found) if found == expected => {
+            check_count(whole.tensor_count() + part.tensor_count())?;
+            whole.append(part)
+        }
         found => Err(LoadError::Unfit {
             place: format!("what {NUMBER}, {COUNT} and {TENSORS} say"),
             found: found
@@ -127,6 +131,16 @@ fn add<P: Part>(whole: &mut P, file: File, expected: Split) -> Result<(), LoadEr
             expected: expected.to_string(),
         }),
     }
+}
+
+/// Refuses more tensors of all parts than of a file that is whole.
+fn check_count(count: usize) -> Result<(), LoadError> {
+    let (found, limit) = (count as u64, TENSORS_MAX);
+    if found <= limit {
+        return Ok(());
+    }
+    let place = "the number of tensors of all parts".to_string();
+    Err(LoadError::TooMany { place, found, limit })
 }
 
 fn misnamed(split: Split, name: &str) -> LoadError {

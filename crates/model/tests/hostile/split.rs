@@ -102,6 +102,25 @@ fn a_model_in_parts_is_the_whole_one() {
 }
 
 #[test]
+fn all_parts_have_no_more_tensors_than_one_file_may() {
+    let (mut whole, folder) = (Whole::tiny(), tempfile::tempdir().unwrap());
+    let small = whole.tensors.iter().find(|(info, _)| info.shape.0.len() == 1).unwrap();
+    let (info, bytes) = small.clone();
+    let named = |name| (TensorInfo { name, ..info.clone() }, bytes.clone());
+    whole.tensors = (0..40_000).map(|number| named(format!("t{number}"))).collect();
+    let path = |number: u32| folder.path().join(format!("x-0000{}-of-00002.gguf", number + 1));
+    for number in 0..2 {
+        fs::write(path(number), whole.part([number, 2, 80_000], 0..40_000)).unwrap();
+    }
+    let model = ModelFile::open(&path(0)).err().unwrap().to_string();
+    let outline = Outline::open(&path(0)).err().unwrap().to_string();
+    for error in [model, outline] {
+        assert!(error.contains("all parts") && error.contains("80000"), "{error}");
+        assert!(error.contains("65536") && error.contains("x-00002"), "{error}");
+    }
+}
+
+#[test]
 fn parts_that_were_joined_again_are_a_whole_file() {
     let whole = Whole::tiny();
     let count = whole.tensors.len();
