@@ -33,7 +33,7 @@ pub use cache::{cache_dir, is_in};
 pub use entry::{ENTRIES, Entry, Licence, Part, find};
 pub use error::Error;
 pub use progress::Progress;
-pub use split::Split;
+pub use split::{Split, is_gguf};
 
 /// Gives the path of the model file `name`, which is downloaded first if it is not in the cache.
 ///

@@ -1,7 +1,7 @@
 //! The names of GGUF files, and of the parts of one that is split.
 
-/// Whether a file is named as GGUF files are.
-pub(crate) fn is_gguf(file: &str) -> bool {
+/// Whether a file is named as GGUF files are; some are in capitals.
+pub fn is_gguf(file: &str) -> bool {
     file.to_ascii_lowercase().ends_with(".gguf")
 }
 

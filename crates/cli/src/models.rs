@@ -1,5 +1,6 @@
 //! `millrace models`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use catalogue::hub::{self, Cached};
-use catalogue::{Entry, Split};
+use catalogue::{Entry, Split, is_gguf};
 use clap::{Args, FromArgMatches};
 use engine::budget::{Budget, BudgetError, Bytes, Demand, thousands};
 use model::file::ModelFile;
@@ -22,6 +23,8 @@ use crate::source::hub_settings;
 
 /// Shown where something is not known.
 const UNKNOWN: &str = "-";
+/// Said of a file that cannot be named on a command line of text.
+const NO_TEXT: &str = "its path is no UTF-8, as what `--model` names must be: rename it";
 
 /// Options of `millrace models`.
 #[derive(Args)]
@@ -91,8 +94,8 @@ pub fn run(args: &ModelsArgs) -> Result<ExitCode> {
     list.extend(of_hub.iter_mut().flat_map(|of_hub| std::mem::take(&mut of_hub.served)));
     let text = if args.json {
         let value = json!({
-            "cache": cache,
-            "hub_cache": of_hub.as_ref().map(|of_hub| &of_hub.path).ok(),
+            "cache": cache.to_str(),
+            "hub_cache": of_hub.as_ref().map(|of_hub| of_hub.path.to_str()).ok(),
             "hub_cache_others": of_hub.as_ref().map_or(&[][..], |of_hub| &of_hub.others),
             "hub_cache_error": of_hub.as_ref().err(),
             "memory_bytes": machine.total_bytes,
@@ -128,7 +131,10 @@ fn list(cache: &Path, options: &EngineArgs, machine: MachineMemory) -> Result<Ve
     let present = |path: PathBuf| {
         let bytes = files_of(&path).into_iter().filter_map(|file| fs::metadata(file).ok());
         let bytes = bytes.map(|found| found.len()).sum();
-        Present::new(path, bytes, options, machine)
+        match path.to_str() {
+            Some(_) => Present::new(path, bytes, options, machine),
+            None => Present { path, bytes, header: Err(NO_TEXT.to_owned()) },
+        }
     };
     let entries = catalogue::ENTRIES.iter().map(|entry| Listed {
         name: entry.name.to_owned(),
@@ -188,8 +194,7 @@ fn said_of(of_hub: &Result<HubCache, String>) -> String {
 
 /// All files of the model at a path: itself, or all parts of a split one.
 fn files_of(path: &Path) -> Vec<PathBuf> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    match Split::of(&name) {
+    match path.file_name().and_then(OsStr::to_str).and_then(Split::of) {
         None => vec![path.to_owned()],
         Some(split) => {
             (1..=split.count).map(|number| path.with_file_name(split.path(number))).collect()
@@ -211,7 +216,7 @@ fn other_files(cache: &Path) -> Result<Vec<PathBuf>> {
         let is_of_catalogue =
             catalogue::ENTRIES.iter().any(|entry| path.file_name() == Some(entry.file.as_ref()));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_model = name.ends_with(".gguf") && Split::is_first(&name);
+        let is_model = is_gguf(&name) && Split::is_first(&name);
         if is_model && !is_of_catalogue && path.is_file() {
             paths.push(path);
         }
@@ -307,7 +312,7 @@ fn value(listed: &Listed) -> Value {
         "name": listed.name,
         "description": listed.entry.map(|entry| entry.description),
         "present": listed.present.is_some(),
-        "path": listed.present.as_ref().map(|present| &present.path),
+        "path": listed.present.as_ref().map(|present| present.path.to_str()),
         "bytes": listed.present.as_ref().map(|present| present.bytes)
             .or(listed.entry.map(|entry| entry.bytes)),
         "download_bytes": listed.entry.map(Entry::download_bytes),
@@ -375,10 +380,12 @@ fn row(listed: &Listed) -> [String; 8] {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
 
     /// The list of a cache folder with these files, on a machine of so much memory.
-    fn listed(files: &[(&str, &[u8])], total_bytes: u64) -> Vec<Listed> {
+    fn listed<N: AsRef<Path>>(files: &[(N, &[u8])], total_bytes: u64) -> Vec<Listed> {
         let cache = tempfile::tempdir().unwrap();
         for (name, bytes) in files {
             fs::write(cache.path().join(name), bytes).unwrap();
@@ -394,7 +401,7 @@ mod tests {
 
     #[test]
     fn what_is_not_fetched_is_described_by_the_catalogue() {
-        let list = listed(&[], 64 << 30);
+        let list = listed::<&str>(&[], 64 << 30);
         assert_eq!(list.len(), catalogue::ENTRIES.len());
         let gemma = value(list.iter().find(|listed| listed.name == "gemma3-270m").unwrap());
         assert_eq!(gemma["present"], false);
@@ -413,7 +420,7 @@ mod tests {
     fn files_of_ones_own_are_listed_with_what_they_need() {
         let model = tiny();
         let later = ("a-00002-of-00002.gguf", &b"no model of its own"[..]);
-        let files = [("b.gguf", &*model), ("a.gguf", b"no model"), ("c.txt", b"no name"), later];
+        let files = [("b.GGUF", &*model), ("a.gguf", b"no model"), ("c.txt", b"no name"), later];
         let list = listed(&files, 64 << 30);
         let values: Vec<Value> = list.iter().skip(catalogue::ENTRIES.len()).map(value).collect();
         let [bad, good] = &*values else { panic!("{values:#?}") };
@@ -421,13 +428,21 @@ mod tests {
         assert!(bad["error"].as_str().unwrap().contains("GGUF"), "{bad}");
         assert_eq!(bad["fits"], Value::Null);
 
-        assert!(good["name"].as_str().unwrap().ends_with("b.gguf"));
+        assert!(good["name"].as_str().unwrap().ends_with("b.GGUF"));
         assert_eq!(good["bytes"], model.len());
         assert_eq!((&good["fits"], &good["error"]), (&json!(true), &Value::Null));
         assert_eq!(good["max_model_len_that_fits"], good["context"]);
         let terms = ["weights_bytes", "activation_bytes", "buffer_bytes", "kv_bytes"];
         let sum: u64 = terms.iter().map(|term| good[term].as_u64().unwrap()).sum();
         assert_eq!(good["memory_bytes"], sum);
+    }
+
+    #[test]
+    fn a_file_whose_name_is_no_text_is_listed_as_one_to_rename() {
+        let list = listed(&[(OsStr::from_bytes(b"\xff.gguf"), &*tiny())], 64 << 30);
+        let value = value(list.last().unwrap());
+        assert!(value["error"].as_str().unwrap().contains("rename it"), "{value}");
+        assert_eq!((&value["path"], &value["fits"]), (&Value::Null, &Value::Null));
     }
 
     #[test]

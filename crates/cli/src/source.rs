@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use catalogue::hub::{self, Limits, Name, Settings};
-use catalogue::{Error, Progress, Split};
+use catalogue::{Error, Progress, Split, is_gguf};
 use engine::budget::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use model::file::ModelFile;
@@ -17,9 +17,6 @@ const DUMMY: &str = "dummy:";
 const HUB: &str = "hf:";
 /// Seed of the weights of dummy models: they are the same in every run.
 const DUMMY_SEED: u64 = 0;
-
-/// How the names of files end that models are given by; `plan` takes a config.json too.
-const FILE_ENDINGS: [&str; 2] = [".gguf", ".json"];
 
 /// What `--model` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,12 +46,12 @@ impl Source {
         if Name::is_marked(name) {
             return Ok(Source::Hub { name: Name::parse(name)?, is_marked: true });
         }
-        if !name.contains('/') && !name.ends_with(".gguf") {
+        if !name.contains('/') && !is_gguf(name) {
             return Ok(Source::Catalogue(name.to_string()));
         }
         let path = PathBuf::from(name);
-        // A path to a file that is missing is no repository.
-        let is_named_as_file = FILE_ENDINGS.iter().any(|ending| name.ends_with(ending));
+        // A path to a file that is missing is no repository; `plan` takes a config.json too.
+        let is_named_as_file = is_gguf(name) || name.ends_with(".json");
         let is_file = path.exists() || (is_named_as_file && !name.contains(':'));
         Ok(match Name::parse(name) {
             Ok(name) if !is_file => Source::Hub { name, is_marked: false },
@@ -70,7 +67,8 @@ impl Source {
             let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
             match Split::of(&name) {
                 Some(split) => split.stem.to_owned(),
-                None => name.strip_suffix(".gguf").unwrap_or(&name).to_owned(),
+                None if is_gguf(&name) => name[..name.len() - ".gguf".len()].to_owned(),
+                None => name.into_owned(),
             }
         };
         match self {
@@ -218,9 +216,17 @@ mod tests {
         };
         assert_eq!(parse("smollm2-135m"), Source::Catalogue("smollm2-135m".into()));
         assert_eq!(parse("dummy:tiny"), Source::Dummy("tiny".into()));
-        for path in
-            ["a.gguf", "./a", "/a/b", "a/b/c", "../a", "a/b.gguf", "a/b.json", "src/main.rs"]
-        {
+        for path in [
+            "a.gguf",
+            "A.GGUF",
+            "./a",
+            "/a/b",
+            "a/b/c",
+            "../a",
+            "a/b.Gguf",
+            "a/b.json",
+            "src/main.rs",
+        ] {
             assert_eq!(parse(path), Source::File(path.into()));
         }
         for name in ["hf:org/name", "org/name", "hf:org/name:a.gguf", "org/name:a.gguf"] {
@@ -234,6 +240,7 @@ mod tests {
     fn what_is_served_is_named_without_folder_and_ending() {
         for (name, served) in [
             ("models/b.Q4_1.gguf", "b.Q4_1"),
+            ("models/B.Q4_1.GGUF", "B.Q4_1"),
             ("./models/b-0.5B/", "b-0.5B"),
             ("dummy:tiny", "dummy:tiny"),
             ("hf:org/name", "org/name"),

@@ -421,7 +421,9 @@ impl LoadError {
 fn beside(found: &[String]) -> String {
     match found {
         [] => String::new(),
-        [gguf] if gguf.ends_with(".gguf") => format!(", but {gguf}: give the path of that file"),
+        [gguf] if gguf.to_ascii_lowercase().ends_with(".gguf") => {
+            format!(", but {gguf}: give the path of that file")
+        }
         found => {
             format!(", but {}; only safetensors and single GGUF files are read", found.join(", "))
         }

@@ -127,6 +127,7 @@ impl Files {
             .collect();
         names.sort();
         names.truncate(5);
+                let name = name.to_ascii_lowercase();
         LoadError::NoWeights { path: self.path.clone(), found: names }
     }
 }

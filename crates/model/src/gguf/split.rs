@@ -5,14 +5,19 @@
 //! and `split.tensors.count` how many tensors they have together. In a file that was joined again the count
 //! is 0. Source: `tools/gguf-split/gguf-split.cpp` and `src/llama-model-loader.cpp` of llama.cpp.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::ErrorKind;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use super::TENSORS_MAX;
 use super::metadata::Metadata;
 use crate::error::LoadError;
 use crate::limits::FILES_MAX;
+
+/// Also in capitals.
+const ENDING: &[u8] = b".gguf";
 
 const NUMBER: &str = "split.no";
 const COUNT: &str = "split.count";
@@ -63,9 +68,12 @@ impl Split {
     }
 
     /// What the part with this number, from 0, is called if `name` is what this one is called.
-    fn name(&self, name: &str, number: u32) -> Option<String> {
-        let ending = |number: u32| format!("-{:05}-of-{:05}.gguf", number + 1, self.count);
-        Some(name.strip_suffix(&ending(self.number))?.to_owned() + &ending(number))
+    fn name(&self, name: &OsStr, number: u32) -> Option<OsString> {
+        let (rest, ending) = name.as_bytes().split_last_chunk::<{ ENDING.len() }>()?;
+        let place = |number: u32| format!("-{:05}-of-{:05}", number + 1, self.count);
+        let stem = rest.strip_suffix(place(self.number).as_bytes())?;
+        let other = [stem, place(number).as_bytes(), ending].concat();
+        ending.eq_ignore_ascii_case(ENDING).then(|| OsString::from_vec(other))
     }
 }
 
@@ -80,7 +88,7 @@ impl std::fmt::Display for Split {
 pub(crate) fn check_whole(metadata: &Metadata) -> Result<(), LoadError> {
     match Split::of(metadata)? {
         None => Ok(()),
-        Some(split) => Err(misnamed(split, "a file without a name")),
+        Some(split) => Err(misnamed(split, "a file without a name".as_ref())),
     }
 }
 
@@ -89,15 +97,15 @@ pub(crate) fn open<P: Part>(path: &Path) -> Result<P, LoadError> {
     let failed = |source| LoadError::Open { path: path.to_path_buf(), source };
     let mut whole = P::read(File::open(path).map_err(failed)?)?;
     let Some(split) = Split::of(whole.metadata())? else { return Ok(whole) };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let called = |number| split.name(&name, number).ok_or_else(|| misnamed(split, &name));
+    let name = path.file_name().unwrap_or_default();
+    let called = |number| split.name(name, number).ok_or_else(|| misnamed(split, name));
     if split.number != 0 {
-        let (found, first) = (split.number + 1, called(0)?);
+        let (found, first) = (split.number + 1, called(0)?.display().to_string());
         return Err(LoadError::NotFirstPart { found, count: split.count, first });
     }
     for number in 1..split.count {
-        let name = called(number)?;
-        let path = path.with_file_name(&name);
+        let path = path.with_file_name(called(number)?);
+        let name = path.file_name().unwrap_or_default().display().to_string();
         let file = File::open(&path).map_err(|source| match source.kind() {
             ErrorKind::NotFound => {
                 LoadError::MissingPart { name: name.clone(), count: split.count }
@@ -143,7 +151,7 @@ fn check_count(count: usize) -> Result<(), LoadError> {
     Err(LoadError::TooMany { place, found, limit })
 }
 
-fn misnamed(split: Split, name: &str) -> LoadError {
+fn misnamed(split: Split, name: &OsStr) -> LoadError {
     let Split { number, count, .. } = split;
     LoadError::Unfit {
         place: format!("part {} of {count} of a split model", number + 1),

@@ -273,6 +273,8 @@ fn a_folder_of_something_else_says_what_it_has() {
     ]);
     fs::rename(copy.file("pytorch_model.bin"), copy.file("model-Q4_K_M.gguf")).unwrap();
     copy.assert_refused(&["model-Q4_K_M.gguf: give the path of that file"]);
+    fs::rename(copy.file("model-Q4_K_M.gguf"), copy.file("MODEL.GGUF")).unwrap();
+    copy.assert_refused(&["MODEL.GGUF: give the path of that file"]);
     for (name, part) in [("tokenizer.json", "use_fast"), ("config.json", ".gguf file")] {
         let copy = Copy::of("mistral");
         fs::remove_file(copy.file(name)).unwrap();

@@ -1,6 +1,8 @@
 //! Models in several files: read as the whole is, and refused where parts do not belong together.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use model::dummy::DummyShape;
@@ -98,6 +100,30 @@ fn a_model_in_parts_is_the_whole_one() {
     for (info, expected) in whole.tensors.iter().rev() {
         file.read_tensor(&info.name, &mut bytes).unwrap();
         assert!(bytes == *expected, "{}", info.name);
+    }
+}
+
+#[test]
+fn parts_may_be_named_in_capitals_and_in_bytes_that_are_no_text() {
+    for (stem, ending) in [(&b"x"[..], "GGUF"), (b"\xff\xfex", "gguf"), (b"\xffx", "Gguf")] {
+        let (whole, folder) = (Whole::tiny(), tempfile::tempdir().unwrap());
+        let count = whole.tensors.len();
+        let path = |number: usize| {
+            let name = [stem, format!("-0000{number}-of-00002.{ending}").as_bytes()].concat();
+            folder.path().join(OsStr::from_bytes(&name))
+        };
+        for (number, tensors) in [(0, 0..1), (1, 1..count)] {
+            let part = whole.part([number as u32, 2, count as u32], tensors);
+            fs::write(path(number + 1), part).unwrap();
+        }
+        let file = ModelFile::open(&path(1)).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(file.tensors().len(), count);
+        assert_eq!(Outline::open(&path(1)).unwrap().tensors.len(), count);
+        let error = ModelFile::open(&path(2)).err().unwrap().to_string();
+        assert!(error.contains(&format!("x-00001-of-00002.{ending}")), "{error}");
+        fs::remove_file(path(2)).unwrap();
+        let error = ModelFile::open(&path(1)).err().unwrap().to_string();
+        assert!(error.contains(&format!("x-00002-of-00002.{ending}")), "{error}");
     }
 }
 
