@@ -17,6 +17,7 @@
 
 mod error;
 mod progress;
+mod lock;
 mod split;
 mod entry;
 mod cache;

@@ -1,13 +1,14 @@
 //! Gets the file of one entry into the cache: once, whole, or not at all.
 
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process;
 
 use crate::cache;
 use crate::entry::{Entry, Part};
 use crate::error::Error;
+use crate::lock::Lock;
 use crate::partial::Partial;
 use crate::pip;
 use crate::progress::Progress;
@@ -28,7 +29,6 @@ impl Puller<'_> {
         let file = self.cache.join(self.entry.file);
         if !verify::is_recorded(&file, self.entry) {
             fs::create_dir_all(&self.cache).map_err(Error::io("create", &self.cache))?;
-            // The system drops the lock with the file, also when this process is killed.
             let _lock = self.lock(progress)?;
             self.remove_stale_folders()?;
             if !self.is_in_place(&file, progress)? {
@@ -42,23 +42,8 @@ impl Puller<'_> {
     }
 
     /// Waits until no other process or thread is getting this entry.
-    fn lock(&self, progress: &mut dyn FnMut(Progress)) -> Result<File, Error> {
-        let path = self.cache.join(format!("{}.lock", self.entry.name));
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(Error::io("create", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                progress(Progress::Waiting);
-                file.lock().map_err(Error::io("lock", &path))?;
-            }
-            Err(TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
-        }
-        Ok(file)
+    fn lock(&self, progress: &mut dyn FnMut(Progress)) -> Result<Lock, Error> {
+        Lock::take(&self.cache.join(format!("{}.lock", self.entry.name)), progress)
     }
 
     /// Removes what killed pulls left: whoever holds the lock is the only one at work.

@@ -5,7 +5,7 @@
 //! says that the commit has no such file), and so are the lock of a blob
 //! (`.locks/models--ORG--NAME/HASH.lock`, by `flock`) and its name while it is incomplete.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::name::MAIN;
 use crate::error::Error;
+use crate::lock::Lock;
 use crate::progress::Progress;
 
 /// Begins the name of a repository's folder.
@@ -122,24 +123,12 @@ impl Folder {
         self.path.join(REFS).join(revision)
     }
 
-    /// Makes the folders, and waits until no other process is getting this blob. The system drops the
-    /// lock with the file, also when this process is killed.
-    pub fn lock_blob(&self, hash: &str, say: &mut dyn FnMut(Progress)) -> Result<File, Error> {
-        let path = self.locks.join(format!("{hash}.lock"));
+    /// Makes the folders, and waits until no other process is getting this blob.
+    pub fn lock_blob(&self, hash: &str, say: &mut dyn FnMut(Progress)) -> Result<Lock, Error> {
         for folder in [&self.locks, &self.path.join("blobs")] {
             fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         }
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(Error::io("create", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                say(Progress::Waiting);
-                file.lock().map_err(Error::io("lock", &path))?;
-            }
-            Err(TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
-        }
-        Ok(file)
+        Lock::take(&self.locks.join(format!("{hash}.lock")), say)
     }
 
     /// Has `file` of `commit` lead to the blob with this hash.
