@@ -25,6 +25,8 @@ const SEPARATOR: &str = "--";
 const REFS: &str = "refs";
 /// Holds which file the repository gave when none was named; other clients pass it over.
 const GIVEN: &str = ".millrace-gguf";
+/// Holds what is being made; other clients pass it over.
+const AT_WORK: &str = ".millrace-new";
 /// Deepest folder of a snapshot that is looked into.
 const DEPTH_MAX: usize = 8;
 
@@ -73,12 +75,15 @@ impl Folder {
         if is_commit(revision) || fs::read_to_string(&path).is_ok_and(|found| found == commit) {
             return Ok(());
         }
-        replace(&path, |new| fs::write(new, commit))
+        self.replace(&path, |new| fs::write(new, commit))
     }
 
     /// Branches and tags of which something was fetched, sorted.
     pub fn revisions(&self) -> Vec<String> {
-        files_in(&self.path.join(REFS))
+        let mut revisions = files_in(&self.path.join(REFS));
+        // What another client was making there when it was killed.
+        revisions.retain(|revision| !revision.ends_with(".tmp"));
+        revisions
     }
 
     /// Whether the hub has said that a commit has no such file.
@@ -91,7 +96,7 @@ impl Folder {
         if self.is_known_absent(commit, file) {
             return Ok(());
         }
-        replace(&self.absent(commit, file), |new| fs::write(new, ""))
+        self.replace(&self.absent(commit, file), |new| fs::write(new, ""))
     }
 
     fn absent(&self, commit: &str, file: &str) -> PathBuf {
@@ -108,7 +113,7 @@ impl Folder {
         if self.given(revision).as_deref() == Some(file) {
             return Ok(());
         }
-        replace(&self.given_note(revision), |new| fs::write(new, file))
+        self.replace(&self.given_note(revision), |new| fs::write(new, file))
     }
 
     fn given_note(&self, revision: &str) -> PathBuf {
@@ -139,22 +144,29 @@ impl Folder {
         if fs::read_link(&link).is_ok_and(|found| found == target) {
             return Ok(());
         }
-        replace(&link, |new| symlink(&target, new))
+        self.replace(&link, |new| symlink(&target, new))
     }
-}
 
-/// Makes something under a name of its own and puts it in place in one step, whatever was there.
-fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), Error> {
-    let folder = path.parent().expect("it is in a repository's folder");
-    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    // Each thread of each process has a name of its own.
-    static MADE: AtomicU64 = AtomicU64::new(0);
-    let number = MADE.fetch_add(1, Ordering::Relaxed);
-    let new = path.with_added_extension(format!("{}-{number}.tmp", process::id()));
-    // A process of this number may have been killed here.
-    let _ = fs::remove_file(&new);
-    make(&new).map_err(Error::io("write", &new))?;
-    fs::rename(&new, path).map_err(Error::io("put in place", path))
+    /// Makes something in a folder that nobody reads, and puts it at `path` in one step, whatever was there: a
+    /// process that is killed leaves nothing that looks like a revision or a file of the model.
+    fn replace(
+        &self,
+        path: &Path,
+        make: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        let at_work = self.path.join(AT_WORK);
+        for folder in [&at_work, path.parent().expect("it is in a repository's folder")] {
+            fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        }
+        // Each thread of each process has a name of its own.
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let new = at_work.join(format!("{}-{number}", process::id()));
+        // A process of this number may have been killed here.
+        let _ = fs::remove_file(&new);
+        make(&new).map_err(Error::io("write", &new))?;
+        fs::rename(&new, path).map_err(Error::io("put in place", path))
+    }
 }
 
 /// Whether a commit is written as the hub writes them; it is then a plain folder name.
@@ -200,4 +212,29 @@ pub(super) fn repositories_in(cache: &Path) -> Result<Vec<String>, Error> {
         .collect();
     repositories.sort();
     Ok(repositories)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_was_making_is_no_revision() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = Folder::of(cache.path(), "org/tiny");
+        let half = |new: &Path| {
+            fs::write(new, "half").unwrap();
+            panic!("killed");
+        };
+        let made = || folder.replace(&folder.reference("main"), half);
+        catch_unwind(AssertUnwindSafe(made)).unwrap_err();
+        assert_eq!(folder.revisions(), [""; 0]);
+        // As huggingface_hub 1.33.0 names what it makes.
+        fs::write(folder.reference("main.0a1b2c3d.tmp"), "half").unwrap();
+        assert_eq!(folder.revisions(), [""; 0]);
+        folder.set_commit("main", &"0".repeat(40)).unwrap();
+        assert_eq!(folder.revisions(), ["main"]);
+    }
 }

@@ -335,3 +335,13 @@ fn a_revision_is_fetched_and_found_beside_main() {
     assert_eq!(bench.pull(&name).unwrap(), snapshot(&old));
     assert_eq!(names(&bench.repository().join("refs")), ["main", "refs"]);
 }
+
+#[test]
+fn a_revision_may_have_the_longest_name_that_a_file_can() {
+    let bench = Bench::new();
+    let long = "x".repeat(255);
+    bench.hub.branch(REPOSITORY, &long);
+    let name = format!("org/tiny@{long}");
+    let path = bench.pull(&name).unwrap();
+    assert_eq!(bench.find(&name), Some(path));
+}
