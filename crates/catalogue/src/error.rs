@@ -266,6 +266,20 @@ pub enum Error {
         /// Length of what came.
         bytes: u64,
     },
+    /// Of two revisions one begins the name of the other: no file system has a file and a folder of one name.
+    #[error(
+        "the cache has no place for the revision `{revision}`, as {} is in the way, which another revision \
+         left there; name the commit instead, {by_commit}, or remove that, or {OTHERWISE}",
+        in_the_way.display()
+    )]
+    HubRevisionBlocked {
+        /// Which.
+        revision: String,
+        /// The note of another, or a folder of them.
+        in_the_way: PathBuf,
+        /// What names the same files.
+        by_commit: String,
+    },
     /// An index of shards that is none.
     #[error("{} is no index of safetensors files: {reason}", path.display())]
     BadHubIndex {

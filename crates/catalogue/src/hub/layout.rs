@@ -69,6 +69,17 @@ impl Folder {
         (is_commit(commit) && self.snapshot(commit).is_dir()).then(|| commit.to_owned())
     }
 
+    /// What is where the note of a branch or tag belongs: the note of another that begins this one's name, or a
+    /// folder of those whose names this one begins.
+    pub fn in_the_way(&self, revision: &str) -> Option<PathBuf> {
+        let (refs, path) = (self.path.join(REFS), self.reference(revision));
+        let mut outer = path.ancestors().skip(1).take_while(|outer| *outer != refs);
+        match path.is_dir() {
+            true => Some(path),
+            false => outer.find(|outer| outer.is_file()).map(Path::to_path_buf),
+        }
+    }
+
     /// Has a branch or tag name this commit from now on; a commit names itself.
     pub fn set_commit(&self, revision: &str, commit: &str) -> Result<(), Error> {
         let path = self.reference(revision);
@@ -119,8 +130,8 @@ impl Folder {
     fn given_note(&self, revision: &str) -> PathBuf {
         match revision {
             MAIN => self.path.join(GIVEN),
-            // A folder beside it, since a revision may be a path.
-            other => self.path.join(format!("{GIVEN}s")).join(other),
+            // No revision has a `%`.
+            other => self.path.join(format!("{GIVEN}s")).join(other.replace('/', "%")),
         }
     }
 

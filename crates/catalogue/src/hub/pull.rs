@@ -166,6 +166,7 @@ impl<'a> Pull<'a> {
     pub fn run(&self, say: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
         let folder = self.folder();
         let (commit, choice) = self.choose(say)?;
+        self.check_place(&folder, &commit)?;
         self.note(&folder, &commit, &choice)?;
         let (path, files) = match choice {
             Choice::Gguf { files, .. } => (folder.snapshot(&commit).join(&files[0]), files),
@@ -210,6 +211,18 @@ impl<'a> Pull<'a> {
             say(Progress::Chosen { file: files[0].clone(), among: *among });
         }
         Ok((listing.commit, choice))
+    }
+
+    /// Refuses a revision that cannot be noted before anything is fetched.
+    fn check_place(&self, folder: &Folder, commit: &str) -> Result<(), Error> {
+        let revision = self.name.revision();
+        let Some(in_the_way) = folder.in_the_way(revision) else { return Ok(()) };
+        let repository = self.name.repository();
+        Err(Error::HubRevisionBlocked {
+            revision: revision.to_owned(),
+            in_the_way,
+            by_commit: format!("hf:{repository}@{commit}"),
+        })
     }
 
     /// Notes what the hub said beyond the files that are fetched, so that it is not asked again.

@@ -345,3 +345,22 @@ fn a_revision_may_have_the_longest_name_that_a_file_can() {
     let path = bench.pull(&name).unwrap();
     assert_eq!(bench.find(&name), Some(path));
 }
+
+#[test]
+fn a_revision_that_begins_the_name_of_another_is_refused_with_what_to_name_instead() {
+    for (first, second) in [("a", "a/b"), ("a/b", "a"), ("a", "a/b/c"), ("refs/pr/1", "refs")] {
+        let bench = Bench::new();
+        let commit = bench.hub.commit(REPOSITORY);
+        [first, second].into_iter().for_each(|branch| bench.hub.branch(REPOSITORY, branch));
+        let path = bench.pull(&format!("org/tiny@{first}")).unwrap();
+        bench.hub.asked();
+        let said = bench.refused(&format!("org/tiny@{second}"));
+        let instead = format!("hf:org/tiny@{commit}");
+        assert!(said.contains(&format!("`{second}`")) && said.contains(&instead), "{said}");
+        assert!(said.contains(bench.repository().join("refs").to_str().unwrap()), "{said}");
+        assert_eq!(bench.pull(&instead).unwrap(), path);
+        // What is in the way may go: it only says which commit is meant.
+        fs::remove_dir_all(bench.repository().join("refs")).unwrap();
+        assert_eq!(bench.pull(&format!("org/tiny@{second}")).unwrap(), path);
+    }
+}
