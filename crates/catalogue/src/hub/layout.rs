@@ -89,11 +89,16 @@ impl Folder {
         self.replace(&path, |new| fs::write(new, commit))
     }
 
-    /// Branches and tags of which something was fetched, sorted.
+    /// Branches and tags of which something was fetched, sorted, `main` first, and behind them commits that none
+    /// of them names.
     pub fn revisions(&self) -> Vec<String> {
         let mut revisions = files_in(&self.path.join(REFS));
         // What another client was making there when it was killed.
         revisions.retain(|revision| !revision.ends_with(".tmp"));
+        revisions.sort_by_key(|revision| revision != MAIN);
+        let named: Vec<_> = revisions.iter().filter_map(|revision| self.commit(revision)).collect();
+        let commits = names_in(&self.path.join("snapshots"));
+        revisions.extend(commits.into_iter().filter(|c| is_commit(c) && !named.contains(c)));
         revisions
     }
 
@@ -188,6 +193,15 @@ pub(super) fn is_commit(text: &str) -> bool {
 /// Whether a text is so many lower-case hexadecimal digits.
 pub(super) fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Names of all in a folder, sorted.
+fn names_in(folder: &Path) -> Vec<String> {
+    let found = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<_> =
+        found.filter_map(|found| found.file_name().into_string().ok()).collect();
+    names.sort();
+    names
 }
 
 /// The paths of all files below `snapshot`, sorted; of links only those that lead to a file.

@@ -58,9 +58,7 @@ pub fn cached(settings: &Settings) -> Result<Vec<Cached>, Error> {
     for repository in repositories_in(&settings.cache)? {
         let Ok(name) = Name::parse(&repository) else { continue };
         let folder = Folder::of(&settings.cache, &repository);
-        // `main` first, then other branches and tags.
-        let mut revisions = folder.revisions();
-        revisions.sort_by_key(|revision| revision != MAIN);
+        let revisions = folder.revisions();
         let names = revisions.iter().filter_map(|revision| name.at_revision(revision));
         names.for_each(|name| add_cached(&name, &folder, settings.limits, &mut found));
     }

@@ -336,14 +336,25 @@ fn a_revision_is_fetched_and_found_beside_main() {
     assert_eq!(names(&bench.repository().join("refs")), ["main", "refs"]);
 }
 
+/// Names of all that is listed.
+fn listed(bench: &Bench) -> Vec<String> {
+    let cached = cached(&bench.settings(&[])).unwrap();
+    cached.iter().map(|cached| cached.name.to_string()).collect()
+}
+
 #[test]
-fn a_revision_may_have_the_longest_name_that_a_file_can() {
+fn a_commit_that_no_revision_names_is_listed_by_itself() {
     let bench = Bench::new();
-    let long = "x".repeat(255);
-    bench.hub.branch(REPOSITORY, &long);
-    let name = format!("org/tiny@{long}");
-    let path = bench.pull(&name).unwrap();
-    assert_eq!(bench.find(&name), Some(path));
+    let old = bench.hub.commit(REPOSITORY);
+    let by_commit = format!("hf:org/tiny@{old}:tiny.gguf");
+    bench.pull(&format!("org/tiny@{old}")).unwrap();
+    assert_eq!(listed(&bench), std::slice::from_ref(&by_commit));
+    bench.pull("org/tiny").unwrap();
+    assert_eq!(listed(&bench), ["hf:org/tiny:tiny.gguf"], "it is what main names");
+    bench.hub.add(REPOSITORY, FILE, Storage::Lfs, b"new");
+    bench.pull("org/tiny").unwrap();
+    assert_eq!(listed(&bench), ["hf:org/tiny:tiny.gguf".to_owned(), by_commit.clone()]);
+    assert!(bench.find(&by_commit).is_some());
 }
 
 #[test]
@@ -363,4 +374,14 @@ fn a_revision_that_begins_the_name_of_another_is_refused_with_what_to_name_inste
         fs::remove_dir_all(bench.repository().join("refs")).unwrap();
         assert_eq!(bench.pull(&format!("org/tiny@{second}")).unwrap(), path);
     }
+}
+
+#[test]
+fn a_revision_may_have_the_longest_name_that_a_file_can() {
+    let bench = Bench::new();
+    let long = "x".repeat(255);
+    bench.hub.branch(REPOSITORY, &long);
+    let name = format!("org/tiny@{long}");
+    let path = bench.pull(&name).unwrap();
+    assert_eq!(bench.find(&name), Some(path));
 }
