@@ -146,12 +146,10 @@ fn split(step: &Value) -> Result<String, LoadError> {
     if behaviour != Some("Isolated") || flag(step, "invert", false) {
         return Err(unknown(part, step, "the behavior `Isolated` without invert"));
     }
-    let pattern = step.get("pattern").unwrap_or(&Value::Null);
-    let text = |key: &str| pattern.get(key).and_then(Value::as_str);
-    let found = match (text("Regex"), text("String")) {
-        (Some(regex), _) => regex.to_string(),
-        (None, Some(literal)) => escaped(literal),
-        _ => return Err(unknown(part, step, "a pattern `Regex` or `String`")),
+    let found = match pattern(step) {
+        Some(Pattern::Regex(regex)) => regex.to_string(),
+        Some(Pattern::Text(literal)) => escaped(literal),
+        None => return Err(unknown(part, step, "a pattern `Regex` or `String`")),
     };
     if found.is_empty() || PATTERN_BYTES_MAX < found.len() {
         let found = format!("a pattern of {} bytes", found.len());
@@ -178,16 +176,16 @@ pub(super) fn space_prefix(
     cuts: &[&Value],
 ) -> Result<SpacePrefix, LoadError> {
     let mut prefix = SpacePrefix::Nowhere;
-    let mut replaces = false;
+    let mut is_marked = false;
     let mut steps = normalizers.iter().peekable();
     while let Some(step) = steps.next() {
         let prepended = step.get("prepend").and_then(Value::as_str);
         match kind(step) {
-            "Prepend" if prepended == Some(SPACE) && !replaces => prefix = SpacePrefix::EachText,
-            "Replace" if replaced(step) == Some((" ", SPACE)) => replaces = true,
+            "Prepend" if prepended == Some(SPACE) && !is_marked => prefix = SpacePrefix::EachText,
+            "Replace" if replaces(step, &SPACES, SPACE) => is_marked = true,
             // `▁` at the start of each line, of which all but the first are taken away again.
-            "Replace" if replaced(step) == Some(("^", SPACE)) && !replaces => {
-                let undone = steps.next_if(|next| replaced(next) == Some(("\\n▁", "\n")));
+            "Replace" if replaces(step, &[Pattern::Regex("^")], SPACE) && !is_marked => {
+                let undone = steps.next_if(|next| replaces(next, &LINE_STARTS, "\n"));
                 if undone.is_none() {
                     return Err(unknown("normalizer", step, "`▁` before lines taken away again"));
                 }
@@ -200,9 +198,9 @@ pub(super) fn space_prefix(
         let is_plain = step.get("replacement").is_some_and(|with| with == SPACE);
         match kind(step) {
             // Where each space is spelt `▁` there is none to cut at.
-            "Split" if replaces && is_split_at_spaces(step) => {}
+            "Split" if is_marked && pattern(step).is_some_and(|p| SPACES.contains(&p)) => {}
             "Metaspace" if is_plain => {
-                replaces = true;
+                is_marked = true;
                 prefix = match step.get("prepend_scheme").and_then(Value::as_str) {
                     Some("never") => prefix,
                     Some("first") => SpacePrefix::FirstText,
@@ -215,23 +213,42 @@ pub(super) fn space_prefix(
             _ => return Err(unknown("pre_tokenizer", step, "ByteLevel or Metaspace")),
         }
     }
-    if replaces { Ok(prefix) } else { Err(unfit("normalizer", "none", "`▁` for a space")) }
+    if is_marked { Ok(prefix) } else { Err(unfit("normalizer", "none", "`▁` for a space")) }
 }
 
-/// What a step replaces, as a text or an expression, and what comes in its place.
-pub(super) fn replaced(step: &Value) -> Option<(&str, &str)> {
+/// What a step looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pattern<'a> {
+    /// Just this.
+    Text(&'a str),
+    /// What this regular expression matches.
+    Regex(&'a str),
+}
+
+/// Both are a space.
+const SPACES: [Pattern<'_>; 2] = [Pattern::Text(" "), Pattern::Regex(" ")];
+/// All are a line end with `▁` behind it.
+const LINE_STARTS: [Pattern<'_>; 3] =
+    [Pattern::Text("\n▁"), Pattern::Regex("\n▁"), Pattern::Regex("\\n▁")];
+
+fn pattern(step: &Value) -> Option<Pattern<'_>> {
     let pattern = step.get("pattern")?;
-    let pattern = pattern.get("String").or_else(|| pattern.get("Regex"))?;
-    Some((pattern.as_str()?, step.get("content")?.as_str()?))
+    let text = |key: &str| pattern.get(key).and_then(Value::as_str);
+    text("String").map(Pattern::Text).or_else(|| text("Regex").map(Pattern::Regex))
+}
+
+/// What a step looks for, and what it puts in its place.
+pub(super) fn replaced(step: &Value) -> Option<(Pattern<'_>, &str)> {
+    Some((pattern(step)?, step.get("content")?.as_str()?))
+}
+
+fn replaces(step: &Value, patterns: &[Pattern<'_>], with: &str) -> bool {
+    replaced(step).is_some_and(|(pattern, content)| patterns.contains(&pattern) && content == with)
 }
 
 /// Whether a step makes a piece of each word with the space before it.
 pub(super) fn cuts_at_spaces(step: &Value) -> bool {
     kind(step) == "Metaspace" && flag(step, "split", true)
-}
-
-fn is_split_at_spaces(step: &Value) -> bool {
-    step.get("pattern").and_then(|pattern| pattern.get("String")).is_some_and(|p| p == " ")
 }
 
 /// The token before a text, whether there is one, and the token behind.

@@ -8,7 +8,11 @@ use super::*;
 
 /// The forms of `fixtures/tokenizers/hub.json`.
 fn forms() -> Map<String, Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tokenizers/hub.json");
+    fixture("hub.json")
+}
+
+fn fixture<T: DeserializeOwned>(name: &str) -> T {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tokenizers").join(name);
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
@@ -49,6 +53,26 @@ fn texts_have_the_ids_of_the_library() {
             );
             let decoded = case["decoded"].as_str().unwrap();
             assert_eq!(decode(&tokenizer, &found, true), decoded, "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn a_pattern_is_the_text_or_the_expression_that_it_is_said_to_be() {
+    for change in fixture::<Vec<Value>>("replace.json") {
+        let mut file =
+            forms().remove(change["form"].as_str().unwrap()).unwrap()["tokenizer"].take();
+        *file.pointer_mut(change["place"].as_str().unwrap()).unwrap() = change["steps"].clone();
+        let spec = read_spec(&file);
+        if change["is_same"] == false {
+            let error = spec.expect_err("other ids").to_string();
+            assert!(error.contains("normalizer"), "{error}");
+            continue;
+        }
+        let tokenizer = Tokenizer::new(spec.unwrap()).unwrap();
+        for case in change["cases"].as_array().unwrap() {
+            let found = tokenizer.encode(case["text"].as_str().unwrap(), ControlTokens::Parse);
+            assert_eq!(found.unwrap(), ids(&case["ids"]), "{}: {case}", change["steps"]);
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use text::{Normalization, Parts, UNKNOWN_PENALTY, UnigramSpec};
 
-use super::steps::{SPACE, cuts_at_spaces, flag, kind, replaced, space_prefix, unknown};
+use super::steps::{Pattern, SPACE, cuts_at_spaces, flag, kind, replaced, space_prefix, unknown};
 use super::unfit;
 use crate::error::LoadError;
 
@@ -77,7 +77,9 @@ fn normal(step: &Value) -> Result<Option<Normalization>, LoadError> {
             Normalization::Strip { start: flag(step, left, true), end: flag(step, right, true) }
         }
         "Replace" => match replaced(step) {
-            Some((" {2,}", to @ (" " | SPACE))) => Normalization::MergeSpaces(to.to_string()),
+            Some((Pattern::Regex(" {2,}"), to @ (" " | SPACE))) => {
+                Normalization::MergeSpaces(to.to_string())
+            }
             _ => return Ok(None),
         },
         _ => return Ok(None),
