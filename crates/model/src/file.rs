@@ -309,7 +309,8 @@ fn sentence_piece(metadata: &mut Metadata, _: &[TokenKind]) -> Result<Merging, L
     Ok(Merging::SentencePiece { scores, space_prefix })
 }
 
-/// What is usual where a file says nothing is llama.cpp's.
+/// Where a file says nothing of spaces, none is put and none merged, as in llama.cpp. An unknown token it must name,
+/// or have one of that kind, for which llama.cpp would take token 2.
 fn unigram(metadata: &mut Metadata, kinds: &[TokenKind]) -> Result<Merging, LoadError> {
     let scores = require(metadata.f32s(SCORES)?, SCORES)?;
     let scores: Vec<f64> = scores.into_iter().map(f64::from).collect();

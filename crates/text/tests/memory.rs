@@ -1,7 +1,8 @@
 //! What reading hostile text takes beside the text, in a process of its own: resident memory is looked at.
 
 use text::{
-    ControlTokens, Cutting, Merging, TextRules, TokenKind, Tokenizer, TokenizerError, TokenizerSpec,
+    ControlTokens, Cutting, Merging, Normalization, SpacePrefix, TextRules, TokenKind, Tokenizer,
+    TokenizerError, TokenizerSpec, UnigramSpec,
 };
 
 const KIB: usize = 1 << 10;
@@ -34,6 +35,21 @@ fn sentence_piece(first: char) -> Tokenizer {
         scores.extend([score, -99.0]);
     }
     tokenizer(tokens, Merging::SentencePiece { scores, space_prefix: false })
+}
+
+/// Two letters, and 16 pairs of them, so that ids take little.
+fn unigram(normalization: Vec<Normalization>) -> Tokenizer {
+    let tokens = ["<unk>".to_owned(), "a".to_owned(), "b".to_owned(), "ab".repeat(16)].to_vec();
+    let spec = UnigramSpec {
+        scores: vec![-1.0; tokens.len()],
+        unknown: 0,
+        unknown_score: -11.0,
+        normalization,
+        space_prefix: SpacePrefix::Nowhere,
+        cuts_at_spaces: false,
+        bytes_are_text: false,
+    };
+    tokenizer(tokens, Merging::Unigram(spec))
 }
 
 /// Letters that are never merged.
@@ -74,6 +90,13 @@ fn what_reading_takes_is_bounded_for_each_byte_of_the_text() {
         (20.0..31.0).contains(&taken),
         "{taken:.1} bytes for each letter, every other one a space"
     );
+    // 4 of the best ways, and 1 of each text that a step leaves.
+    let taken = bytes_each(&unigram(Vec::new()), &"ab".repeat(256 * KIB));
+    assert!((4.0..6.0).contains(&taken), "{taken:.1} bytes for each letter of a unigram model");
+    // Eleven times as long as written, which goes on to 16 MiB: 111 MiB of a text of 1.5.
+    let nfkc = unigram(vec![Normalization::Nfkc]);
+    let taken = bytes_each(&nfkc, &"\u{FDFA}".repeat(128 * KIB));
+    assert!((65.0..90.0).contains(&taken), "{taken:.1} bytes for each byte that becomes eleven");
     let letters = "a".repeat(512 * KIB);
     let taken = bytes_each(&byte_level(), &letters[..256 * KIB]);
     assert!((60.0..128.0).contains(&taken), "{taken:.1} bytes for each byte of one piece");

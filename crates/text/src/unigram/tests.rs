@@ -102,6 +102,26 @@ fn control_tokens_in_messages_stay_text() {
     }
 }
 
+/// As llama.cpp and the tokenizers library have it. SentencePiece puts and merges spaces over the whole text, and gives
+/// `▁a ▁ <think> ▁b` and `▁ x <think> y`.
+#[test]
+fn text_is_cut_at_user_defined_tokens_before_spaces_are_put_and_merged() {
+    let (mut spec, _) = models().remove(0);
+    (spec.tokens[400], spec.kinds[400]) = ("<think>".to_owned(), TokenKind::UserDefined);
+    let tokenizer = Tokenizer::new(spec).expect("valid");
+    let encode = |text: &str| tokenizer.encode(text, ControlTokens::AsText).expect("encodes");
+    for (text, parts) in [
+        ("a <think> b", ["a", "b"]),
+        ("x<think>y", ["x", "y"]),
+        ("  the  of <think>   of  the  ", ["the of", "of the"]),
+        ("<think>", ["", ""]),
+        (" <think> ", ["", ""]),
+    ] {
+        let [before, behind] = parts.map(encode);
+        assert_eq!(encode(text), [before, vec![400], behind].concat(), "{text:?}");
+    }
+}
+
 fn unigram(change: impl FnOnce(&mut TokenizerSpec, &mut UnigramSpec)) -> TokenizerSpec {
     let (mut spec, _) = models().remove(1);
     let Merging::Unigram(mut model) = spec.merging else { panic!("the fixture is unigram") };

@@ -58,6 +58,19 @@ fn texts_have_the_ids_of_the_library() {
 }
 
 #[test]
+fn between_added_tokens_texts_have_the_ids_of_the_library() {
+    let added: Value = fixture("added.json");
+    for (name, form) in forms() {
+        let tokenizer = Tokenizer::new(read_spec(&form["tokenizer"]).unwrap()).unwrap();
+        let texts = added["texts"].as_array().unwrap();
+        for (text, expected) in texts.iter().zip(added["ids"][&name].as_array().unwrap()) {
+            let found = tokenizer.encode(text.as_str().unwrap(), ControlTokens::Parse).unwrap();
+            assert_eq!(found, ids(expected), "{name}: {text}");
+        }
+    }
+}
+
+#[test]
 fn a_pattern_is_the_text_or_the_expression_that_it_is_said_to_be() {
     for change in fixture::<Vec<Value>>("replace.json") {
         let mut file =
