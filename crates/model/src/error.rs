@@ -295,6 +295,17 @@ pub enum LoadError {
         /// What would do.
         known: &'static str,
     },
+    /// A tensor that is there as integers of a few bits alone.
+    #[error(
+        "tensor `{name}` is missing, and `{packed}` beside it is of a quantisation that is not computed \
+         (GPTQ, AWQ and the like): give the model in BF16, F16 or FP8, or a GGUF file"
+    )]
+    PackedTensor {
+        /// The name.
+        name: String,
+        /// What there is.
+        packed: String,
+    },
     /// An FP8 tensor without its scales.
     #[error("tensor `{name}` is of FP8, but `{scales}` (or `weight_scale`) is missing beside it")]
     MissingScales {

@@ -31,6 +31,7 @@ use tensors::{Finder, Recipe, Shards};
 
 const CONFIG: &str = "config.json";
 const TEMPLATE: &str = "chat_template.jinja";
+const ADAPTER: &str = "adapter_config.json";
 
 /// Rows and columns that share a scale where the file does not say. Source: the configurations of
 /// DeepSeek-V3 and Qwen3, which do.
@@ -39,8 +40,11 @@ const SCALE_BLOCK: (usize, usize) = (128, 128);
 /// then. Those in use have hundreds, and at most 262,144 rows.
 const NARROW: u64 = 64;
 const NARROW_ROWS_MAX: u64 = 1 << 20;
-/// Ways of quantising whose weights are FP8 with scales.
+/// Ways of quantising whose weights are FP8 with scales, and how files of the last keep FP8.
 const FP8_METHODS: [&str; 3] = ["fp8", "fbgemm_fp8", "compressed-tensors"];
+const FP8_FORMATS: [&str; 2] = ["float-quantized", "naive-quantized"];
+/// What MLX calls its way of quantising.
+const MLX_QUANTIZATION: &str = "quantization";
 
 /// Open files of weights, and how the model's tensors are made of them.
 pub(crate) struct Folder {
@@ -64,8 +68,11 @@ pub(crate) struct Opened {
 pub(crate) fn open(path: &Path) -> Result<Opened, LoadError> {
     let files = Files::new(path)?;
     let json = files.object(CONFIG)?.ok_or_else(|| {
-        files
-            .missing(CONFIG, "give a folder as the transformers library writes it, or a .gguf file")
+        let what = match files.has(ADAPTER) {
+            true => "it has an adapter: give the model that this was trained on, and it by --lora",
+            false => "give a folder as the transformers library writes it, or a .gguf file",
+        };
+        files.missing(CONFIG, what)
     })?;
     let in_config = |error: LoadError| error.in_file(CONFIG);
     let settings = Config::new(&json).map_err(in_config)?;
@@ -136,20 +143,29 @@ impl Folder {
 /// Rows and columns that share a scale, of a model whose weights are floats or FP8.
 fn scale_block(json: &Map<String, Value>) -> Result<(usize, usize), LoadError> {
     let key = "quantization_config";
-    let quantised = match json.get(key) {
-        None | Some(Value::Null) => return Ok(SCALE_BLOCK),
-        Some(quantised) => quantised,
-    };
-    let refuse = |part: &str, value: &Value, limit: &str| LoadError::BadValue {
-        key: format!("{key}.{part}"),
+    let refuse = |key: String, value: &Value, limit: &str| LoadError::BadValue {
+        key,
         value: config_json::shown(value),
         limit: limit.to_string(),
     };
-    let method = quantised.get("quant_method").unwrap_or(&Value::Null);
-    if !method.as_str().is_some_and(|name| FP8_METHODS.contains(&name)) {
-        let limit =
-            "`fp8` or `compressed-tensors` with FP8, or a model in BF16 or F16, or a GGUF file";
-        return Err(refuse("quant_method", method, limit));
+    let said = |key: &str| json.get(key).filter(|value| !value.is_null());
+    let fp8 = "`fp8` or `compressed-tensors` with FP8, or a model in BF16 or F16, or a GGUF file";
+    if let Some(quantised) = said(MLX_QUANTIZATION) {
+        return Err(refuse(MLX_QUANTIZATION.to_string(), quantised, fp8));
+    }
+    let Some(quantised) = said(key) else { return Ok(SCALE_BLOCK) };
+    let Some(method) = quantised.get("quant_method").filter(|method| !method.is_null()) else {
+        return Err(refuse(key.to_string(), quantised, &format!("a quant_method of {fp8}")));
+    };
+    let is_among =
+        |value: &Value, names: &[&str]| value.as_str().is_some_and(|n| names.contains(&n));
+    if !is_among(method, &FP8_METHODS) {
+        return Err(refuse(format!("{key}.quant_method"), method, fp8));
+    }
+    if let Some(format) = quantised.get("format").filter(|format| !format.is_null())
+        && !is_among(format, &FP8_FORMATS)
+    {
+        return Err(refuse(format!("{key}.format"), format, fp8));
     }
     let part = "weight_block_size";
     match quantised.get(part) {
@@ -160,7 +176,8 @@ fn scale_block(json: &Map<String, Value>) -> Result<(usize, usize), LoadError> {
                 size.filter(|size| (1..=1 << 20).contains(size)).map(|size| size as usize)
             };
             let sizes = number(0).zip(number(1)).filter(|_| block.get(2).is_none());
-            sizes.ok_or_else(|| refuse(part, block, "two numbers from 1 to 1048576"))
+            let limit = "two numbers from 1 to 1048576";
+            sizes.ok_or_else(|| refuse(format!("{key}.{part}"), block, limit))
         }
     }
 }

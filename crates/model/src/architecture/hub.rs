@@ -115,6 +115,8 @@ const GEMMA3_HUB: HubFamily = HubFamily {
         ("attn_logit_softcapping", "null", &["null"]),
         ("final_logit_softcapping", "null", &["null"]),
         ("use_bidirectional_attention", "false", &["false"]),
+        ("sliding_window_pattern", "6", &["6"]),
+        ("_sliding_window_pattern", "6", &["6"]),
     ],
     ..PLAIN
 };

@@ -213,7 +213,16 @@ impl<'a> Config<'a> {
             Some(Json::Object(object)) => Ok(Some((key, object))),
             Some(other) => Err(wrong(key, other, "an object")),
         };
-        let outer = object("rope_parameters")?.or(object("rope_scaling")?);
+        let (key, older) = ("rope_scaling", object("rope_scaling")?);
+        let newer = object("rope_parameters")?;
+        if let (Some((_, newer)), Some((_, older))) = (newer, older)
+            && newer != older
+        {
+            // The library would take the older one alone, and forget the base that stands in the newer one.
+            let limit = "none beside rope_parameters: put it in there".to_string();
+            return Err(bad(key, shown(&Json::Object(older.clone())), limit));
+        }
+        let outer = newer.or(older);
         let part = |name: &str| outer.and_then(|(_, outer)| outer.get(name)?.as_object());
         let scaling = match part("full_attention") {
             Some(full) => Some(("rope_parameters.full_attention", full)),

@@ -42,6 +42,11 @@ impl Files {
         Ok(Files { path: path.to_path_buf(), homes, model, store })
     }
 
+    /// Whether there is something of that name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.path.join(name).exists()
+    }
+
     /// The error for a folder without the file `name`.
     pub(super) fn missing(&self, name: &'static str, what: &'static str) -> LoadError {
         LoadError::MissingFile { path: self.path.clone(), name, what }
@@ -122,12 +127,12 @@ impl Files {
         let mut names: Vec<String> = (found.take(10_000))
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .filter(|name| {
+                let name = name.to_ascii_lowercase();
                 [".gguf", ".bin", ".pth", ".safetensors"].iter().any(|e| name.ends_with(e))
             })
             .collect();
         names.sort();
         names.truncate(5);
-                let name = name.to_ascii_lowercase();
         LoadError::NoWeights { path: self.path.clone(), found: names }
     }
 }

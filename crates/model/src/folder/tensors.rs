@@ -24,6 +24,9 @@ const NOT_NEEDED: [&str; 6] = [
     ".v_scale",
 ];
 
+/// What stands in place of `weight` where GPTQ and AWQ, or compressed-tensors, packed it.
+const PACKED: [&str; 2] = ["qweight", "weight_packed"];
+
 /// Open files of weights with their names.
 pub(super) type Shards = Vec<(String, Safetensors<File>)>;
 
@@ -149,7 +152,7 @@ impl Finder<'_> {
 
     fn part(&mut self, name: String, expected: &Shape) -> Result<Part, LoadError> {
         let Some((shard, tensor)) = self.find(&name) else {
-            return Err(LoadError::MissingTensor { name, expected: expected.clone() });
+            return Err(self.missing(name, expected));
         };
         let (dtype, found) = (tensor.dtype, tensor.shape.clone());
         let file = &self.shards[shard].0;
@@ -171,6 +174,16 @@ impl Finder<'_> {
         };
         self.used.insert(name.clone());
         Ok(Part { shard, name, dtype, shape, scales })
+    }
+
+    /// The error for a tensor that is not there, or is in another form.
+    fn missing(&self, name: String, expected: &Shape) -> LoadError {
+        let stem = name.strip_suffix(".weight").unwrap_or(&name);
+        let packed = PACKED.iter().map(|ending| format!("{stem}.{ending}"));
+        match packed.into_iter().find(|packed| self.find(packed).is_some()) {
+            Some(packed) => LoadError::PackedTensor { name, packed },
+            None => LoadError::MissingTensor { name, expected: expected.clone() },
+        }
     }
 
     /// The scales of the FP8 tensor `name`, which stand beside it.

@@ -135,7 +135,9 @@ pub(super) fn read(
     let text = files.text(TOKENIZER, TOKENIZER_BYTES_MAX)?.ok_or_else(|| {
         files.missing(
             TOKENIZER,
-            "save the tokenizer with the tokenizers library (`use_fast=True`), or give a GGUF file",
+            "have the transformers library make it of other files of a tokenizer \
+             (`AutoTokenizer.from_pretrained(FOLDER, use_fast=True).save_pretrained(FOLDER)`), \
+             or give a GGUF file",
         )
     })?;
     let settings = files.object(SETTINGS)?.unwrap_or_default();

@@ -3,6 +3,7 @@
 
 mod spoilt;
 mod hostile;
+mod odd;
 mod prompts;
 mod settings;
 mod weights;
