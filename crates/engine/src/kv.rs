@@ -155,11 +155,13 @@ impl KvCache {
         let mut chain = self.cached_chain(prefix, table, &tokens[..tokens.len() - 1]);
         chain.truncate(self.usable(prefix, &chain));
         found.released = self.layout.blocks_behind(chain.len() * self.block_size);
-        for (group, blocks) in found.groups.iter_mut().enumerate() {
-            let released = self.released_of(group, found.released);
-            let block = |content| prefix.block(content, group).expect("it was found usable");
-            blocks.resize(released, BlockId::RELEASED);
-            blocks.extend(chain[released..].iter().copied().map(block));
+        for (index, &content) in chain.iter().enumerate() {
+            let places = prefix.blocks(content).iter().enumerate();
+            for (blocks, (group, block)) in found.groups.iter_mut().zip(places) {
+                let is_behind = index < self.released_of(group, found.released);
+                let block = if is_behind { Some(BlockId::RELEASED) } else { *block };
+                blocks.push(block.expect("it was found usable"));
+            }
         }
         found.parent = chain.last().map_or(found.parent, |&content| Parent::Content(content));
         found
@@ -178,7 +180,7 @@ impl KvCache {
             tokens.chunks_exact(self.block_size).zip(&table.hashes).map_while(|(tokens, &hash)| {
                 let content = prefix.find(hash, parent, tokens)?;
                 parent = Parent::Content(content);
-                (0..full).all(|group| prefix.block(content, group).is_some()).then_some(content)
+                prefix.blocks(content)[..full].iter().all(Option::is_some).then_some(content)
             });
         chain.collect()
     }
@@ -186,11 +188,10 @@ impl KvCache {
     /// How many contents of a chain can be used: behind them no layer with a window may read a block that
     /// is not there.
     fn usable(&self, prefix: &PrefixCache, chain: &[ContentId]) -> usize {
-        let KvGroups { full, .. } = self.layout.groups;
-        let windowed = full as usize..self.layout.groups.count();
+        let full = self.layout.groups.full as usize;
         let (mut usable, mut present) = (0, 0);
         for (end, &content) in (1..).zip(chain) {
-            let is_present = windowed.clone().all(|group| prefix.block(content, group).is_some());
+            let is_present = prefix.blocks(content)[full..].iter().all(Option::is_some);
             present = if is_present { present + 1 } else { 0 };
             if end - self.layout.blocks_behind(end * self.block_size) <= present {
                 usable = end;

@@ -1,6 +1,6 @@
 //! The prefix cache: which blocks hold the keys and values of which beginning.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::ids::{BlockId, TokenId};
 use crate::request::{CacheSalt, Origin};
@@ -15,7 +15,7 @@ impl PrefixHash {
 }
 
 /// Names one content for ever: never given twice, also when its blocks are reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentId(u64);
 
 /// What comes before a block.
@@ -29,6 +29,10 @@ pub enum Parent {
 
 /// Finds blocks by their content: the tokens of the block and everything before them. A content may be in
 /// one block of each group of layers; it is known as long as it is in any.
+///
+/// Where all layers have a window, a beginning is of use without the blocks behind it, but it is found from
+/// its first content on. So a content that is in no block any more stays known while it leads to others and
+/// there are at most [`CONTENTS_PER_BLOCK`] contents for each block.
 ///
 /// The hash only narrows the search. A content is found when its tokens are equal and its parent is
 /// the very content found for the block before (of the first block the very origin), so, by induction,
@@ -45,13 +49,19 @@ pub struct PrefixCache {
     collisions_total: u64,
 }
 
+/// How many contents may be known for each block of the pool before those are forgotten that are in none.
+/// Each takes some 300 bytes, a block of keys and values a hundred thousand or more.
+const CONTENTS_PER_BLOCK: usize = 8;
+
 struct Content {
     parent: Parent,
     hash: PrefixHash,
     /// Those of the block. Shape: [block_size].
     tokens: Box<[TokenId]>,
-    /// Where it is; in one block at least. Shape: [group_count].
+    /// Where it is. Shape: [group_count].
     blocks: Box<[Option<BlockId>]>,
+    /// How many contents it comes before.
+    children: usize,
 }
 
 impl PrefixCache {
@@ -105,15 +115,15 @@ impl PrefixCache {
         })
     }
 
-    /// The block of a group that holds a content that was found.
-    pub fn block(&self, id: ContentId, group: usize) -> Option<BlockId> {
-        self.content(id).blocks[group]
+    /// The block of each group that holds a content that was found.
+    pub fn blocks(&self, id: ContentId) -> &[Option<BlockId>] {
+        &self.content(id).blocks
     }
 
     /// Makes `blocks`, one of each group, findable and names their content.
     ///
     /// Where a block of the group is cached with an equal content already, that one stays and the new one is
-    /// not added.
+    /// not added. Nor is what nobody could find, since its parent is forgotten.
     pub fn insert(
         &mut self,
         blocks: impl Iterator<Item = BlockId>,
@@ -121,6 +131,11 @@ impl PrefixCache {
         parent: Parent,
         tokens: &[TokenId],
     ) -> ContentId {
+        if let Parent::Content(parent) = parent
+            && !self.contents.contains_key(&parent)
+        {
+            return parent;
+        }
         let known = self.find(hash, parent, tokens);
         let id = known.unwrap_or_else(|| self.add(hash, parent, tokens));
         let content = self.contents.get_mut(&id).expect("it was found or added");
@@ -141,9 +156,21 @@ impl PrefixCache {
         let same_hash = self.by_hash.entry(hash).or_default();
         self.collisions_total += u64::from(!same_hash.is_empty());
         same_hash.push(id);
+        if let Some(parent) = self.parent_of(parent) {
+            parent.children += 1;
+        }
         let blocks = vec![None; self.group_count].into();
-        self.contents.insert(id, Content { parent, hash, tokens: tokens.into(), blocks });
+        let content = Content { parent, hash, tokens: tokens.into(), blocks, children: 0 };
+        self.contents.insert(id, content);
         id
+    }
+
+    /// The content that comes before others, if it is known.
+    fn parent_of(&mut self, parent: Parent) -> Option<&mut Content> {
+        match parent {
+            Parent::Nothing(_) => None,
+            Parent::Content(id) => self.contents.get_mut(&id),
+        }
     }
 
     /// Whether `block` has findable content.
@@ -156,10 +183,25 @@ impl PrefixCache {
         let Some((id, group)) = self.cached[block.index()].take() else { return false };
         let content = self.contents.get_mut(&id).expect("cached content is known");
         content.blocks[group] = None;
-        if content.blocks.iter().all(Option::is_none) {
-            self.forget_content(id);
-        }
+        self.forget_idle(Parent::Content(id));
         true
+    }
+
+    /// Forgets a content that is in no block and leads to no other, and all before it that then are so, too.
+    fn forget_idle(&mut self, mut last: Parent) {
+        while let Parent::Content(id) = last {
+            let is_crowded = CONTENTS_PER_BLOCK * self.cached.len() < self.contents.len();
+            let Some(content) = self.contents.get(&id) else { break };
+            let leads = 0 < content.children && !is_crowded;
+            if leads || content.blocks.iter().any(Option::is_some) {
+                break;
+            }
+            last = content.parent;
+            self.forget_content(id);
+            if let Some(parent) = self.parent_of(last) {
+                parent.children -= 1;
+            }
+        }
     }
 
     fn forget_content(&mut self, id: ContentId) {
@@ -181,27 +223,49 @@ impl PrefixCache {
         self.contents.get(&id).expect("a name is used while its content is known")
     }
 
-    /// Panics unless every cached block is found under its hash, once, and nothing else is.
+    /// Panics unless every cached block is found under its hash, once, and nothing else is known but what
+    /// leads to one.
     pub fn check_invariants(&self) {
-        let mut places = 0;
+        let mut leading = BTreeSet::new();
+        let mut children: BTreeMap<ContentId, usize> = BTreeMap::new();
         for (index, cached) in self.cached.iter().enumerate() {
             let Some((id, group)) = *cached else { continue };
-            let content = self.content(id);
             let block = BlockId(index as u32);
-            assert_eq!(content.blocks[group], Some(block), "{block:?} is not where it is cached");
-            let same_hash = self.by_hash.get(&content.hash).map_or(&[][..], Vec::as_slice);
-            let found = same_hash.iter().filter(|&&other| other == id).count();
-            assert_eq!(found, 1, "{block:?} is not found under its hash exactly once");
-            for &other in same_hash {
-                let hash = self.content(other).hash;
-                assert_eq!(hash, content.hash, "{other:?} is found under a foreign hash");
+            let place = self.content(id).blocks[group];
+            assert_eq!(place, Some(block), "{block:?} is not where it is cached");
+            let mut last = Parent::Content(id);
+            while let Parent::Content(id) = last
+                && let Some(content) = self.contents.get(&id)
+                && leading.insert(id)
+            {
+                self.check_hashed(id);
+                last = content.parent;
+                if let Parent::Content(parent) = last {
+                    *children.entry(parent).or_default() += 1;
+                }
             }
-            // Each content counts once, as that of its first block.
-            let is_first = content.blocks.iter().flatten().next() == Some(&block);
-            places += usize::from(is_first);
         }
-        assert_eq!(self.contents.len(), places, "a content without blocks is kept");
-        assert!(self.by_hash.len() <= places, "a hash without blocks is kept");
+        for id in &leading {
+            let count = children.get(id).copied().unwrap_or(0);
+            assert_eq!(self.content(*id).children, count, "{id:?} has a wrong count of children");
+        }
+        assert_eq!(self.contents.len(), leading.len(), "a content that leads to no block is kept");
+        assert!(self.by_hash.len() <= leading.len(), "a hash without contents is kept");
+        // Those in blocks come on top.
+        let most = (CONTENTS_PER_BLOCK + 1) * self.cached.len();
+        assert!(leading.len() <= most, "more than {most} contents are kept");
+    }
+
+    /// Panics unless a content is found under its hash, once, and only others of this hash are.
+    fn check_hashed(&self, id: ContentId) {
+        let hash = self.content(id).hash;
+        let same_hash = self.by_hash.get(&hash).map_or(&[][..], Vec::as_slice);
+        let found = same_hash.iter().filter(|&&other| other == id).count();
+        assert_eq!(found, 1, "{id:?} is not found under its hash exactly once");
+        for &other in same_hash {
+            let other_hash = self.content(other).hash;
+            assert_eq!(other_hash, hash, "{other:?} is found under a foreign hash");
+        }
     }
 }
 

@@ -133,9 +133,9 @@ pub const BUGS: [Bug; 47] = [
     ),
     bug(
         "a found block is that of another group",
-        "prefix.rs",
-        "self.content(id).blocks[group]\n",
-        "self.content(id).blocks.iter().rev().flatten().next().copied().or(\n            self.content(id).blocks[group],\n        )\n",
+        "kv.rs",
+        "found.groups.iter_mut().zip(places)",
+        "found.groups.iter_mut().zip(places.rev())",
     ),
     bug(
         "a group with a window is planned one block short",

@@ -168,6 +168,23 @@ fn a_beginning_is_as_long_as_groups_with_a_window_have_its_end() {
 }
 
 #[test]
+fn where_all_layers_have_a_window_a_beginning_is_found_without_the_blocks_behind_it() {
+    let kv_groups = KvGroups { full: 0, windowed: 1, window: 3 };
+    let config = EngineConfig { block_count: 6, kv_groups, ..config() };
+    let mut kv = KvCache::new(&config, u64::MAX);
+    let table = || BlockTable::new(Origin::default(), kv_groups);
+    let (mut first, mut other, tokens) = (table(), table(), ids::<9>());
+    compute(&mut kv, &mut first, &tokens[..8], 8);
+    kv.release(&mut first);
+    // Two that were never used, and those of the positions before 6.
+    assert!(kv.grow(&mut other, 10));
+    assert_eq!(kv.evictions_total(), 3);
+    let found = kv.find_prefix(&mut first, &tokens);
+    assert_eq!(kv.attach(&mut first, found), 8);
+    assert_eq!(first.held_count(), 1);
+}
+
+#[test]
 fn what_fits_counts_the_window_once() {
     // 8 positions in one step: 4 blocks of each group.
     let (kv, table) = windowed(8, 3);

@@ -36,7 +36,7 @@ impl Chain {
         for &ids in blocks {
             hash = self.cache.hash(hash, &tokens(ids));
             let content = self.cache.find(hash, parent, &tokens(ids))?;
-            (parent, last) = (Parent::Content(content), self.cache.block(content, 0));
+            (parent, last) = (Parent::Content(content), self.cache.blocks(content)[0]);
         }
         last
     }
@@ -84,7 +84,7 @@ fn first_blocks_of_other_origins_are_kept_apart_also_with_equal_hashes() {
         for (block, origin) in (0..).zip(origins) {
             let (hash, parent) = chain(&cache, origin);
             let found =
-                cache.find(hash, parent, &tokens).and_then(|content| cache.block(content, 0));
+                cache.find(hash, parent, &tokens).and_then(|content| cache.blocks(content)[0]);
             assert_eq!(found, Some(BlockId(block)));
         }
         assert_eq!(cache.collisions_total(), if mask == 0 { 4 } else { 0 });
@@ -123,6 +123,46 @@ fn a_forgotten_block_is_not_found() {
     assert!(!chain.cache.forget(BlockId(0)));
     assert_eq!(chain.find(&[[1, 2]]), None);
     chain.cache.check_invariants();
+}
+
+#[test]
+fn a_content_without_blocks_is_known_while_it_leads_to_others() {
+    let mut chain = Chain::begin(u64::MAX);
+    chain.add(0, [1, 2]);
+    chain.add(1, [3, 4]);
+    chain.add(2, [5, 6]);
+    for block in [0, 1] {
+        assert!(chain.cache.forget(BlockId(block)));
+        chain.cache.check_invariants();
+        assert_eq!(chain.find(&[[1, 2], [3, 4], [5, 6]]), Some(BlockId(2)));
+    }
+    assert!(chain.cache.forget(BlockId(2)));
+    chain.cache.check_invariants();
+    assert!(chain.cache.contents.is_empty());
+}
+
+#[test]
+fn what_follows_a_forgotten_content_is_not_cached() {
+    let mut chain = Chain::begin(u64::MAX);
+    chain.add(0, [1, 2]);
+    assert!(chain.cache.forget(BlockId(0)));
+    chain.add(1, [3, 4]);
+    chain.add(2, [5, 6]);
+    assert!(!chain.cache.holds(BlockId(1)) && !chain.cache.holds(BlockId(2)));
+}
+
+#[test]
+fn as_many_contents_without_blocks_are_known_as_there_is_room_for() {
+    let mut chain = Chain::begin(u64::MAX);
+    let mut blocks = Vec::new();
+    let most = 4 * CONTENTS_PER_BLOCK as u32;
+    for count in 0..3 * most {
+        // Of the content before the last.
+        chain.cache.forget(BlockId(count % 2));
+        chain.add(count % 2, [count, count]);
+        blocks.push([count, count]);
+        assert_eq!(chain.find(&blocks).is_some(), count <= most, "after {count}");
+    }
 }
 
 #[test]
