@@ -100,8 +100,14 @@ fn released(table: &BlockTable) -> usize {
 
 #[test]
 fn a_block_goes_when_the_next_position_sees_none_of_it() {
-    // A window of whole blocks and one of a position less.
-    for (window, expected) in [(4, [0, 0, 0, 0, 1, 1, 2]), (3, [0, 0, 0, 1, 1, 2, 2])] {
+    // Of one position, of a block, with a position more, and of two blocks.
+    let windows = [
+        (1, [0, 1, 1, 2, 2, 3, 3]),
+        (2, [0, 0, 1, 1, 2, 2, 3]),
+        (3, [0, 0, 0, 1, 1, 2, 2]),
+        (4, [0, 0, 0, 0, 1, 1, 2]),
+    ];
+    for (window, expected) in windows {
         let (mut kv, mut table) = windowed(16, window);
         let tokens = ids::<8>();
         let counts = std::array::from_fn(|index| {
@@ -137,17 +143,18 @@ fn a_rejected_draft_needs_nothing_that_was_given_back() {
 
 #[test]
 fn a_beginning_is_found_with_the_blocks_that_its_window_reaches() {
-    let (mut kv, mut table) = windowed(16, 3);
-    let tokens = ids::<9>();
-    compute(&mut kv, &mut table, &tokens[..8], 8);
-    kv.release(&mut table);
-    let mut other =
-        BlockTable::new(Origin::default(), KvGroups { full: 1, windowed: 1, window: 3 });
-    let found = kv.find_prefix(&mut other, &tokens);
-    assert_eq!(kv.attach(&mut other, found), 8);
-    // Position 8 sees 6 and 7: one block of the group with a window, and all four of the other.
-    assert_eq!((kv.used_count(), released(&other)), (5, 3));
-    kv.check_invariants([(&other, &tokens[..], 8)].into_iter());
+    // Position 8 sees itself, and of the group with a window 0, 1, 2, 3 or 4 before it.
+    for (window, behind) in [(1, 4), (2, 3), (3, 3), (4, 2), (5, 2)] {
+        let (mut kv, mut table) = windowed(16, window);
+        let tokens = ids::<9>();
+        compute(&mut kv, &mut table, &tokens[..8], 8);
+        kv.release(&mut table);
+        let (_, mut other) = windowed(16, window);
+        let found = kv.find_prefix(&mut other, &tokens);
+        assert_eq!(kv.attach(&mut other, found), 8);
+        assert_eq!((kv.used_count(), released(&other)), (8 - behind, behind), "window of {window}");
+        kv.check_invariants([(&other, &tokens[..], 8)].into_iter());
+    }
 }
 
 #[test]

@@ -66,8 +66,8 @@ pub type Origin = (u8, Option<AdapterId>);
 impl Slot {
     const POISON: Slot = Slot { position: u32::MAX, token: TokenId(u32::MAX), beginning: 0xdead };
 
-    /// The right content of a group for `token` at `position` after the slot before, or after nothing but
-    /// `origin`.
+    /// The right content of a group for `token` at `position` after the slot before, or after nothing that
+    /// is seen but `origin`.
     pub fn after(
         previous: Option<Slot>,
         (group, origin): (usize, Origin),
@@ -213,11 +213,12 @@ impl DeviceState {
         }
     }
 
-    /// Writes what `token` at `position` is in every group, after what is read of the position before.
+    /// Writes what `token` at `position` is in every group, after what is read of the position before if that
+    /// is seen.
     fn write(&mut self, row: &Row<'_, Script>, tokens: &[TokenId], position: usize) {
         for group in 0..self.groups.count() {
-            let previous = position.checked_sub(1);
-            let previous = previous.map(|last| self.read(row, group, (last, tokens[last])));
+            let previous = self.first_seen(group, position)..position;
+            let previous = previous.last().map(|last| self.read(row, group, (last, tokens[last])));
             let origin = (row.params.salt, row.adapter);
             let slot = Slot::after(previous, (group, origin), position, tokens[position]);
             let index = self.slot_index(row, group, position);

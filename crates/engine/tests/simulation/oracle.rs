@@ -44,7 +44,9 @@ struct Group {
 impl Beginning {
     fn push(&mut self, token: TokenId) {
         for Group { group, origin, slots, digest } in &mut self.of_groups {
-            let slot = Slot::after(slots.last().copied(), (*group, *origin), slots.len(), token);
+            let position = slots.len();
+            let previous = slots[first_seen(self.groups, *group, position)..].last().copied();
+            let slot = Slot::after(previous, (*group, *origin), position, token);
             slots.push(slot);
             *digest = digest.add(slot);
         }

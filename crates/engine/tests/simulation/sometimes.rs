@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Every event that is counted.
-pub const EVENTS: [&str; 72] = [
+pub const EVENTS: [&str; 76] = [
     "a chunk ends at the end of a block",
     "accepted after a refusal",
     "all blocks held",
@@ -71,11 +71,15 @@ pub const EVENTS: [&str; 72] = [
     "stop token before min_tokens",
     "tokens dropped behind the end",
     "window: a chunk is as long as the window",
+    "window: a position longer than a block",
     "window: all layers have one and gave blocks back",
+    "window: as long as a block",
     "window: blocks behind it were given back",
     "window: draft rejected behind blocks that were given back",
     "window: hit without the blocks behind it",
+    "window: one position",
     "window: preempted after blocks were given back",
+    "window: shorter than a block",
 ];
 
 /// How often each event happened.

@@ -1,6 +1,6 @@
 //! The rules of blocks once more, and what happens with windows: a layer with one keeps no block behind it.
 
-use engine::{KvGroups, RequestId};
+use engine::{EngineConfig, KvGroups, RequestId};
 
 use crate::device::{SeenRow, first_seen};
 use crate::model::Model;
@@ -46,7 +46,8 @@ impl Model {
 
     /// Counts what steps with windows have.
     pub fn count_windows(&self, rows: &[SeenRow], sometimes: &mut Sometimes) {
-        let KvGroups { full, windowed, window } = self.config.kv_groups;
+        let EngineConfig { kv_groups: KvGroups { full, windowed, window }, block_size, .. } =
+            self.config;
         if windowed == 0 {
             return;
         }
@@ -54,6 +55,15 @@ impl Model {
             sometimes.happened("window: blocks behind it were given back");
             if full == 0 {
                 sometimes.happened("window: all layers have one and gave blocks back");
+            }
+            let lengths = [
+                (window == 1, "window: one position"),
+                (window < block_size, "window: shorter than a block"),
+                (window == block_size, "window: as long as a block"),
+                (window == block_size + 1, "window: a position longer than a block"),
+            ];
+            for (_, event) in lengths.into_iter().filter(|(is_so, _)| *is_so) {
+                sometimes.happened(event);
             }
         }
         if rows.iter().any(|row| window as usize <= row.compute.len()) {

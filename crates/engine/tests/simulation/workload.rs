@@ -149,9 +149,9 @@ fn tenants(rng: &mut Rng) -> [Tenant; 3] {
     rng.pick(&[by_user, by_key])
 }
 
-/// One group, or some of two kinds. A window holds at least two positions: a slot is made of the one before.
-fn kv_groups(rng: &mut Rng) -> KvGroups {
-    let window = rng.pick(&[2, 3, 4, 5, 8, 16, 33]);
+/// One group, or some of two kinds; the window is about a block, or of any size.
+fn kv_groups(rng: &mut Rng, block_size: u32) -> KvGroups {
+    let window = rng.pick(&[1, 2, 5, 8, 33, block_size, block_size + 1, (block_size - 1).max(1)]);
     let kinds = [(1, 0), (1, 0), (0, 1), (1, 1), (1, 2), (2, 1)];
     let (full, windowed) = rng.pick(&kinds);
     KvGroups { full, windowed, window }
@@ -164,7 +164,7 @@ fn config(rng: &mut Rng) -> EngineConfig {
     EngineConfig {
         block_size,
         block_count,
-        kv_groups: kv_groups(rng),
+        kv_groups: kv_groups(rng, block_size),
         max_model_len: rng.between(2, (pool + 8).clamp(2, 90)) as u32,
         max_num_seqs: rng.between(1, 8) as u32,
         max_num_batched_tokens: rng.between_one_of(1, &[4, 16, 64]) as u32,
