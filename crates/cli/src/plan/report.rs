@@ -1,7 +1,7 @@
 //! The plan as Markdown: every term of the sum, the line that vLLM's users look for, the answers.
 
-use engine::KvGroups;
 use engine::budget::{Budget, Bytes, Demand, thousands};
+use engine::{KvGroups, KvLayout};
 use plan::balance::{Balance, Limit, Turn};
 use plan::memory::{EngineSizes, Estimate, widest};
 use plan::shape::{Experts, Shape, Weights};
@@ -180,26 +180,34 @@ fn budget_rows(findings: &Findings) -> Vec<Row> {
 }
 
 fn block_rows(budget: &Budget) -> [Row; 3] {
-    let Demand { block_bytes, block_size, max_model_len, kv_groups, .. } = budget.demand;
+    let Demand { block_bytes, max_model_len, .. } = budget.demand;
     let each = n(budget.demand.blocks_of(max_model_len));
-    let (count, len) = (n(u64::from(budget.block_count)), n(u64::from(max_model_len)));
-    let by_size = format!("{len} tokens / {block_size}, rounded up");
-    let blocks_of_request = match kv_groups {
-        KvGroups { windowed: 0, .. } => by_size,
-        KvGroups { full, windowed, window } => format!(
-            "{full} x {by_size} + {windowed} x a window of {} and a step",
-            n(u64::from(window))
-        ),
-    };
+    let count = n(u64::from(budget.block_count));
     [
         ("blocks", format!("KV cache / {} bytes", n(block_bytes)), count.clone()),
-        ("blocks of a request", blocks_of_request, each.clone()),
+        (
+            "blocks of a request",
+            blocks_of_request(&budget.demand.kv_layout(), max_model_len),
+            each.clone(),
+        ),
         (
             "maximum concurrency",
             format!("{count} / {each}"),
             format!("{:.2}x", budget.max_concurrency()),
         ),
     ]
+}
+
+/// How many blocks a request of so many tokens takes, of each group of layers that there is.
+fn blocks_of_request(layout: &KvLayout, tokens: u32) -> String {
+    let KvGroups { full, windowed, window } = layout.groups;
+    let all = format!("{} tokens / {}, rounded up", n(u64::from(tokens)), layout.block_size);
+    let in_window = format!("a window of {} and a step", n(u64::from(window)));
+    match (full, windowed) {
+        (_, 0) => all,
+        (0, 1) => in_window,
+        _ => format!("{full} x {all} + {windowed} x {in_window}"),
+    }
 }
 
 /// The answers in sentences; of what does not fit only those that say what would.
@@ -331,6 +339,18 @@ fn time(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_of_a_request_are_those_of_the_groups_that_there_are() {
+        let words = |full, windowed| {
+            let groups = KvGroups { full, windowed, window: 4096 };
+            blocks_of_request(&KvLayout { block_size: 32, groups, step_max: 256 }, 32_768)
+        };
+        assert_eq!(words(1, 0), "32,768 tokens / 32, rounded up");
+        assert_eq!(words(0, 1), "a window of 4,096 and a step");
+        let both = "1 x 32,768 tokens / 32, rounded up + 5 x a window of 4,096 and a step";
+        assert_eq!(words(1, 5), both);
+    }
 
     #[test]
     fn times_are_in_a_unit_that_suits_them() {
