@@ -7,7 +7,7 @@ use std::time::Duration;
 use kernels::attention::{AttentionScratch, HeadRules, attention};
 use kernels::cpu::Cpu;
 use kernels::isa::Isa;
-use kernels::kv::{KvCache, KvShape, KvType};
+use kernels::kv::{KvCache, KvShape, KvType, RELEASED};
 use kernels::quantise::Activations;
 use kernels::rope::{Pairing, RopeTable, Rotation};
 use kernels::share::{SequenceRows, Share, share_out};
@@ -38,11 +38,16 @@ fn qkv() -> Vec<f32> {
 }
 
 /// Attends for a share, layer by layer; gives its rows after each.
-fn attend(mut share: Share<'_>, qkv: &[f32]) -> [Vec<f32>; LAYERS] {
+fn attend(share: Share<'_>, qkv: &[f32]) -> [Vec<f32>; LAYERS] {
+    attend_within(None, share, qkv)
+}
+
+/// The same where each position sees the last `window` only.
+fn attend_within(window: Option<usize>, mut share: Share<'_>, qkv: &[f32]) -> [Vec<f32>; LAYERS] {
     let mut cpu = Cpu::new(1, Isa::detect());
     let rope = RopeTable::new(TOKENS, &Rotation::new(HEAD_DIM, 10_000.0, Pairing::Adjacent));
     let scale = 1.0 / (HEAD_DIM as f32).sqrt();
-    let rules = HeadRules { norms: None, rope: Some(&rope), scale, window: None };
+    let rules = HeadRules { norms: None, rope: Some(&rope), scale, window };
     let mut scratch = AttentionScratch::default();
     let rows = share.rows();
     let mut out = Activations::new(rows.len(), HEAD_DIM).with_floats(true);
@@ -101,4 +106,30 @@ fn a_share_does_not_wait_for_one_that_is_gone() {
         thread::scope(|scope| scope.spawn(|| attend(second, &qkv)).join().is_err())
     });
     assert!(ended, "it panics instead of attending to keys that are not there");
+}
+
+/// Attends for 64 positions behind 192 others, of which the first sees 63, so that the first two blocks are
+/// behind the window.
+fn attend_behind(blocks: [u32; 4]) -> [Vec<f32>; LAYERS] {
+    let mut cache = cache();
+    let rows = SequenceRows { row: 0, rows: 64, position: 192, blocks: &blocks };
+    let share = share_out(&mut cache, &[rows], 1).remove(0);
+    attend_within(Some(64), share, &qkv())
+}
+
+#[test]
+fn blocks_behind_the_window_may_be_released() {
+    assert!(attend_behind([RELEASED, RELEASED, 0, 1]) == attend_behind([3, 2, 0, 1]));
+}
+
+#[test]
+#[should_panic(expected = "block 4294967295 of 8")]
+fn a_released_block_within_the_window_is_not_read() {
+    attend_behind([RELEASED, RELEASED, RELEASED, 1]);
+}
+
+#[test]
+#[should_panic(expected = "a block is not one of 8")]
+fn a_released_block_is_not_written() {
+    attend_behind([RELEASED, RELEASED, 0, RELEASED]);
 }
