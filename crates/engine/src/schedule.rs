@@ -130,22 +130,21 @@ impl<P> Scheduler<P> {
     /// Puts a sequence into the queue, behind those of better rank.
     pub fn enqueue(&mut self, sequence: Sequence<P>) {
         self.newest = self.newest.max(Some(sequence.rank));
-        let place = self.waiting.partition_point(|waiting| waiting.rank < sequence.rank);
-        self.waiting.insert(place, sequence);
+        let place = self.waiting.binary_search_by_key(&sequence.rank, |waiting| waiting.rank);
+        self.waiting.insert(place.expect_err("no two have one rank"), sequence);
     }
 
     /// Chooses the rows of the next step and gives their sequences the blocks that they need.
     ///
-    /// There is at least one row if there is any sequence. Cost: the running sequences, and for
-    /// each admission, or the head that does not fit, the blocks of its known tokens.
+    /// There is a sequence, and at least one row. Cost: the running sequences, and for each
+    /// admission, or the head that does not fit, the blocks of its known tokens.
     pub fn plan(&mut self, now: Nanos) -> Vec<PlannedRow> {
         let mut rows = match self.config.scheduling_policy {
             SchedulingPolicy::Fair => self.plan_fairly(now),
             SchedulingPolicy::Fcfs | SchedulingPolicy::Priority => self.plan_in_order(now),
         };
         self.make_room_for_drafts(&mut rows);
-        let idle = self.running.is_empty() && self.waiting.is_empty();
-        assert!(idle || !rows.is_empty(), "there are sequences, but none of them can advance");
+        assert!(!rows.is_empty(), "there are sequences, but none of them can advance");
         rows
     }
 
@@ -240,7 +239,8 @@ impl<P> Scheduler<P> {
 
     /// Records that a row was computed, and so many tokens of its draft, which are known by now.
     /// Makes the blocks that were filled findable, and takes those back that only the rest of the
-    /// draft needed, and those that lie behind the window. Gives how many prompt tokens were computed for the first time.
+    /// draft needed, and those that lie behind the window. Gives how many prompt tokens were computed
+    /// for the first time.
     pub fn advance(&mut self, row: &PlannedRow, accepted: usize) -> usize {
         let computed = row.compute.end + accepted;
         let sequence = &mut self.running[row.index];
@@ -330,3 +330,6 @@ fn look_up<P>(kv: &KvCache, sequence: &mut Sequence<P>) -> CachedPrefix {
         false => CachedPrefix::nothing(&sequence.table),
     }
 }
+
+#[cfg(test)]
+mod tests;

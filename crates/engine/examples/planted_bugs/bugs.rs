@@ -195,7 +195,7 @@ pub const BUGS: [Bug; 47] = [
     bug(
         "a preempted sequence goes to the end of the queue",
         "schedule.rs",
-        "self.waiting.partition_point(|waiting| waiting.rank < sequence.rank)",
+        "place.expect_err(\"no two have one rank\")",
         "self.waiting.len()",
     ),
     bug(

@@ -176,8 +176,9 @@ fn hashes_are_the_same_in_every_process() {
     salt[8..16].fill(0xc3);
     salt[16..24].fill(0x0f);
     salt[24..].fill(0xf1);
-    let origin = Origin { salt: CacheSalt(salt), adapter: None };
-    assert_eq!(cache.start(origin), PrefixHash(14_780_483_063_914_282_545));
+    let start = |adapter| cache.start(Origin { salt: CacheSalt(salt), adapter });
+    assert_eq!(start(None), PrefixHash(14_780_483_063_914_282_545));
+    assert_eq!(start(Some(AdapterId(6))), PrefixHash(2_185_362_449_668_301_555));
 }
 
 #[test]

@@ -38,6 +38,9 @@ struct Tally {
     pending: usize,
 }
 
+/// Of each tenant of which something runs.
+type Tallies = BTreeMap<u64, Tally>;
+
 impl<P> Scheduler<P> {
     /// As `plan_in_order`, for tenants with equal rights.
     pub(super) fn plan_fairly(&mut self, now: Nanos) -> Vec<PlannedRow> {
@@ -66,7 +69,8 @@ impl<P> Scheduler<P> {
         let tallies = self.tallies();
         for id in self.places.tenant_ids() {
             let step = self.budget() as u64 * TIME_PER_POSITION / self.places.weight(id);
-            let owed = if self.is_beyond(id, &tallies) { 0 } else { CREDIT_STEPS * step };
+            let is_beyond = self.runs_too_many(id, &tallies) || self.holds_too_many(id, &tallies);
+            let owed = if is_beyond { 0 } else { CREDIT_STEPS * step };
             let time = self.served.entry(id).or_insert(time_now.saturating_sub(step));
             if !in_want.contains(&id) {
                 *time = (*time).max(time_now.saturating_sub(owed));
@@ -74,12 +78,16 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// Whether a tenant runs more sequences or holds more blocks than its share.
-    fn is_beyond(&self, id: u64, tallies: &BTreeMap<u64, Tally>) -> bool {
-        tallies.get(&id).is_some_and(|tally| {
-            self.places.share(id, self.config.max_num_seqs as usize) < tally.running
-                || self.places.share(id, self.kv.block_count()) < tally.blocks
-        })
+    /// Whether a tenant runs more sequences than its share.
+    fn runs_too_many(&self, id: u64, tallies: &Tallies) -> bool {
+        let share = self.places.share(id, self.config.max_num_seqs as usize);
+        tallies.get(&id).is_some_and(|tally| share < tally.running)
+    }
+
+    /// Whether a tenant holds more blocks than its share.
+    fn holds_too_many(&self, id: u64, tallies: &Tallies) -> bool {
+        let share = self.places.share(id, self.kv.block_count());
+        tallies.get(&id).is_some_and(|tally| share < tally.blocks)
     }
 
     /// Adds positions computed for a tenant to its virtual time.
@@ -103,8 +111,8 @@ impl<P> Scheduler<P> {
         self.running.sort_by_key(|sequence| (sequence.turn, sequence.rank));
     }
 
-    fn tallies(&self) -> BTreeMap<u64, Tally> {
-        let mut tallies: BTreeMap<u64, Tally> = BTreeMap::new();
+    fn tallies(&self) -> Tallies {
+        let mut tallies = Tallies::new();
         for sequence in &self.running {
             let tally = tallies.entry(sequence.tenant_id).or_default();
             tally.running += 1;
@@ -142,21 +150,16 @@ impl<P> Scheduler<P> {
             return closed.is_empty().then_some((0, false));
         }
         let mut seen = closed.clone();
-        let mut best = None;
-        for (place, sequence) in self.waiting.iter().enumerate() {
-            let id = sequence.tenant_id;
-            let tally = tallies.get(&id);
+        let all = self.waiting.iter().enumerate();
+        let heads = all.filter(|(_, sequence)| seen.insert(sequence.tenant_id));
+        let candidates = heads.filter_map(|(place, sequence)| {
+            let tally = tallies.get(&sequence.tenant_id);
             let is_busy = tally.is_some_and(|tally| self.budget() <= tally.pending);
-            if !seen.insert(id) || is_busy {
-                continue;
-            }
-            let entitled = self.is_entitled(sequence, tally);
-            let key = (!entitled, self.served[&id], sequence.rank);
-            if best.is_none_or(|(best_key, _, _)| key < best_key) {
-                best = Some((key, place, entitled));
-            }
-        }
-        best.map(|(_, place, entitled)| (place, entitled))
+            let beyond = !self.is_entitled(sequence, tally);
+            let time = self.served[&sequence.tenant_id];
+            (!is_busy).then_some((beyond, time, sequence.rank, place))
+        });
+        candidates.min().map(|(beyond, _, _, place)| (place, !beyond))
     }
 
     /// Whether a waiting sequence is within its tenant's shares of places to run and of blocks.
@@ -200,13 +203,9 @@ impl<P> Scheduler<P> {
     /// The last in turn, of the tenants beyond their share of what is lacking.
     fn who_gives_way(&self, to: u64, lacks_place: bool) -> Option<usize> {
         let tallies = self.tallies();
-        let is_beyond = |id: u64| {
-            let tally = &tallies[&id];
-            if lacks_place {
-                self.places.share(id, self.config.max_num_seqs as usize) < tally.running
-            } else {
-                self.places.share(id, self.kv.block_count()) < tally.blocks
-            }
+        let is_beyond = |id| match lacks_place {
+            true => self.runs_too_many(id, &tallies),
+            false => self.holds_too_many(id, &tallies),
         };
         self.running.iter().rposition(|sequence| {
             sequence.tenant_id != to
@@ -277,9 +276,8 @@ impl<P> Scheduler<P> {
     /// Whether the last in turn holds more than its share of blocks, and this tenant does not.
     fn is_last_beyond_its_share_for(&self, tenant_id: u64) -> bool {
         let tallies = self.tallies();
-        let is_beyond = |id| self.places.share(id, self.kv.block_count()) < tallies[&id].blocks;
         let last = self.running.last().expect("somebody asked for blocks").tenant_id;
-        last != tenant_id && is_beyond(last) && !is_beyond(tenant_id)
+        self.holds_too_many(last, &tallies) && !self.holds_too_many(tenant_id, &tallies)
     }
 
     /// Positions of a step.

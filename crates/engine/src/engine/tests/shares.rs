@@ -180,16 +180,13 @@ fn a_prompt_within_its_share_gets_the_blocks_that_decodes_took_beyond_theirs() {
         engine.ask_as((1, 1), id, 12, 40);
     }
     while engine.positions_of_step() != [(1, 1), (2, 1)] {}
-    // It needs 8 of the 9 blocks that are left, and the decodes take more than one.
+    // It needs 8 of the 9 blocks that are left, and the decodes take three.
     engine.ask_as((2, 1), 3, 32, 1);
-    assert_eq!(engine.positions_of_step(), [(1, 1), (3, 6), (2, 1)]);
+    for _ in 0..4 {
+        assert_eq!(engine.positions_of_step(), [(1, 1), (3, 6), (2, 1)]);
+    }
     assert_eq!(engine.snapshot().preemptions_total, 0);
-    let step = loop {
-        let step = engine.positions_of_step();
-        if 0 < engine.snapshot().preemptions_total {
-            break step;
-        }
-    };
+    let step = engine.positions_of_step();
     assert_eq!(step, [(1, 1), (3, 7)], "the position of the one that lost its blocks is used, too");
 }
 
@@ -204,4 +201,40 @@ fn a_prompt_beyond_its_share_waits_for_blocks() {
         engine.plan_of_step();
     }
     assert_eq!(engine.snapshot().preemptions_total, 0, "the first is within its share");
+}
+
+#[test]
+fn accepted_tokens_of_drafts_count_for_who_had_them() {
+    let config = EngineConfig { block_count: 100, max_num_batched_tokens: 8, ..drafting() };
+    let mut engine = fair_engine(config);
+    for id in [1, 2] {
+        engine.ask_as((id, 1), id, 3, 40);
+    }
+    engine.plan_of_step();
+    for _ in 0..5 {
+        // The first has 4 tokens in each step, the second 1.
+        engine.device.instead = vec![tokens(&[7, 7, 7, 7]), tokens(&[7])];
+        assert_eq!(engine.positions_of_step(), [(1, 1), (2, 1)]);
+    }
+    engine.ask_as((1, 1), 3, 60, 1);
+    engine.ask_as((2, 1), 4, 60, 1);
+    // The second tenant is 15 positions behind, and 6 are left beside decodes.
+    for _ in 0..3 {
+        assert_eq!(engine.positions_of_step(), [(1, 1), (2, 1), (4, 6)]);
+    }
+    assert_eq!(engine.positions_of_step(), [(1, 1), (2, 1), (3, 6)]);
+}
+
+#[test]
+fn as_many_as_eight_times_the_places_overtake_a_head_that_does_not_fit() {
+    let mut engine = fair_engine(EngineConfig { block_count: 200, max_num_seqs: 3, ..config() });
+    engine.ask_as((1, 1), 1, 3, 600);
+    engine.plan_of_step();
+    engine.ask_as((2, 1), 2, 800, 1);
+    let mut overtakes = |id| {
+        engine.ask_as((3, 1), id, 3, 1);
+        engine.ids_of_step().contains(&id)
+    };
+    let count = (10..).take_while(|&id| overtakes(id)).count();
+    assert_eq!(count, 8 * (3 + 60));
 }
