@@ -49,8 +49,9 @@ impl PromptScores {
     /// # Panics
     /// If a position was not scored.
     pub fn all(&self) -> Vec<LogProbs> {
-        let scores = self.lock();
-        scores.iter().map(|score| score.clone().expect("every position was computed")).collect()
+        // The lock is free again before the panic, or the device would find it poisoned.
+        let scores = self.lock().clone();
+        scores.into_iter().map(|score| score.expect("every position was computed")).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Option<LogProbs>>> {

@@ -1,7 +1,7 @@
 //! A device without weights: what a request generates is written in its prompt.
 //!
 //! Greedy: the prompt over and over, token by token, where `$` stands for the end token, `!` fails
-//! the request and `#` breaks the whole device; where a grammar forbids that, the first token that it
+//! the request and `#` breaks the whole device; `^` has no log-probabilities, though they are asked for; where a grammar forbids that, the first token that it
 //! allows; with an adapter each letter is the one behind it, or two behind it, and so on. Sampled: letters that depend on seed and position. Rules for single tokens work as on logits
 //! of which that of the scripted token is 50 and every other one 0.
 
@@ -81,7 +81,9 @@ fn next(row: &Row<'_, Guided<SamplingParams>>) -> Result<RowOutput<Extra>, Devic
         return Ok(add_states(row, pool));
     }
     if let Some(scores) = row.params.sampling.prompt_scores() {
-        for position in row.compute.clone().filter(|position| scores.wants(*position)) {
+        let wanted = row.compute.clone().filter(|position| scores.wants(*position));
+        let told = wanted.filter(|position| row.tokens[position + 1].0 != u32::from(b'^'));
+        for position in told {
             let token = row.tokens[position + 1].0;
             scores.set(position, log_probs(token, position, scores.count()));
         }

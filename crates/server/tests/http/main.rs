@@ -19,6 +19,7 @@ mod edges;
 mod overload;
 mod endings;
 mod failures;
+mod panics;
 mod probes;
 mod load;
 mod accounts;
