@@ -28,16 +28,35 @@ impl Connections {
     }
 }
 
-/// The most that the process, request bodies, reading them and what is compiled of them, connections, and requests of at most
-/// `max_model_len` tokens each with their undelivered text may take.
-pub fn buffer_bytes(requests: u32, max_model_len: u32, connections: Connections) -> u64 {
+/// The most that the process, request bodies, reading them and what is compiled of them, connections, and
+/// requests of at most `max_model_len` tokens each with their undelivered text may take; and whole answers of so
+/// many as may run at once.
+pub fn buffer_bytes(
+    requests: u32,
+    running: u32,
+    max_model_len: u32,
+    connections: Connections,
+) -> u64 {
     let bodies = limits::BODIES_BYTES_IN_FLIGHT
         + limits::LARGE_BODIES * limits::LARGE_BODY_BYTES
         + limits::GRAMMAR_CACHE_BYTES;
+    let answer = u64::from(max_model_len) * limits::ANSWER_TOKEN_BYTES as u64;
     let request = limits::STREAM_BUFFER_BYTES as u64
         + u64::from(max_model_len) * size_of::<engine::TokenId>() as u64;
     PROCESS_BYTES
         + bodies as u64
         + u64::from(connections.most) * connections.bytes_each()
         + u64::from(requests) * request
+        + u64::from(running) * answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_context_costs_ids_of_all_requests_and_text_of_those_that_run() {
+        let of = |length| buffer_bytes(250, 50, length, Connections::NONE);
+        assert_eq!(of(8193) - of(8192), 250 * 4 + 50 * limits::ANSWER_TOKEN_BYTES as u64);
+    }
 }

@@ -376,7 +376,7 @@ impl Requirements {
             adapter_bytes: 0,
             activation_bytes: Transformer::activation_bytes(&file.config, &sizes, threads)
                 + CpuDevice::thread_bytes(threads, &file.config, sizes.positions_max),
-            buffer_bytes: buffer_bytes(requests, max_model_len, connections),
+            buffer_bytes: buffer_bytes(requests, args.max_num_seqs(), max_model_len, connections),
             block_bytes: Transformer::block_bytes(&file.config, &sizes),
             block_size: args.block_size,
             kv_groups: sizes.kv_groups,

@@ -136,7 +136,8 @@ impl App {
     pub fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let permits = u32::try_from(bytes).expect("no more than there is room in all");
         Arc::clone(&self.bodies).try_acquire_many_owned(permits).map_err(|_| {
-            let reason = "too many large requests are being read; try again later";
+            let reason =
+                "too many large requests and replies are held at the moment; try again later";
             ApiError::Unavailable { reason }
         })
     }

@@ -35,8 +35,8 @@
 //! | replies of `/tokenize` and `/detokenize`, prompts that are told back (`echo`, `return_token_ids`, a response's instructions and tools) until the reply is sent | the room of bodies | 503; 400 if more than all of it |
 //! | `top_logprobs` of a chat, `logprobs` of a completion | [`CHAT_LOG_PROBS`], [`COMPLETION_LOG_PROBS`] | 400 |
 //! | `prompt_logprobs` | [`PROMPT_LOG_PROBS`] | 400 |
-//! | log-probabilities of prompts, at [`PROMPT_LOG_PROB_BYTES`] each | the room of bodies | 503; 400 if more than all of it |
-//! | log-probabilities of several choices that are not streamed | [`LOG_PROBS_PER_REPLY`] | 400 |
+//! | log-probabilities of prompts, and of the most tokens that answers which are not streamed may have, at [`LOG_PROB_BYTES`] each; ids of those tokens | the room of bodies | 503; 400 if more than all of it |
+//! | text of answers that are not streamed | [`ANSWER_TOKEN_BYTES`] a token, in the budget | – |
 //! | schema, regular expression, choices, grammar: bytes, depth, work | [`grammar::limits`] | 400; work of a step: that request fails |
 //! | time to compile a grammar | [`GRAMMAR_TIMEOUT`] to get one of [`GRAMMARS_AT_ONCE`] turns, and as much to compile | 503; 400 |
 //! | compiled grammars | [`GRAMMAR_CACHE_BYTES`] | those not used for longest are dropped |
@@ -159,7 +159,7 @@ pub const TEMPLATE_TEXT_BYTES: usize = 256;
 /// Most tokens of a text where the model's length is no bound: of a prompt of which `truncate_prompt_tokens`
 /// keeps the last, and of what is only counted or told. A quarter of a second's work for the tokenizer.
 pub const TEXT_TOKENS: usize = 256 << 10;
-/// Bytes that a token of a reply of `/tokenize` takes until it is sent: itself, and its digits.
+/// Bytes that a token takes whose id is told until the reply is sent: itself, and its digits.
 pub const TOLD_ID_BYTES: usize = 16;
 /// Bytes that its spelling takes beside three times its length: the text itself, and as JSON.
 pub const TOLD_SPELLING_BYTES: usize = 64;
@@ -169,12 +169,12 @@ pub const CHAT_LOG_PROBS: u32 = sampling::LOG_PROBS_MAX;
 pub const COMPLETION_LOG_PROBS: u32 = 5;
 /// Largest `prompt_logprobs`.
 pub const PROMPT_LOG_PROBS: u32 = sampling::LOG_PROBS_MAX;
-/// Bytes that a log-probability of a prompt takes until the reply is sent: itself, a copy for the choice,
-/// and about 80 bytes of JSON.
-pub const PROMPT_LOG_PROB_BYTES: usize = 128;
-/// Log-probabilities that a reply of several choices may have if it is sent as a whole; each is about
-/// 100 bytes of JSON.
-pub const LOG_PROBS_PER_REPLY: u64 = 1 << 19;
+/// Bytes that a log-probability of a prompt, or of an answer that is not streamed, takes until the reply is
+/// sent: itself, of a prompt a copy for the choice, and about 80 bytes of JSON.
+pub const LOG_PROB_BYTES: usize = 128;
+/// Bytes that a token of an answer which is not streamed takes until the reply is made: about 8 of text, as it
+/// grows, in one piece, and as JSON.
+pub const ANSWER_TOKEN_BYTES: usize = 32;
 /// Bytes of undelivered events of one choice.
 pub const STREAM_BUFFER_BYTES: usize = 64 << 10;
 /// Bodies up to this size are parsed and tokenised on the network thread, larger ones beside it:

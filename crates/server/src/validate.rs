@@ -35,7 +35,7 @@ mod structured;
 mod token_rules;
 mod tools;
 
-use log_probs::{check_whole, log_probs};
+use log_probs::log_probs;
 use parameters::Parameters;
 pub use prompts::{ChatPrompt, Prompting};
 use token_rules::masked_by;
@@ -75,7 +75,7 @@ pub struct Valid {
     pub prompts: PromptSums,
     /// How each choice is divided.
     pub answers: AnswerForm,
-    /// Bytes that what is told of the prompts takes until the reply is sent.
+    /// Bytes that what is told of the prompts, and of answers beside their text, takes until the reply is sent.
     pub room: usize,
     /// How to stream; none: the reply is sent as a whole.
     pub stream: Option<StreamRules>,
@@ -168,7 +168,7 @@ impl Door<'_> {
         rules.masked_by = wanted.as_ref().map(|wanted| wanted.param).or(masked_by(&body));
         check_choices(prompts.len(), samples)?;
         let tokens = prompts.iter().map(|prompt| prompt.len() as u32).sum();
-        let room = telling.bytes(self.tokenizer, &prompts, samples)?;
+        let of_prompts = telling.bytes(self.tokenizer, &prompts, samples)?;
         let told = self.told(telling, (&body, &prompting), &prompts);
         let common = Common { asked, rules: &rules, parameters: &parameters, samples };
         let mut requests = self.requests(endpoint, prompts, &told, common)?;
@@ -176,10 +176,8 @@ impl Door<'_> {
             (request.tenant, request.cache_salt) = (tenant, cache_salt);
             request.adapter = adapter;
         }
-        if let (Some(top), None) = (log_probs, stream) {
-            let longest = requests.iter().map(|request| request.max_tokens).max().unwrap_or(0);
-            check_whole(requests.len(), u64::from(longest), top)?;
-        }
+        let answers_len = requests.iter().map(|request| request.max_tokens as usize).sum();
+        let room = of_prompts + telling.answers_bytes(of_prompts, answers_len)?;
         let (tells_ids, has_answer) = (telling.ids, asked.tokens != Some(0));
         let prompts = PromptSums { tokens, samples, tells_ids, has_answer, told };
         Ok(Valid { requests, adapter, wanted, rules, prompts, answers, room, stream })

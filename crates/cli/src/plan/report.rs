@@ -94,7 +94,7 @@ fn serve_rows(requirements: &Requirements) -> Vec<Row> {
         (
             "buffers",
             format!(
-                "process {} + request bodies {} + {} connections x {} + {} requests x {}",
+                "process {} + request bodies and replies {} + {} connections x {} + {} requests x {}",
                 Bytes(PROCESS_BYTES),
                 Bytes(limits::BODIES_BYTES_IN_FLIGHT as u64),
                 n(u64::from(connections.most)),

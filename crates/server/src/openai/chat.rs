@@ -70,7 +70,7 @@ impl<'a> ChatCompletion<'a> {
     ) -> Self {
         let choice = |(index, whole): (usize, WholeAnswer)| ChatChoice {
             index,
-            logprobs: whole.tokens.map(|tokens| ChatLogProbs::new(tokenizer, &tokens)),
+            logprobs: whole.tokens.map(|tokens| ChatLogProbs::new(tokenizer, tokens)),
             finish_reason: whole.answer.finish,
             message: message(&whole.answer),
             token_ids: whole.ids,

@@ -49,7 +49,7 @@ impl<'a> Completion<'a> {
             .map(|(index, whole)| CompletionChoice {
                 index,
                 text: whole.answer.content(),
-                logprobs: whole.tokens.map(|tokens| CompletionLogProbs::new(tokenizer, &tokens)),
+                logprobs: whole.tokens.map(|tokens| CompletionLogProbs::new(tokenizer, tokens)),
                 finish_reason: whole.answer.finish,
                 token_ids: whole.ids,
                 prompt_logprobs: PromptLogProbs::new(tokenizer, &whole.prompt),

@@ -8,14 +8,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use sampling::LogProbs;
-use serde::ser::{SerializeMap, SerializeSeq};
+use serde::ser::{SerializeMap, SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
 use text::Tokenizer;
 
 use crate::openai::prompt::ToldPrompt;
 
 /// A token of an answer with its log-probabilities.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ScoredToken {
     /// The token.
     pub id: u32,
@@ -50,12 +50,40 @@ pub enum LogProbsBody<'a> {
     Completion(CompletionLogProbs<'a>),
 }
 
-/// `logprobs` of a choice or a chunk of `/v1/chat/completions`.
-#[derive(Debug, Serialize)]
-pub struct ChatLogProbs<'a> {
-    content: Vec<ChatToken<'a>>,
-    /// Always null: there is no separate text of a refusal.
-    refusal: (),
+/// `logprobs` of a choice or a chunk of `/v1/chat/completions`, written token by token.
+#[derive(Debug)]
+pub struct ChatLogProbs<'a>(Tokens<'a>);
+
+/// `logprobs` of a choice or a chunk of `/v1/completions`, written token by token.
+#[derive(Debug)]
+pub struct CompletionLogProbs<'a>(Tokens<'a>);
+
+#[derive(Debug)]
+struct Tokens<'a> {
+    tokenizer: &'a Tokenizer,
+    scored: Cow<'a, [ScoredToken]>,
+}
+
+impl Tokens<'_> {
+    /// A list of what `entry` makes of each token that it makes something of.
+    fn list<'t, T>(&'t self, entry: Entry<'t, T>) -> List<'t, T> {
+        List { tokenizer: self.tokenizer, scored: &self.scored, entry }
+    }
+}
+
+type Entry<'t, T> = fn(&'t Tokenizer, &'t ScoredToken) -> Option<T>;
+
+struct List<'t, T> {
+    tokenizer: &'t Tokenizer,
+    scored: &'t [ScoredToken],
+    entry: Entry<'t, T>,
+}
+
+impl<T: Serialize> Serialize for List<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let entries = self.scored.iter().filter_map(|token| (self.entry)(self.tokenizer, token));
+        serializer.collect_seq(entries)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -73,35 +101,50 @@ struct ChatCandidate<'a> {
 }
 
 impl<'a> ChatLogProbs<'a> {
-    /// The entries of `tokens`.
-    pub fn new(tokenizer: &'a Tokenizer, tokens: &[ScoredToken]) -> Self {
+    /// The entries of `scored`.
+    pub fn new(tokenizer: &'a Tokenizer, scored: impl Into<Cow<'a, [ScoredToken]>>) -> Self {
+        ChatLogProbs(Tokens { tokenizer, scored: scored.into() })
+    }
+}
+
+impl Serialize for ChatLogProbs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("logprobs", 2)?;
+        fields.serialize_field("content", &self.0.list(ChatToken::new))?;
+        // There is no separate text of a refusal.
+        fields.serialize_field("refusal", &())?;
+        fields.end()
+    }
+}
+
+impl<'a> ChatToken<'a> {
+    fn new(tokenizer: &'a Tokenizer, token: &'a ScoredToken) -> Option<Self> {
         let candidate = |id, logprob| {
             let bytes = tokenizer.token_bytes(id).unwrap_or_default();
             ChatCandidate { token: String::from_utf8_lossy(bytes), logprob, bytes }
         };
-        let entry = |token: &ScoredToken| {
-            let log_probs = token.log_probs.as_ref()?;
-            Some(ChatToken {
-                token: candidate(token.id, log_probs.token),
-                top_logprobs: log_probs.top.iter().map(|&(id, log)| candidate(id, log)).collect(),
-            })
-        };
-        ChatLogProbs { content: tokens.iter().filter_map(entry).collect(), refusal: () }
+        let log_probs = token.log_probs.as_ref()?;
+        Some(ChatToken {
+            token: candidate(token.id, log_probs.token),
+            top_logprobs: log_probs.top.iter().map(|&(id, log)| candidate(id, log)).collect(),
+        })
     }
-}
-
-/// `logprobs` of a choice or a chunk of `/v1/completions`.
-#[derive(Debug, Serialize)]
-pub struct CompletionLogProbs<'a> {
-    tokens: Vec<Cow<'a, str>>,
-    token_logprobs: Vec<Option<f32>>,
-    top_logprobs: Vec<Option<TopLogProbs<'a>>>,
-    text_offset: Vec<u32>,
 }
 
 /// Names and log-probabilities of one position: the likeliest tokens, and the token itself.
 #[derive(Debug)]
 struct TopLogProbs<'a>(Vec<(Cow<'a, str>, f32)>);
+
+impl<'a> TopLogProbs<'a> {
+    fn new(tokenizer: &'a Tokenizer, token: &ScoredToken) -> Option<Self> {
+        let LogProbs { token: own, top, .. } = token.log_probs.as_deref()?;
+        let mut named: Vec<_> = top.iter().map(|&(id, log)| (name(tokenizer, id), log)).collect();
+        if top.iter().all(|(id, _)| *id != token.id) {
+            named.push((name(tokenizer, token.id), *own));
+        }
+        Some(TopLogProbs(named))
+    }
+}
 
 impl Serialize for TopLogProbs<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -114,24 +157,24 @@ impl Serialize for TopLogProbs<'_> {
 }
 
 impl<'a> CompletionLogProbs<'a> {
-    /// The entries of `tokens`.
-    pub fn new(tokenizer: &'a Tokenizer, tokens: &[ScoredToken]) -> Self {
-        let top = |token: &ScoredToken| {
-            let LogProbs { token: own, top, .. } = token.log_probs.as_deref()?;
-            let mut named: Vec<_> =
-                top.iter().map(|&(id, log)| (name(tokenizer, id), log)).collect();
-            if top.iter().all(|(id, _)| *id != token.id) {
-                named.push((name(tokenizer, token.id), *own));
-            }
-            Some(TopLogProbs(named))
-        };
-        let own = |token: &ScoredToken| token.log_probs.as_ref().map(|log_probs| log_probs.token);
-        CompletionLogProbs {
-            tokens: tokens.iter().map(|token| name(tokenizer, token.id)).collect(),
-            token_logprobs: tokens.iter().map(own).collect(),
-            top_logprobs: tokens.iter().map(top).collect(),
-            text_offset: tokens.iter().map(|token| token.offset).collect(),
-        }
+    /// The entries of `scored`.
+    pub fn new(tokenizer: &'a Tokenizer, scored: impl Into<Cow<'a, [ScoredToken]>>) -> Self {
+        CompletionLogProbs(Tokens { tokenizer, scored: scored.into() })
+    }
+}
+
+impl Serialize for CompletionLogProbs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let tokens = &self.0;
+        let mut fields = serializer.serialize_struct("logprobs", 4)?;
+        let names = tokens.list(|tokenizer, token| Some(name(tokenizer, token.id)));
+        fields.serialize_field("tokens", &names)?;
+        let own = tokens.list(|_, token| Some(token.log_probs.as_ref().map(|own| own.token)));
+        fields.serialize_field("token_logprobs", &own)?;
+        let top = tokens.list(|tokenizer, token| Some(TopLogProbs::new(tokenizer, token)));
+        fields.serialize_field("top_logprobs", &top)?;
+        fields.serialize_field("text_offset", &tokens.list(|_, token| Some(token.offset)))?;
+        fields.end()
     }
 }
 

@@ -1,6 +1,6 @@
 //! How many log-probabilities a body asks for.
 
-use crate::limits::{CHAT_LOG_PROBS, COMPLETION_LOG_PROBS, LOG_PROBS_PER_REPLY};
+use crate::limits::{CHAT_LOG_PROBS, COMPLETION_LOG_PROBS};
 use crate::openai::error::ApiError;
 use crate::openai::reply::Endpoint;
 use crate::openai::types::{GenerationBody, LogProbsField};
@@ -41,20 +41,6 @@ pub fn log_probs(endpoint: Endpoint, body: &GenerationBody) -> Result<Option<u32
         }
         _ => Ok(counted),
     }
-}
-
-/// Checks that the log-probabilities of a reply that is sent as a whole are not too many to hold.
-/// Those of a single choice never are: they are less than its keys and values.
-pub fn check_whole(choices: usize, tokens: u64, top: u32) -> Result<(), ApiError> {
-    let entries = choices as u64 * tokens * (u64::from(top) + 1);
-    if choices == 1 || entries <= LOG_PROBS_PER_REPLY {
-        return Ok(());
-    }
-    let message = format!(
-        "{entries} log-probabilities for {choices} choices, more than {LOG_PROBS_PER_REPLY} in a \
-         reply that is not streamed; set `stream` or lower max_tokens"
-    );
-    Err(ApiError::invalid("logprobs", message))
 }
 
 fn count(param: &'static str, asked: i64, most: u32) -> Result<u32, ApiError> {

@@ -1,4 +1,4 @@
-//! What a body wants to be told of its prompts.
+//! What a body wants to be told of its prompts, and of its answers beside their text.
 
 use std::sync::Arc;
 
@@ -6,32 +6,32 @@ use sampling::PromptScores;
 use text::Tokenizer;
 
 use super::{Door, Prompting};
-use crate::limits::{
-    BODIES_BYTES_IN_FLIGHT, PROMPT_LOG_PROB_BYTES, PROMPT_LOG_PROBS, TOLD_ID_BYTES,
-};
+use crate::limits::{BODIES_BYTES_IN_FLIGHT, LOG_PROB_BYTES, PROMPT_LOG_PROBS, TOLD_ID_BYTES};
 use crate::openai::error::ApiError;
 use crate::openai::prompt::{Echo, ToldPrompt};
 use crate::openai::reply::Endpoint;
 use crate::openai::types::{GenerationBody, PromptItem, Prompts};
 
-/// What is to be told of prompts.
+/// What is to be told of prompts and answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Telling {
     /// Whether ids of tokens are.
     pub ids: bool,
     /// Whether answers begin with the prompt; if so with the log-probabilities that answers have.
     echo: bool,
-    echo_log_probs: Option<u32>,
-    /// How many of the likeliest tokens `prompt_logprobs` tells.
-    log_probs: Option<u32>,
+    /// How many of the likeliest tokens are told at each token of an answer, if log-probabilities are.
+    answer_log_probs: Option<u32>,
+    /// How many of them `prompt_logprobs` tells.
+    prompt_log_probs: Option<u32>,
+    streams: bool,
 }
 
 impl Telling {
-    /// What `body` asks for; its answers have `log_probs`, and it may want a stream.
+    /// What `body` asks for; its answers have log-probabilities, and it may want a stream.
     pub fn new(
         endpoint: Endpoint,
         body: &GenerationBody,
-        log_probs: Option<u32>,
+        answer_log_probs: Option<u32>,
         streams: bool,
     ) -> Result<Self, ApiError> {
         let echo = body.echo == Some(true);
@@ -40,7 +40,7 @@ impl Telling {
             return Err(ApiError::invalid("echo", message));
         }
         let refused = |message| Err(ApiError::invalid("prompt_logprobs", message));
-        let asked = match body.prompt_logprobs.map(u32::try_from) {
+        let prompt_log_probs = match body.prompt_logprobs.map(u32::try_from) {
             None => None,
             Some(_) if streams => {
                 return refused("`prompt_logprobs` are not told in a stream".to_owned());
@@ -54,12 +54,17 @@ impl Telling {
             }
         };
         let ids = body.return_token_ids == Some(true);
-        Ok(Telling { ids, echo, echo_log_probs: log_probs.filter(|_| echo), log_probs: asked })
+        Ok(Telling { ids, echo, answer_log_probs, prompt_log_probs, streams })
+    }
+
+    /// How many of the likeliest tokens an echo tells at each token of the prompt.
+    fn echo_log_probs(&self) -> Option<u32> {
+        self.answer_log_probs.filter(|_| self.echo)
     }
 
     /// How many of the likeliest tokens are looked for at each position of a prompt, if any are.
     fn scored(&self) -> Option<u32> {
-        self.echo_log_probs.max(self.log_probs)
+        self.echo_log_probs().max(self.prompt_log_probs)
     }
 
     /// Bytes that what is told of `prompts` takes until the reply is sent, at most all there are.
@@ -78,14 +83,12 @@ impl Telling {
         } else {
             0
         };
-        let of_log_probs = self
-            .scored()
-            .map_or(0, |top| tokens * samples * (top as usize + 1) * PROMPT_LOG_PROB_BYTES);
+        let of_log_probs = self.scored().map_or(0, |top| tokens * samples * log_probs_bytes(top));
         let bytes = of_text.saturating_add(of_ids + of_log_probs);
         if bytes <= BODIES_BYTES_IN_FLIGHT {
             return Ok(bytes);
         }
-        let param = match (self.log_probs, self.echo_log_probs) {
+        let param = match (self.prompt_log_probs, self.echo_log_probs()) {
             (Some(_), _) => "prompt_logprobs",
             (None, Some(_)) => "logprobs",
             (None, None) if self.echo => "echo",
@@ -97,6 +100,34 @@ impl Telling {
         );
         Err(ApiError::invalid(param, message))
     }
+
+    /// Bytes that what is told of answers of so many tokens takes beside their text until the reply is sent,
+    /// at most those that prompts leave of all there are. A stream keeps nothing.
+    pub fn answers_bytes(&self, of_prompts: usize, tokens: usize) -> Result<usize, ApiError> {
+        if self.streams {
+            return Ok(0);
+        }
+        let of_ids = if self.ids { tokens * TOLD_ID_BYTES } else { 0 };
+        let bytes = of_ids + self.answer_log_probs.map_or(0, |top| tokens * log_probs_bytes(top));
+        let most = BODIES_BYTES_IN_FLIGHT - of_prompts;
+        if bytes <= most {
+            return Ok(bytes);
+        }
+        let param = match self.answer_log_probs {
+            Some(_) => "logprobs",
+            None => "return_token_ids",
+        };
+        let message = format!(
+            "what is told of answers of {tokens} tokens takes {bytes} bytes, more than {most}; set `stream` or \
+             lower max_tokens"
+        );
+        Err(ApiError::invalid(param, message))
+    }
+}
+
+/// Bytes of the log-probabilities at one position: of the token, and of the `top` likeliest.
+fn log_probs_bytes(top: u32) -> usize {
+    (top as usize + 1) * LOG_PROB_BYTES
 }
 
 /// Bytes of the text of `ids`, control tokens spelt out.
@@ -119,14 +150,14 @@ impl Door<'_> {
                 true => self.tokenizer.around_prompts(),
                 false => (None, None),
             };
-            let echo_log_probs = telling.echo_log_probs.map(|count| count as usize);
+            let echo_log_probs = telling.echo_log_probs().map(|count| count as usize);
             let echo = || Arc::new(Echo::new(self.tokenizer, ids, added, echo_log_probs));
             let shared = || Arc::from(ids.as_slice());
             ToldPrompt {
                 ids: telling.ids.then(shared),
                 echo: telling.echo.then(echo),
                 scores: telling.scored().map(|count| PromptScores::new(ids.len(), count)),
-                log_probs: telling.log_probs.map(|count| (count as usize, shared())),
+                log_probs: telling.prompt_log_probs.map(|count| (count as usize, shared())),
             }
         };
         prompts.iter().enumerate().map(one).collect()

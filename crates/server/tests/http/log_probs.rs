@@ -2,6 +2,7 @@
 //! the first token of an answer, -2 for the second and so on, and of byte 255 a half more.
 
 use serde_json::{Value, json};
+use server::limits::{BODIES_BYTES_IN_FLIGHT, LOG_PROB_BYTES};
 
 use crate::harness::{Server, Setup};
 
@@ -145,19 +146,35 @@ async fn the_numbers_asked_for_are_bounded_on_both_sides_at_both_endpoints() {
 }
 
 #[tokio::test]
-async fn many_choices_with_long_answers_must_be_streamed() {
+async fn long_answers_must_be_streamed_if_they_could_take_all_the_room_there_is() {
     let mut setup = Setup::new();
-    setup.engine.max_model_len = 100_000;
-    setup.engine.block_count = 8192;
+    setup.engine.max_model_len = 400_000;
+    setup.engine.block_count = 32_768;
     let server = setup.start().await;
-    // 2 choices of 6 entries for each of 43,690 tokens are the last that fit into 2^19.
-    let body = |max_tokens: u32| {
-        json!({
-            "prompt": "a$", "temperature": 0, "n": 2, "logprobs": 5, "max_tokens": max_tokens,
-        })
-    };
-    assert_eq!(server.post(COMPLETIONS, &body(43_690)).await.status, 200);
-    let reply = server.post(COMPLETIONS, &body(43_691)).await;
-    assert_eq!((reply.status.as_u16(), reply.error("param")), (400, json!("logprobs")));
-    server.stream(COMPLETIONS, &body(43_691)).await.events().await;
+    for n in [1, 2] {
+        let most = BODIES_BYTES_IN_FLIGHT / (n * 6 * LOG_PROB_BYTES);
+        let body = |max_tokens: usize| {
+            json!({
+                "prompt": "a$", "temperature": 0, "n": n, "logprobs": 5, "max_tokens": max_tokens,
+            })
+        };
+        assert_eq!(server.post(COMPLETIONS, &body(most)).await.status, 200);
+        let reply = server.post(COMPLETIONS, &body(most + 1)).await;
+        assert_eq!((reply.status.as_u16(), reply.error("param")), (400, json!("logprobs")));
+        server.stream(COMPLETIONS, &body(most + 1)).await.events().await;
+    }
+}
+
+#[tokio::test]
+async fn a_reply_is_no_longer_than_the_room_that_was_taken_for_it() {
+    let server = Setup::new().start().await;
+    for top in [0, 5, 20] {
+        let body = chat(json!({"logprobs": true, "top_logprobs": top, "max_tokens": 500}));
+        let reply = server.post(CHAT, &body).await;
+        let told = reply.json()["choices"][0]["logprobs"]["content"].as_array().map(Vec::len);
+        assert_eq!(told, Some(500));
+        let entries = 500 * (top + 1);
+        let itself = entries * size_of::<(u32, f32)>();
+        assert!(reply.body.len() + itself < entries * LOG_PROB_BYTES, "{}", reply.body.len());
+    }
 }
