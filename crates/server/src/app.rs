@@ -157,7 +157,8 @@ impl App {
         let app = Arc::clone(self);
         // The job owns turn and room, so that a client that leaves does not free them early.
         let job = move || {
-            let _turn = turn;
+            // Named as a whole: else the bytes alone would be moved here.
+            let (_turn, received) = (turn, received);
             work(&app, &received.bytes)
         };
         let result = tokio::task::spawn_blocking(job).await;

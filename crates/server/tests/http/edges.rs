@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::harness::{Server, Setup};
+use crate::vocabulary::normalizing;
 
 const CHAT: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
@@ -106,6 +107,25 @@ async fn biases_are_counted_before_they_are_looked_at() {
         let reply = server.post("/v1/completions", &body).await;
         let message = reply.error("message");
         assert!(message.as_str().is_some_and(|text| text.contains(&says)), "{count}: {message}");
+    }
+    server.end().await;
+}
+
+/// What lies within is refused for another reason: it has too many tokens to be told.
+#[tokio::test]
+async fn a_text_may_have_sixteen_mebibytes_in_its_usual_form() {
+    const MOST: usize = 16 << 20;
+    let server = Setup { tokenizer: normalizing(), template: None, ..Setup::new() }.start().await;
+    let (sign, usual) = ("ﷺ", "صلى الله عليه وسلم");
+    let text = format!("{}{}", sign.repeat(MOST / usual.len()), "a".repeat(MOST % usual.len()));
+    for (text, says) in [
+        (text.clone(), "send it in parts".to_owned()),
+        (text + "a", format!("more than {MOST} bytes in its usual form")),
+    ] {
+        let reply = server.post("/tokenize", &json!({"prompt": text})).await;
+        assert_eq!((reply.status.as_u16(), reply.error("param")), (400, json!("prompt")));
+        let message = reply.error("message");
+        assert!(message.as_str().is_some_and(|text| text.contains(&says)), "{message}");
     }
     server.end().await;
 }

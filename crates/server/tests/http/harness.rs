@@ -14,6 +14,7 @@ use server::keys::Keys;
 use server::metrics::LogDropped;
 use server::shutdown::Trigger;
 use server::{Ending, Parts, ServerConfig, ServerInfo};
+use text::Tokenizer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -28,6 +29,7 @@ const SCRAPES_MAX: usize = 50_000;
 pub struct Setup {
     pub engine: EngineConfig,
     pub server: ServerConfig,
+    pub tokenizer: Tokenizer,
     /// The chat template, if there is one.
     pub template: Option<&'static str>,
 }
@@ -64,6 +66,7 @@ impl Setup {
                 iteration_timeout: Duration::from_secs(3600),
                 shutdown_timeout: Duration::from_secs(600),
             },
+            tokenizer: tokenizer(),
             template: Some(PLAIN),
         }
     }
@@ -87,7 +90,7 @@ impl Setup {
     }
 
     async fn start_over(self, script: Script) -> Server {
-        let tokenizer = Arc::new(tokenizer());
+        let tokenizer = Arc::new(self.tokenizer);
         let compile = |source| text::ChatTemplate::new(source, &tokenizer).expect("valid");
         let template = self.template.map(compile);
         let (sink, reports) = server::channel();

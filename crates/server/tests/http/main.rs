@@ -36,6 +36,8 @@ mod front_ends;
 mod tls;
 mod doors;
 mod slow;
+mod room;
+mod turns;
 mod leaving;
 mod crowds;
 mod streams;

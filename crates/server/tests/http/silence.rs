@@ -17,16 +17,21 @@ const COMPLETIONS: &str = "/v1/completions";
 const JUST_BEFORE: Duration = KEEP_ALIVE.saturating_sub(Duration::from_millis(2));
 const JUST_AFTER: Duration = KEEP_ALIVE.saturating_add(Duration::from_millis(2));
 
-/// Stops the clock of this test's runtime. It would jump to the next timer whenever all tasks wait
-/// for the network or the engine's thread, were there not a job at work until this is dropped.
-pub fn stop_the_clock() -> Sender<()> {
+/// Keeps a thread busy of those that work beside the network's, until this is dropped.
+pub fn keep_a_thread_busy() -> Sender<()> {
     let (sender, dropped) = channel::<()>();
     // It ends with an error, when the sender is gone.
     tokio::task::spawn_blocking(move || {
         let _ = dropped.recv();
     });
-    pause();
     sender
+}
+
+/// Stops the clock of this test's runtime. It would jump to the next timer whenever all tasks wait
+/// for the network or the engine's thread, were there not a job at work until this is dropped.
+pub fn stop_the_clock() -> Sender<()> {
+    pause();
+    keep_a_thread_busy()
 }
 
 /// A request for a stream, on its way.

@@ -12,10 +12,10 @@ use crate::harness::{Server, Setup};
 use crate::silence::stop_the_clock;
 
 /// Timers are exact to a millisecond.
-const A_MOMENT: Duration = Duration::from_millis(2);
+pub const A_MOMENT: Duration = Duration::from_millis(2);
 const HEAD: &str = "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
 
-async fn connect(server: &Server, bytes: &str) -> TcpStream {
+pub async fn connect(server: &Server, bytes: &str) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
@@ -27,7 +27,7 @@ async fn connect(server: &Server, bytes: &str) -> TcpStream {
 }
 
 /// What comes until the server closes the connection.
-async fn rest(stream: &mut TcpStream) -> String {
+pub async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     // The server may close it with something unread, which is an error here.
     let _ = stream.read_to_end(&mut bytes).await;

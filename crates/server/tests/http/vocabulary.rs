@@ -1,6 +1,11 @@
 //! A vocabulary in which id `b` is the byte `b`, and two control tokens follow.
 
-use text::{Cutting, Merging, TextRules, TokenKind, Tokenizer, TokenizerSpec};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde_json::Value;
+use text::{
+    Cutting, Merging, Normalization, Parts, SpacePrefix, TextRules, TokenKind, Tokenizer,
+    TokenizerSpec, UnigramSpec,
+};
 
 /// `<|end|>`: ends an answer.
 pub const END: u32 = 256;
@@ -31,6 +36,34 @@ pub fn tokenizer() -> Tokenizer {
         end_tokens: vec![END],
     };
     Tokenizer::new(spec).expect("a complete byte-level vocabulary")
+}
+
+/// A tokenizer that brings signs into their usual form, by the table that models of SentencePiece have: one
+/// of three bytes may become eighteen letters. All letters are unknown to it.
+pub fn normalizing() -> Tokenizer {
+    let models = include_str!("../../../../fixtures/tokenizers/unigram.json");
+    let models: Value = serde_json::from_str(models).expect("valid");
+    let table = models[0]["charsmap"].as_str().expect("a table");
+    let table = BASE64_STANDARD.decode(table).expect("valid");
+    let spec = TokenizerSpec {
+        tokens: ["<unk>", "<|end|>", "▁"].map(str::to_owned).into(),
+        kinds: vec![TokenKind::Unknown, TokenKind::Control, TokenKind::Normal],
+        merging: Merging::Unigram(UnigramSpec {
+            scores: vec![0.0; 3],
+            unknown: 0,
+            unknown_score: -10.0,
+            normalization: vec![Normalization::Charsmap { table, parts: Parts::Longest }],
+            space_prefix: SpacePrefix::Nowhere,
+            cuts_at_spaces: true,
+            bytes_are_text: false,
+        }),
+        rules: TextRules::default(),
+        bos: None,
+        add_bos: false,
+        add_eos: false,
+        end_tokens: vec![1],
+    };
+    Tokenizer::new(spec).expect("a vocabulary that spells spaces")
 }
 
 /// GPT-2's character for each byte: printable Latin-1 bytes stand for themselves, the others for
