@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::config::ServerInfo;
 use crate::limits::STREAM_BUFFER_BYTES;
-use crate::metrics::{AdapterUse, LogDropped, Outcome, Panics, Progress, Tally};
+use crate::metrics::{AdapterUse, LogDropped, OpenRequests, Outcome, Panics, Progress, Tally};
 use crate::openai::error::{ApiError, ENGINE_STOPPED, SHUTTING_DOWN};
 
 /// What the device gives with each token: its log-probabilities, if the request asks for them.
@@ -223,7 +223,7 @@ impl Dispatch {
     /// was doing goes into the log.
     pub fn give_up(&self) {
         let state = self.lock();
-        let (snapshot, open) = (state.snapshot, state.tally.open());
+        let (snapshot, open) = (state.snapshot, state.routes.len());
         let silence = state.last_sign.elapsed().as_secs();
         drop(state);
         tracing::error!(open, silence, ?snapshot, "the engine is stuck in a step: giving up");
@@ -240,7 +240,7 @@ impl Dispatch {
         let state = self.lock();
         if state.stopped {
             Pulse::Stopped
-        } else if 0 < state.tally.open() && stall_limit < state.last_sign.elapsed() {
+        } else if !state.routes.is_empty() && stall_limit < state.last_sign.elapsed() {
             Pulse::Stalled
         } else {
             Pulse::Beating
@@ -249,15 +249,14 @@ impl Dispatch {
 
     /// Requests accepted and not ended.
     pub fn open(&self) -> u64 {
-        self.lock().tally.open()
+        self.lock().routes.len() as u64
     }
 
     /// How the work goes.
     pub fn progress(&self) -> Progress {
         let state = self.lock();
-        let snapshot = state.snapshot;
-        let (running, waiting) = (state.tally.running(&snapshot), state.tally.waiting(&snapshot));
-        Progress { snapshot, running, waiting }
+        let OpenRequests { running, waiting } = state.open_requests();
+        Progress { snapshot: state.snapshot, running, waiting }
     }
 
     /// The page `/metrics`, every series labelled with the model of `info`; `others` write the
@@ -331,6 +330,10 @@ impl Dispatch {
 }
 
 impl State {
+    fn open_requests(&self) -> OpenRequests {
+        OpenRequests::new(self.routes.len(), &self.snapshot)
+    }
+
     fn open(
         &mut self,
         id: RequestId,
@@ -339,7 +342,7 @@ impl State {
         sender: mpsc::Sender<ChoiceEvent>,
     ) {
         let accepted = Instant::now();
-        if self.tally.open() == 0 {
+        if self.routes.is_empty() {
             self.last_sign = accepted;
         }
         self.tally.accepted(max_tokens);
@@ -488,6 +491,7 @@ impl Collector for Exposition {
             };
             users.extend(route.adapter);
         }
-        state.tally.encode(&state.snapshot, &adapters, &self.info, encoder)
+        let open = state.open_requests();
+        state.tally.encode(&state.snapshot, open, &adapters, &self.info, encoder)
     }
 }

@@ -1,8 +1,9 @@
 //! Sums and histograms over requests, and their exposition under vLLM's names.
 //!
-//! At every scrape: accepted = sum of `request_success` + running + waiting. The engine's snapshot
-//! says how many run; waiting is what is left of the open requests, so that a request counts from
-//! the moment it was accepted, also while it is on its way to the engine's thread.
+//! At every scrape: accepted = sum of `request_success` + running + waiting. The first two are counted here;
+//! which requests are open is known by their routes, and the engine's snapshot says how many of them run.
+//! Waiting is what is left, so that a request counts from the moment it was accepted, also while it is on its
+//! way to the engine's thread.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -121,6 +122,23 @@ pub struct AdapterUse {
     pub waiting: BTreeSet<AdapterId>,
 }
 
+/// Requests accepted and not ended.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenRequests {
+    /// Those that run.
+    pub running: u64,
+    /// Those that do not.
+    pub waiting: u64,
+}
+
+impl OpenRequests {
+    /// Of so many. A failing engine may still count some as running that it has given up.
+    pub fn new(count: usize, snapshot: &Snapshot) -> Self {
+        let running = (count as u64).min(u64::from(snapshot.running));
+        OpenRequests { running, waiting: count as u64 - running }
+    }
+}
+
 /// What the server counts beside the engine.
 #[derive(Debug)]
 pub struct Tally {
@@ -235,26 +253,12 @@ impl Tally {
         }
     }
 
-    /// Requests accepted and not ended.
-    pub fn open(&self) -> u64 {
-        self.accepted - self.ended.iter().sum::<u64>()
-    }
-
-    /// Open requests that run. A failing engine may still count some that it has given up.
-    pub fn running(&self, snapshot: &Snapshot) -> u64 {
-        self.open().min(u64::from(snapshot.running))
-    }
-
-    /// Open requests that do not run.
-    pub fn waiting(&self, snapshot: &Snapshot) -> u64 {
-        self.open() - self.running(snapshot)
-    }
-
-    /// Writes everything, with the engine's `snapshot`, the `adapters` in use and what `info` says of them and
-    /// of the cache.
+    /// Writes everything, with the engine's `snapshot`, the `open` requests, the `adapters` in use and what
+    /// `info` says of them and of the cache.
     pub fn encode(
         &self,
         snapshot: &Snapshot,
+        open: OpenRequests,
         adapters: &AdapterUse,
         info: &ServerInfo,
         encoder: DescriptorEncoder,
@@ -262,24 +266,11 @@ impl Tally {
         let mut page = Page(encoder);
         encode_cache_config(info, &mut page)?;
         encode_adapters(adapters, info, &mut page)?;
-        self.encode_gauges(snapshot, &mut page)?;
+        encode_gauges(snapshot, open, &mut page)?;
         self.encode_counters(snapshot, &mut page)?;
         encode_drafts(info.num_speculative_tokens, snapshot, &mut page)?;
         self.encode_histograms(&mut page)?;
         self.encode_older_names(snapshot, &mut page)
-    }
-
-    fn encode_gauges(&self, snapshot: &Snapshot, page: &mut Page<'_>) -> std::fmt::Result {
-        let running = self.running(snapshot) as f64;
-        page.gauge("vllm:num_requests_running", "Requests in the execution batch.", running)?;
-        let waiting = self.waiting(snapshot) as f64;
-        page.gauge("vllm:num_requests_waiting", "Requests waiting to be processed.", waiting)?;
-        // Nothing is put off for another reason, as vLLM does with adapters and remote caches.
-        let help = "Requests waiting to be processed, by reason.";
-        let capacity = [(("reason", "capacity"), waiting)];
-        page.gauges("vllm:num_requests_waiting_by_reason", help, capacity)?;
-        let usage = snapshot.kv_usage();
-        page.gauge("vllm:kv_cache_usage_perc", "KV blocks in use, 1 means all.", usage)
     }
 
     fn encode_counters(&self, snapshot: &Snapshot, page: &mut Page<'_>) -> std::fmt::Result {
@@ -385,6 +376,18 @@ impl Tally {
         let help = "Older name of inter_token_latency_seconds.";
         page.histograms([("vllm:time_per_output_token_seconds", help, &self.inter_token)])
     }
+}
+
+fn encode_gauges(snapshot: &Snapshot, open: OpenRequests, page: &mut Page<'_>) -> std::fmt::Result {
+    let (running, waiting) = (open.running as f64, open.waiting as f64);
+    page.gauge("vllm:num_requests_running", "Requests in the execution batch.", running)?;
+    page.gauge("vllm:num_requests_waiting", "Requests waiting to be processed.", waiting)?;
+    // Nothing is put off for another reason, as vLLM does with adapters and remote caches.
+    let help = "Requests waiting to be processed, by reason.";
+    let capacity = [(("reason", "capacity"), waiting)];
+    page.gauges("vllm:num_requests_waiting_by_reason", help, capacity)?;
+    let usage = snapshot.kv_usage();
+    page.gauge("vllm:kv_cache_usage_perc", "KV blocks in use, 1 means all.", usage)
 }
 
 /// How the KV cache was set up, with the names of vLLM's `CacheConfig`.

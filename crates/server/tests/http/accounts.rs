@@ -110,7 +110,10 @@ struct Mix {
     server: Server,
     gate: Option<Gate>,
     seed: u64,
-    clients: Vec<JoinHandle<Reply>>,
+    /// Each with the choices that it asks for.
+    clients: Vec<(JoinHandle<Reply>, u64)>,
+    /// Choices of clients that have left, of which nobody knows what became.
+    left: u64,
     before: Scrape,
 }
 
@@ -142,14 +145,17 @@ impl Mix {
         match next(&mut self.seed, 4) {
             0 if !self.clients.is_empty() => {
                 let index = next(&mut self.seed, self.clients.len() as u64) as usize;
-                self.clients.swap_remove(index).abort();
+                let (client, choices) = self.clients.swap_remove(index);
+                client.abort();
+                self.left += choices;
             }
             0 | 1 => {
-                let request = request(Method::POST, COMPLETIONS, &self.body().to_string());
+                let body = self.body();
+                let request = request(Method::POST, COMPLETIONS, &body.to_string());
                 let address = self.server.address;
-                self.clients.push(tokio::spawn(async move {
-                    send(address, request).await.unwrap().reply().await
-                }));
+                let client = async move { send(address, request).await.unwrap().reply().await };
+                let choices = body["n"].as_u64().expect("a number");
+                self.clients.push((tokio::spawn(client), choices));
             }
             _ => {
                 let steps = next(&mut self.seed, 40) as usize;
@@ -159,6 +165,28 @@ impl Mix {
             }
         }
         self.scrape().await;
+    }
+
+    /// What came to the clients that stayed; their account must be that of the server.
+    async fn end(&mut self) -> Vec<String> {
+        self.gate = None;
+        let (mut statuses, mut answered, mut refused) = (Vec::new(), 0, 0);
+        for (client, choices) in std::mem::take(&mut self.clients) {
+            let status = client.await.expect("not aborted").status.as_str().to_owned();
+            match &*status {
+                "200" | "500" => answered += choices,
+                // Those of its choices that had places gave them back.
+                "429" => refused += choices,
+                _ => {}
+            }
+            statuses.push(status);
+        }
+        self.server.idle().await;
+        self.scrape().await;
+        let accepted = self.before.sum("millrace:requests_accepted_total") as u64;
+        let most = answered + refused + self.left;
+        assert!((answered..=most).contains(&accepted), "{answered} <= {accepted} <= {most}");
+        statuses
     }
 
     async fn scrape(&mut self) {
@@ -183,17 +211,13 @@ async fn figures_agree_at_every_scrape_whatever_becomes_of_requests() {
         setup.engine.max_num_batched_tokens = 64;
         let (server, gate) = setup.start_gated().await;
         let before = Scrape(BTreeMap::new());
-        let mut mix = Mix { server, gate: Some(gate), seed, clients: Vec::new(), before };
+        let mut mix = Mix { server, gate: Some(gate), seed, clients: Vec::new(), left: 0, before };
         for _ in 0..ACTIONS {
             mix.act().await;
         }
-        mix.gate = None;
-        for client in std::mem::take(&mut mix.clients) {
-            let reply = client.await.expect("not aborted");
-            *ends.entry(reply.status.as_str().to_owned()).or_insert(0.0) += 1.0;
+        for status in mix.end().await {
+            *ends.entry(status).or_insert(0.0) += 1.0;
         }
-        mix.server.idle().await;
-        mix.scrape().await;
         let sum = mix.before.sum("vllm:request_generation_tokens_sum");
         assert_eq!(sum, mix.before.sum("vllm:generation_tokens_total"));
         for reason in ["stop", "length", "abort", "error"] {
