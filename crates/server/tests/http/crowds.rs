@@ -98,11 +98,15 @@ async fn futures<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T
     all.into_iter().map(|(_, value)| value.expect("all are ready")).collect()
 }
 
+/// Clients that never read.
+const STUCK: usize = 100;
+
 #[tokio::test]
 async fn clients_that_never_read_are_cancelled_and_one_that_reads_is_not_disturbed() {
     let mut setup = Setup::new();
     setup.engine.max_model_len = 400_000;
-    setup.engine.block_count = 60_000;
+    setup.engine.block_count = 400_000;
+    setup.engine.max_num_seqs = STUCK as u32 + 1;
     let server = setup.start().await;
     let body = json!({"prompt": "ab", "temperature": 0, "max_tokens": 399_000, "stream": true});
     let body = body.to_string();
@@ -112,7 +116,7 @@ async fn clients_that_never_read_are_cancelled_and_one_that_reads_is_not_disturb
         body.len()
     );
     let mut stuck = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..STUCK {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         let stream = socket.connect(server.address).await.unwrap();
@@ -122,8 +126,8 @@ async fn clients_that_never_read_are_cancelled_and_one_that_reads_is_not_disturb
     }
     let beside = json!({"prompt": "xyz", "temperature": 0, "max_tokens": 900});
     assert_eq!(text(&server, &beside).await, "xyz".repeat(300));
-    let metrics = server.metrics_until(|metrics| metrics.ended("abort") == 4.0).await;
-    assert!(metrics.value("vllm:generation_tokens_total", "") < 4.0 * 399_000.0);
+    let metrics = server.metrics_until(|metrics| metrics.ended("abort") == STUCK as f64).await;
+    assert!(metrics.value("vllm:generation_tokens_total", "") < STUCK as f64 * 399_000.0);
     server.idle().await;
     drop(stuck);
 }

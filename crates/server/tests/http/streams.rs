@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::client::SseEvent;
 use crate::harness::Setup;
 
-const STREAMS: u64 = 600;
+const STREAMS: u64 = 5000;
 
 /// A small generator: the next below `bound` of a sequence that `seed` decides.
 fn next(seed: &mut u64, bound: u64) -> u64 {
