@@ -10,9 +10,12 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use engine::{Worker, WorkerExit};
 use sampling::{Pooling, SamplingRequest};
-use server::config::{CONNECTIONS_MAX, ITERATION_TIMEOUT, SHUTDOWN_TIMEOUT, STALL_LIMIT};
+use server::config::{
+    CONNECTIONS_MAX, ITERATION_TIMEOUT, SAMPLES_MAX, SHUTDOWN_TIMEOUT, STALL_LIMIT,
+};
 use server::guard::Guard;
 use server::keys::Keys;
+use server::limits::SAMPLES;
 use server::shutdown::{self, Shutdown, Trigger};
 use server::tls::Tls;
 use server::{Ending, Parts, ServerConfig};
@@ -92,6 +95,16 @@ pub struct ServeArgs {
     #[arg(long, value_enum, default_value_t = GenerationConfig::Auto, value_name = "FROM")]
     generation_config: GenerationConfig,
 
+    /// Largest "n" of a request: answers to one prompt. Each takes one of the places that --max-num-seqs and
+    /// --max-num-queued-reqs give, and what the memory budget has for it.
+    #[arg(
+        long,
+        default_value_t = SAMPLES_MAX,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(SAMPLES)),
+        value_name = "N"
+    )]
+    max_n_sequences: u32,
+
     /// Most connections open at once; further ones wait in the kernel's backlog. Each has 64 KiB
     /// in the memory budget (128 KiB behind TLS) and a file descriptor.
     #[arg(
@@ -146,6 +159,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
         web_page: args.enable_web_page,
         pooling: args.pooling_type,
         sampling: args.generation_config.defaults(sampling),
+        samples_max: args.max_n_sequences,
         connections_max: args.max_connections as usize,
         stall_limit: STALL_LIMIT,
         iteration_timeout: Duration::from_secs(args.engine_iteration_timeout),

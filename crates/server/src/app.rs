@@ -91,6 +91,7 @@ impl App {
             template: self.template.as_ref(),
             limits: self.limits,
             sampling: &self.config.sampling,
+            samples_max: self.config.samples_max,
         }
     }
 

@@ -12,6 +12,8 @@ use crate::tls::Tls;
 
 /// Default of [`ServerConfig::connections_max`].
 pub const CONNECTIONS_MAX: usize = 2048;
+/// Default of [`ServerConfig::samples_max`].
+pub const SAMPLES_MAX: u32 = 16;
 /// Default of [`ServerConfig::stall_limit`].
 pub const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// Default of [`ServerConfig::iteration_timeout`].
@@ -35,6 +37,8 @@ pub struct ServerConfig {
     pub pooling: Pooling,
     /// What counts where a request says nothing of how tokens are chosen; checked.
     pub sampling: SamplingRequest,
+    /// Largest `n`, from 1 to [`SAMPLES`](crate::limits::SAMPLES).
+    pub samples_max: u32,
     /// Connections open at once, at least 1; further ones wait in the kernel's backlog.
     pub connections_max: usize,
     /// `/health` answers 503 when requests are open and the engine has reported nothing for so long.

@@ -21,8 +21,8 @@
 //! | levels of a function's parameters, and of arguments | [`JSON_DEPTH`] | 400 |
 //! | `tool_calls` of a message | [`TOOL_CALLS`] | 400 |
 //! | name of a function, and of a format; id of a call | [`NAME_BYTES`]; [`CALL_ID_BYTES`] | 400 |
-//! | `n` | [`SAMPLES`] | 400 |
-//! | prompts x `n` | [`CHOICES`], and what the engine holds | 400 |
+//! | `n` | `ServerConfig::samples_max`, which is at most [`SAMPLES`] | 400 |
+//! | prompts x `n` | [`SAMPLED_PROMPTS`] times the largest `n`, and what the engine holds | 400 |
 //! | `stop`: strings, bytes of each | [`STOP_STRINGS`], [`STOP_STRING_BYTES`] | 400 |
 //! | `stop_token_ids` | [`STOP_TOKENS`] | 400 |
 //! | `user`, `cache_salt` | [`USER_BYTES`], [`CACHE_SALT_BYTES`] | 400 |
@@ -130,10 +130,11 @@ pub const TOOL_CALLS: usize = 128;
 pub const NAME_BYTES: usize = 128;
 /// Bytes of the id of a call.
 pub const CALL_ID_BYTES: usize = 256;
-/// Largest `n`.
-pub const SAMPLES: i64 = 16;
-/// Choices in one reply: prompts x `n`.
-pub const CHOICES: usize = 64;
+/// Most that the largest `n` may be (OpenAI's limit). Each choice takes a place in the engine, and what the
+/// budget has for one.
+pub const SAMPLES: u32 = 128;
+/// Prompts of one request that may each have the largest `n`.
+pub const SAMPLED_PROMPTS: usize = 4;
 /// Stop strings of one request.
 pub const STOP_STRINGS: usize = 16;
 /// Bytes of one stop string.

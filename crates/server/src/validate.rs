@@ -13,7 +13,7 @@ use crate::config::ServerInfo;
 use crate::grammars::Wanted;
 use crate::keys::Caller;
 use crate::limits::{
-    CACHE_SALT_BYTES, CHOICES, COMPLETION_TOKENS_DEFAULT, SAMPLES, STOP_STRING_BYTES, STOP_STRINGS,
+    CACHE_SALT_BYTES, COMPLETION_TOKENS_DEFAULT, SAMPLED_PROMPTS, STOP_STRING_BYTES, STOP_STRINGS,
     STOP_TOKENS, USER_BYTES,
 };
 use crate::openai::error::ApiError;
@@ -58,6 +58,8 @@ pub struct Door<'a> {
     pub limits: Limits,
     /// What counts where a body says nothing of how tokens are chosen.
     pub sampling: &'a SamplingRequest,
+    /// Largest `n`.
+    pub samples_max: u32,
 }
 
 /// A body that can be served.
@@ -135,7 +137,7 @@ impl Door<'_> {
         refuse_unsupported(&body)?;
         let adapter = self.model(body.model.as_deref())?;
         let stream = stream_rules(&body)?;
-        let samples = samples(body.n)?;
+        let samples = self.samples(body.n)?;
         let mut rules = self.stop_rules(&body)?;
         let tenant = self.caller.tenant_or(tenant(body.user.as_deref())?);
         let cache_salt = cache_salt(body.cache_salt.as_deref())?;
@@ -166,7 +168,7 @@ impl Door<'_> {
             }
         };
         rules.masked_by = wanted.as_ref().map(|wanted| wanted.param).or(masked_by(&body));
-        check_choices(prompts.len(), samples)?;
+        self.check_choices(prompts.len(), samples)?;
         let tokens = prompts.iter().map(|prompt| prompt.len() as u32).sum();
         let of_prompts = telling.bytes(self.tokenizer, &prompts, samples)?;
         let told = self.told(telling, (&body, &prompting), &prompts);
@@ -225,6 +227,27 @@ impl Door<'_> {
                 Err(ApiError::invalid(format!("{param}[{index}]"), message))
             }
         }
+    }
+
+    /// Answers that are asked for to each prompt.
+    fn samples(&self, n: Option<i64>) -> Result<usize, ApiError> {
+        let (n, most) = (n.unwrap_or(1), self.samples_max);
+        if !(1..=i64::from(most)).contains(&n) {
+            return Err(ApiError::invalid("n", format!("n is {n}; give 1 to {most}")));
+        }
+        Ok(usize::try_from(n).expect("between 1 and a small limit"))
+    }
+
+    /// Checks that a request with so many prompts does not have too many choices.
+    fn check_choices(&self, prompts: usize, samples: usize) -> Result<(), ApiError> {
+        let (choices, most) = (prompts * samples, SAMPLED_PROMPTS * self.samples_max as usize);
+        if choices <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "{prompts} prompts with n = {samples} make {choices} choices, more than {most}"
+        );
+        Err(ApiError::invalid("n", message))
     }
 
     fn stop_rules(&self, body: &GenerationBody) -> Result<StopRules, ApiError> {
@@ -387,14 +410,6 @@ fn stream_rules(body: &GenerationBody) -> Result<Option<StreamRules>, ApiError> 
     }
 }
 
-fn samples(n: Option<i64>) -> Result<usize, ApiError> {
-    let n = n.unwrap_or(1);
-    if !(1..=SAMPLES).contains(&n) {
-        return Err(ApiError::invalid("n", format!("n is {n}; give 1 to {SAMPLES}")));
-    }
-    Ok(usize::try_from(n).expect("between 1 and a small limit"))
-}
-
 /// Whom a request is for: whoever `user` names. The name itself goes no further.
 fn tenant(user: Option<&str>) -> Result<Tenant, ApiError> {
     let Some(user) = user else { return Ok(Tenant::default()) };
@@ -423,17 +438,6 @@ fn priority(priority: Option<i64>) -> Result<i32, ApiError> {
         let message = format!("priority is {priority}; give {} to {}", i32::MIN, i32::MAX);
         ApiError::invalid("priority", message)
     })
-}
-
-/// Checks that a request with so many prompts does not have too many choices.
-fn check_choices(prompts: usize, samples: usize) -> Result<(), ApiError> {
-    let choices = prompts * samples;
-    if choices <= CHOICES {
-        return Ok(());
-    }
-    let message =
-        format!("{prompts} prompts with n = {samples} make {choices} choices, more than {CHOICES}");
-    Err(ApiError::invalid("n", message))
 }
 
 /// What the choices of a reply have in common.

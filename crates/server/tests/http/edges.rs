@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use server::limits::{
     HEAD_BYTES, HEADERS, JSON_DEPTH, LOGIT_BIASES, MESSAGES, METADATA_BYTES, NAME_BYTES,
-    TEMPLATE_VARIABLES, TOOLS,
+    SAMPLED_PROMPTS, SAMPLES, TEMPLATE_VARIABLES, TOOLS,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -92,6 +92,35 @@ async fn the_last_that_is_taken_and_the_first_that_is_not() {
         assert_eq!(beyond, (400, json!(param)), "{param}: more than {most}");
     }
     server.end().await;
+}
+
+#[tokio::test]
+async fn the_largest_n_is_an_option_and_stands_in_the_description() {
+    for most in [1, 16, SAMPLES as usize] {
+        let mut setup = Setup::new();
+        setup.server.samples_max = most as u32;
+        setup.engine.max_num_queued_reqs = SAMPLED_PROMPTS as u32 * SAMPLES;
+        let server = setup.start().await;
+        for (prompts, n, status) in [
+            (1, most, 200),
+            (1, most + 1, 400),
+            (SAMPLED_PROMPTS, most, 200),
+            (SAMPLED_PROMPTS + 1, most, 400),
+        ] {
+            let body = json!({"prompt": vec!["a"; prompts], "n": n, "max_tokens": 1});
+            let reply = server.post("/v1/completions", &body).await;
+            assert_eq!(reply.status.as_u16(), status, "{prompts} prompts, n = {n}: {}", reply.body);
+            if status == 400 {
+                assert_eq!(reply.error("param"), "n");
+            }
+        }
+        let document = server.get("/openapi.json").await.json();
+        for schema in ["CompletionRequest", "ChatCompletionRequest"] {
+            let n = &document["components"]["schemas"][schema]["properties"]["n"];
+            assert_eq!(n["maximum"], json!(most), "{schema}");
+        }
+        server.end().await;
+    }
 }
 
 /// The vocabulary of these tests is smaller than the bound: what lies within is refused for another reason.

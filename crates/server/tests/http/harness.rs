@@ -61,6 +61,7 @@ impl Setup {
                 web_page: true,
                 pooling: Pooling::Mean,
                 sampling: SamplingRequest::default(),
+                samples_max: 16,
                 connections_max: 1000,
                 stall_limit: Duration::from_secs(600),
                 iteration_timeout: Duration::from_secs(3600),
