@@ -6,7 +6,7 @@ use server::limits::{GRAMMAR_TIMEOUT, GRAMMARS_AT_ONCE, INLINE_BODY_BYTES, LARGE
 use tokio::time::{advance, resume};
 
 use crate::harness::Setup;
-use crate::room::{COUNT, TOKEN_BYTES, ask, body_of, fits, start, take_all_but};
+use crate::room::{COUNT, TOKEN_BYTES, ask, body_of, fits, start, take_all_but, wait_until_fits};
 use crate::silence::{keep_a_thread_busy, stop_the_clock};
 use crate::slow::{A_MOMENT, connect, rest};
 
@@ -29,12 +29,11 @@ fn one_large_body_is_read_at_a_time_and_the_others_wait_for_it() {
         let large = [(); 3].map(|()| ask(&server, COUNT, &body_of(LARGE)));
         // Until they have come. Small ones are read meanwhile.
         let left = all - 3 * LARGE;
-        while fits(&server, COUNT, &body_of(left + 1)).await {}
+        wait_until_fits(&server, false, left + 1).await;
         assert!(fits(&server, COUNT, &body_of(left)).await);
         // Those that wait are forgotten when their clients leave. One has had its turn: it is read to its end.
         large.iter().for_each(|asked| asked.abort());
-        let mut probes = (0..1000).map(|_| body_of(INLINE_BODY_BYTES));
-        while !fits(&server, COUNT, &probes.next().expect("their room is free soon")).await {}
+        wait_until_fits(&server, true, INLINE_BODY_BYTES).await;
         let left = all - LARGE_BODIES * LARGE;
         assert!(!fits(&server, COUNT, &body_of(left + 1)).await);
         let waits = ask(&server, COUNT, &body_of(left));
