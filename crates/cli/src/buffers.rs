@@ -49,14 +49,3 @@ pub fn buffer_bytes(
         + u64::from(requests) * request
         + u64::from(running) * answer
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_longer_context_costs_ids_of_all_requests_and_text_of_those_that_run() {
-        let of = |length| buffer_bytes(250, 50, length, Connections::NONE);
-        assert_eq!(of(8193) - of(8192), 250 * 4 + 50 * limits::ANSWER_TOKEN_BYTES as u64);
-    }
-}

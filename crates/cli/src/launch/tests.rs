@@ -89,7 +89,7 @@ fn what_was_asked_for_stays_where_memory_cuts_the_context() {
 }
 
 #[test]
-fn every_token_of_a_request_counts() {
+fn every_token_of_a_request_counts_and_its_text_where_it_runs() {
     let file = Source::parse("dummy:tiny").unwrap().open().unwrap();
     let machine = MachineMemory { total_bytes: 8 << 30, available_bytes: 8 << 30 };
     let buffers = |len: &str| {
@@ -98,7 +98,7 @@ fn every_token_of_a_request_counts() {
         let asked = Requirements::new(&args, &file, machine, Connections::NONE).unwrap();
         asked.demand.buffer_bytes
     };
-    assert_eq!(buffers("500") - buffers("400"), 8 * 100 * 4);
+    assert_eq!(buffers("500") - buffers("400"), 8 * 100 * 4 + 3 * 100 * 32);
 }
 
 #[test]
