@@ -3,6 +3,7 @@
 pub mod error;
 pub mod tools;
 mod values;
+pub mod integer;
 pub mod text_or;
 pub mod unsupported;
 pub mod types;

@@ -137,7 +137,7 @@ impl Door<'_> {
         refuse_unsupported(&body)?;
         let adapter = self.model(body.model.as_deref())?;
         let stream = stream_rules(&body)?;
-        let samples = self.samples(body.n)?;
+        let samples = self.samples(body.n.map(i64::from))?;
         let mut rules = self.stop_rules(&body)?;
         let tenant = self.caller.tenant_or(tenant(body.user.as_deref())?);
         let cache_salt = cache_salt(body.cache_salt.as_deref())?;
@@ -280,7 +280,7 @@ impl Door<'_> {
         for (index, id) in ids.iter().enumerate() {
             tokens.push(TokenId(self.token("stop_token_ids", index, *id)?));
         }
-        let min_tokens = body.min_tokens.unwrap_or(0);
+        let min_tokens = body.min_tokens.map_or(0, i64::from);
         let min_tokens = u32::try_from(min_tokens).map_err(|_| {
             ApiError::invalid("min_tokens", format!("min_tokens is {min_tokens}; give 0 or more"))
         })?;
@@ -468,12 +468,12 @@ fn asked(endpoint: Endpoint, body: &GenerationBody, min_tokens: u32) -> Result<A
         (_, _, None) if body.n_predict.is_some() => ("n_predict", body.n_predict),
         (_, _, asked) => ("max_tokens", asked),
     };
-    let priority = priority(body.priority)?;
+    let priority = priority(body.priority.map(i64::from))?;
     let otherwise = match endpoint {
         Endpoint::Completions => COMPLETION_TOKENS_DEFAULT,
         Endpoint::Chat => u32::MAX,
     };
-    let asked = match asked {
+    let asked = match asked.map(i64::from) {
         None => return Ok(Asked { param, tokens: None, otherwise, priority }),
         Some(-1) if param == "n_predict" => {
             return Ok(Asked { param, tokens: None, otherwise: u32::MAX, priority });

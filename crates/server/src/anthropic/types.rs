@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use text::JsonObject;
 
+use crate::openai::integer::Integer;
 use crate::openai::text_or::TextOr;
 
 /// Body of `/v1/messages` and `/v1/messages/count_tokens`.
@@ -17,13 +18,13 @@ pub struct MessagesBody {
     /// What the model is told before.
     pub system: Option<Content>,
     /// Longest answer in tokens; required where there is an answer.
-    pub max_tokens: Option<i64>,
+    pub max_tokens: Option<Integer>,
     /// 0: the most likely token.
     pub temperature: Option<f64>,
     /// Nucleus.
     pub top_p: Option<f64>,
     /// Candidates.
-    pub top_k: Option<i64>,
+    pub top_k: Option<Integer>,
     /// Strings that end the answer.
     pub stop_sequences: Option<Vec<String>>,
     /// Whether to stream.

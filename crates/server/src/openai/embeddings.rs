@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::limits::EMBEDDING_INPUTS;
+use crate::openai::integer::Integer;
 use crate::openai::types::Prompts;
 
 /// The body.
@@ -18,13 +19,13 @@ pub struct EmbeddingBody {
     /// How the vectors are written.
     pub encoding_format: Option<EncodingFormat>,
     /// Numbers of each vector; the model's width if absent.
-    pub dimensions: Option<i64>,
+    pub dimensions: Option<Integer>,
     /// Whether the model's begin and end tokens are added to texts; true unless said otherwise.
     pub add_special_tokens: Option<bool>,
     /// Whose request it is.
     pub user: Option<String>,
     /// A lower number goes first.
-    pub priority: Option<i64>,
+    pub priority: Option<Integer>,
     /// Chats: not served.
     pub messages: Option<Value>,
     /// Not served: what is too long is refused.

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::limits::{MESSAGES, PROMPTS};
 use crate::openai::error::ApiError;
+use crate::openai::integer::Integer;
 use crate::openai::text_or::TextOr;
 use crate::openai::tools::{ToolCallBody, ToolChoice, Tools};
 use crate::openai::unsupported::{UNSUPPORTED, is_empty};
@@ -92,13 +93,13 @@ generation_body! {
     /// Chat: what was said.
     messages: Messages,
     /// Longest answer in tokens.
-    max_tokens: i64,
+    max_tokens: Integer,
     /// Chat's newer name of `max_tokens`; wins over it.
-    max_completion_tokens: i64,
+    max_completion_tokens: Integer,
     /// llama-server's name of `max_tokens`; -1: what is left of the context.
-    n_predict: i64,
+    n_predict: Integer,
     /// Tokens before which the answer may not stop.
-    min_tokens: i64,
+    min_tokens: Integer,
     /// Whether the model's end tokens are ordinary tokens.
     ignore_eos: bool,
     /// 0: the most likely token.
@@ -106,7 +107,7 @@ generation_body! {
     /// Nucleus.
     top_p: f64,
     /// Candidates; 0 or -1: all.
-    top_k: i64,
+    top_k: Integer,
     /// Least probability of a candidate, as a fraction of the best one's.
     min_p: f64,
     /// Divides the logits of tokens seen in prompt or answer.
@@ -116,7 +117,7 @@ generation_body! {
     /// Subtracted once per occurrence in the answer.
     frequency_penalty: f64,
     /// Makes sampling repeatable.
-    seed: i64,
+    seed: Integer,
     /// Strings that end the answer.
     stop: Strings,
     /// Tokens that end the answer.
@@ -124,7 +125,7 @@ generation_body! {
     /// Whether log-probabilities are wanted, or of how many tokens.
     logprobs: LogProbsField,
     /// Chat: of how many of the likeliest tokens beside the chosen one.
-    top_logprobs: i64,
+    top_logprobs: Integer,
     /// What is added to the logits of tokens, by their ids.
     logit_bias: BTreeMap<String, f64>,
     /// Tokens that alone may be chosen.
@@ -132,19 +133,19 @@ generation_body! {
     /// Texts that answers do not have.
     bad_words: Vec<String>,
     /// Of how many of the likeliest tokens, beside its own, at each position of the prompt.
-    prompt_logprobs: i64,
+    prompt_logprobs: Integer,
     /// Completions: whether the answer's text begins with the prompt.
     echo: bool,
     /// Answers per prompt.
-    n: i64,
+    n: Integer,
     /// Place in the queue: a lower number goes first.
-    priority: i64,
+    priority: Integer,
     /// Whom the request is for; where tenants share, requests of one user share.
     user: String,
     /// Requests with other salts share nothing that is cached.
     cache_salt: String,
     /// How many of the prompt's last tokens are kept; -1: as many as fit.
-    truncate_prompt_tokens: i64,
+    truncate_prompt_tokens: Integer,
     /// Whether the model's begin and end tokens are added to the prompt.
     add_special_tokens: bool,
     /// Whether control tokens leave no trace in the answer's text.
@@ -213,7 +214,7 @@ pub enum LogProbsField {
     /// Whether.
     Switch(bool),
     /// Of how many of the likeliest tokens.
-    Count(i64),
+    Count(Integer),
 }
 
 /// One string or several.

@@ -9,6 +9,7 @@ use crate::answer::{Answer, Block, Call, Finish};
 use crate::config::as_written;
 use crate::limits::TOOLS;
 use crate::openai::error::ApiError;
+use crate::openai::integer::Integer;
 use crate::openai::reply::ReplyHead;
 use crate::responses::types::{ResponsesBody, TextConfig, TextFormat, ToolBody, ToolChoice};
 use crate::stream::Generation;
@@ -17,7 +18,7 @@ use crate::stream::Generation;
 #[derive(Debug, Clone, Serialize)]
 pub struct Echo {
     instructions: Option<String>,
-    max_output_tokens: Option<i64>,
+    max_output_tokens: Option<Integer>,
     metadata: Option<JsonObject>,
     parallel_tool_calls: bool,
     temperature: f64,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use text::JsonObject;
 
+use crate::openai::integer::Integer;
 use crate::openai::text_or::TextOr;
 use crate::openai::types::Content;
 
@@ -18,7 +19,7 @@ pub struct ResponsesBody {
     /// What the model is told before.
     pub instructions: Option<String>,
     /// Longest answer in tokens.
-    pub max_output_tokens: Option<i64>,
+    pub max_output_tokens: Option<Integer>,
     /// 0: the most likely token.
     pub temperature: Option<f64>,
     /// Nucleus.

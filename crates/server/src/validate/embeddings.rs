@@ -70,12 +70,12 @@ impl Door<'_> {
         }
         let adapter = self.model(body.model.as_deref())?;
         let tenant = self.caller.tenant_or(tenant(body.user.as_deref())?);
-        let priority = priority(body.priority)?;
+        let priority = priority(body.priority.map(i64::from))?;
         if priority != 0 && self.limits.scheduling_policy != SchedulingPolicy::Priority {
             let refusal = SubmitError::PriorityUnused { priority };
             return Err(ApiError::invalid("priority", refusal.to_string()));
         }
-        let dimensions = dimensions(body.dimensions, width)?;
+        let dimensions = dimensions(body.dimensions.map(i64::from), width)?;
         let Some(input) = &body.input else {
             return Err(ApiError::invalid("input", "`input` is missing"));
         };

@@ -2,6 +2,7 @@
 
 use crate::limits::{CHAT_LOG_PROBS, COMPLETION_LOG_PROBS};
 use crate::openai::error::ApiError;
+use crate::openai::integer::Integer;
 use crate::openai::reply::Endpoint;
 use crate::openai::types::{GenerationBody, LogProbsField};
 
@@ -10,18 +11,18 @@ use crate::openai::types::{GenerationBody, LogProbsField};
 ///
 /// A chat says `logprobs: true` and how many in `top_logprobs`, a completion how many in `logprobs`.
 pub fn log_probs(endpoint: Endpoint, body: &GenerationBody) -> Result<Option<u32>, ApiError> {
-    let top = body.top_logprobs;
+    let top = body.top_logprobs.map(i64::from);
     let counted = match (endpoint, body.logprobs) {
         (_, None | Some(LogProbsField::Switch(false))) => None,
         (Endpoint::Chat, Some(LogProbsField::Switch(true))) => {
             Some(count("top_logprobs", top.unwrap_or(0), CHAT_LOG_PROBS)?)
         }
-        (Endpoint::Chat, Some(LogProbsField::Count(count))) => {
+        (Endpoint::Chat, Some(LogProbsField::Count(Integer(count)))) => {
             let message =
                 format!("logprobs is {count}; give true, and the number in `top_logprobs`");
             return Err(ApiError::invalid("logprobs", message));
         }
-        (Endpoint::Completions, Some(LogProbsField::Count(asked))) => {
+        (Endpoint::Completions, Some(LogProbsField::Count(Integer(asked)))) => {
             Some(count("logprobs", asked, COMPLETION_LOG_PROBS)?)
         }
         (Endpoint::Completions, Some(LogProbsField::Switch(true))) => {

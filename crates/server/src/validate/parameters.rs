@@ -29,12 +29,12 @@ impl Parameters {
         let mut request = SamplingRequest {
             temperature: number(body.temperature, request.temperature),
             top_p: number(body.top_p, request.top_p),
-            top_k: top_k(body.top_k, request.top_k)?,
+            top_k: top_k(body.top_k.map(i64::from), request.top_k)?,
             min_p: number(body.min_p, request.min_p),
             repetition_penalty: number(body.repetition_penalty, request.repetition_penalty),
             presence_penalty: number(body.presence_penalty, request.presence_penalty),
             frequency_penalty: number(body.frequency_penalty, request.frequency_penalty),
-            seed: body.seed.map_or(0, i64::cast_unsigned),
+            seed: body.seed.map_or(0, |seed| i64::from(seed).cast_unsigned()),
             min_tokens: rules.min_tokens,
             ..request
         };
@@ -115,6 +115,7 @@ fn out_of_range(body: &GenerationBody, error: &SamplingError) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::openai::integer::Integer;
     use crate::validate::Shown;
 
     fn parameters(body: &GenerationBody) -> Parameters {
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_first_choice_has_the_clients_seed_and_the_others_have_their_own() {
-        let body = GenerationBody { seed: Some(-5), ..GenerationBody::default() };
+        let body = GenerationBody { seed: Some(Integer(-5)), ..GenerationBody::default() };
         let seeds: Vec<u64> = (0..4).map(|i| parameters(&body).choice(i).seed()).collect();
         assert_eq!(seeds[0], (-5_i64).cast_unsigned());
         let distinct: std::collections::BTreeSet<u64> = seeds.iter().copied().collect();

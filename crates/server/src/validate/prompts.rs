@@ -95,7 +95,7 @@ impl Door<'_> {
     ) -> Result<Prompting, ApiError> {
         let usual = Prompting::usual(endpoint, self.limits.longest() as usize);
         let special_tokens = body.add_special_tokens.unwrap_or(usual.special_tokens);
-        let keep = self.kept(body.truncate_prompt_tokens, answer_tokens)?;
+        let keep = self.kept(body.truncate_prompt_tokens.map(i64::from), answer_tokens)?;
         let most = if keep.is_some() { TEXT_TOKENS } else { usual.most };
         let usual = Prompting { special_tokens, keep, most, ..usual };
         if endpoint == Endpoint::Completions {

@@ -40,18 +40,19 @@ impl Telling {
             return Err(ApiError::invalid("echo", message));
         }
         let refused = |message| Err(ApiError::invalid("prompt_logprobs", message));
-        let prompt_log_probs = match body.prompt_logprobs.map(u32::try_from) {
+        let prompt_log_probs = match body.prompt_logprobs.map(i64::from) {
             None => None,
             Some(_) if streams => {
                 return refused("`prompt_logprobs` are not told in a stream".to_owned());
             }
-            Some(Ok(count)) if count <= PROMPT_LOG_PROBS => Some(count),
-            Some(_) => {
-                let asked = body.prompt_logprobs.unwrap_or_default();
-                return refused(format!(
-                    "prompt_logprobs is {asked}; give 0 to {PROMPT_LOG_PROBS}"
-                ));
-            }
+            Some(asked) => match u32::try_from(asked) {
+                Ok(count) if count <= PROMPT_LOG_PROBS => Some(count),
+                _ => {
+                    return refused(format!(
+                        "prompt_logprobs is {asked}; give 0 to {PROMPT_LOG_PROBS}"
+                    ));
+                }
+            },
         };
         let ids = body.return_token_ids == Some(true);
         Ok(Telling { ids, echo, answer_log_probs, prompt_log_probs, streams })

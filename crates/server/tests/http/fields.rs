@@ -1,6 +1,6 @@
 //! Fields of vLLM and llama-server beside OpenAI's own, in replies and in the prompts that they make.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::harness::{Server, Setup};
 
@@ -49,6 +49,34 @@ async fn prompt_of(server: &Server, messages: Value, more: Value) -> String {
     let prompt_len = reply["usage"]["prompt_tokens"].as_u64().expect("a number") as usize;
     let text = reply["choices"][0]["message"]["content"].as_str().expect("a text").to_owned();
     text[..prompt_len].to_owned()
+}
+
+/// Clients whose numbers are all floats write 2 as 2.0.
+#[tokio::test]
+async fn whole_numbers_may_be_written_as_floats_and_others_are_refused_by_name() {
+    let server = Setup::new().start().await;
+    let whole = json!({
+        "max_tokens": 3, "min_tokens": 1, "top_k": 5, "seed": 7, "n": 2, "priority": 0, "logprobs": 1,
+        "prompt_logprobs": 0, "truncate_prompt_tokens": 4,
+    });
+    let floats: Map<String, Value> = whole
+        .as_object()
+        .expect("an object")
+        .iter()
+        .map(|(name, number)| (name.clone(), json!(number.as_f64())))
+        .collect();
+    let mut replies = Vec::new();
+    for fields in [whole.clone(), Value::Object(floats)] {
+        let body = merged(json!({"prompt": "hello", "temperature": 0.5}), &fields);
+        let reply = server.post(COMPLETIONS, &body).await;
+        assert_eq!(reply.status, 200, "{body} gave {}", reply.body);
+        replies.push(reply.json()["choices"].clone());
+    }
+    assert_eq!(replies[0], replies[1]);
+    assert_eq!(replies[0].as_array().map(Vec::len), Some(2));
+    for name in whole.as_object().expect("an object").keys() {
+        refused(&server, COMPLETIONS, json!({ name: 1.5 }), name).await;
+    }
 }
 
 async fn refused(server: &Server, path: &str, more: Value, param: &str) {
