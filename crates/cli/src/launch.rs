@@ -208,12 +208,12 @@ impl EngineArgs {
         }
     }
 
-    /// The groups of the layers of the model in `file`. A draft model, which keeps its keys and values under the
-    /// same blocks, needs all of them.
-    fn kv_groups(&self, file: &ModelFile) -> KvGroups {
+    /// The groups of the layers of the model in `file` for sequences of so many tokens. A draft model, which
+    /// keeps its keys and values under the same blocks, needs all of them.
+    fn kv_groups(&self, file: &ModelFile, len_max: usize) -> KvGroups {
         match self.speculating() {
             Speculating::Model { .. } => KvGroups::ONE,
-            Speculating::Lookup { .. } | Speculating::Nothing => file.config.kv_groups(),
+            Speculating::Lookup { .. } | Speculating::Nothing => file.config.kv_groups(len_max),
         }
     }
 
@@ -358,19 +358,19 @@ impl Requirements {
                 "--max-model-len is {asked}, more than the model's context of {context} tokens"
             );
         }
+        let max_model_len = args.max_model_len.unwrap_or(context);
         let sizes = TransformerSizes {
             step_tokens_max: args.max_num_batched_tokens as usize,
             logits_rows_max: args.speculating().logits_rows_max(args.max_num_seqs()),
-            positions_max: args.max_model_len.unwrap_or(context) as usize,
-            asked_len: args.max_model_len.unwrap_or(context) as usize,
+            positions_max: max_model_len as usize,
+            asked_len: max_model_len as usize,
             block_size: args.block_size as usize,
             block_count: 0,
-            kv_groups: args.kv_groups(file),
+            kv_groups: args.kv_groups(file, max_model_len as usize),
             kv_type: args.kv_cache_dtype,
         };
         let threads = args.threads();
         let requests = args.max_num_seqs() + args.queued();
-        let max_model_len = args.max_model_len.unwrap_or(context);
         let demand = Demand {
             weights_bytes: Weights::bytes_of(file),
             adapter_bytes: 0,

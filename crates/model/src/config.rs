@@ -194,14 +194,18 @@ impl ModelConfig {
     }
 
     /// The groups of layers whose keys and values are kept apart, so that those with a window may lose what
-    /// lies behind it: as large as can be, with equally many layers each.
-    pub fn kv_groups(&self) -> KvGroups {
+    /// lies behind it: as large as can be, with equally many layers each. One if no sequence, of `len_max`
+    /// tokens at most, is longer than the window.
+    pub fn kv_groups(&self, len_max: usize) -> KvGroups {
+        let Some(window) = self.window.filter(|&window| window < len_max) else {
+            return KvGroups::ONE;
+        };
         let layers = 0..self.layer_count;
         let windowed = layers.filter(|&layer| self.window_of(layer).is_some()).count();
         let full = self.layer_count - windowed;
         let size = greatest_common_divisor(full, windowed);
         let count = |layers: usize| u32::try_from(layers / size).expect("layers are few");
-        let window = u32::try_from(self.window.unwrap_or(0)).unwrap_or(u32::MAX);
+        let window = u32::try_from(window).unwrap_or(u32::MAX);
         KvGroups { full: count(full), windowed: count(windowed), window }
     }
 
