@@ -36,7 +36,7 @@ fn asks_for_nothing(name: &str, value: &Value) -> bool {
     match name {
         // It is about the form of a stream, which is another one here.
         "stream_options" => true,
-        "n" | "repetition_penalty" => is_one(value),
+        "n" | "repetition_penalty" | "repeat_penalty" => is_one(value),
         "top_k" => is_empty(value) || value == &Value::from(-1),
         "n_predict" => value.is_null() || value == &Value::from(-1),
         "include_reasoning" | "add_generation_prompt" | "skip_special_tokens" => {
@@ -184,9 +184,9 @@ mod tests {
     #[test]
     fn values_that_change_nothing_pass_and_a_refusal_says_what_to_send() {
         let nothing = json!({
-            "n": 1, "repetition_penalty": 1.0, "top_k": -1, "n_predict": -1, "include_reasoning": true,
-            "skip_special_tokens": true, "logit_bias": {}, "stop": [], "best_of": 1, "min_p": 0,
-            "unknown": {"seed": 1}, "metadata": {"stop": "a"},
+            "n": 1, "repetition_penalty": 1.0, "repeat_penalty": 1, "top_k": -1, "n_predict": -1,
+            "include_reasoning": true, "skip_special_tokens": true, "logit_bias": {}, "stop": [], "best_of": 1,
+            "min_p": 0, "unknown": {"seed": 1}, "metadata": {"stop": "a"},
         });
         own(&nothing).expect("nothing is asked for");
         for (name, value, message) in [

@@ -112,6 +112,8 @@ generation_body! {
     min_p: f64,
     /// Divides the logits of tokens seen in prompt or answer.
     repetition_penalty: f64,
+    /// llama-server's name of `repetition_penalty`.
+    repeat_penalty: f64,
     /// Subtracted from the logits of tokens seen in the answer.
     presence_penalty: f64,
     /// Subtracted once per occurrence in the answer.

@@ -26,12 +26,13 @@ impl Parameters {
     ) -> Result<Self, ApiError> {
         // A value beyond f32 becomes infinite and is out of every range.
         let number = |value: Option<f64>, default: f32| value.map_or(default, |v| v as f32);
+        let (_, repetition_penalty) = repetition_penalty(body);
         let mut request = SamplingRequest {
             temperature: number(body.temperature, request.temperature),
             top_p: number(body.top_p, request.top_p),
             top_k: top_k(body.top_k.map(i64::from), request.top_k)?,
             min_p: number(body.min_p, request.min_p),
-            repetition_penalty: number(body.repetition_penalty, request.repetition_penalty),
+            repetition_penalty: number(repetition_penalty, request.repetition_penalty),
             presence_penalty: number(body.presence_penalty, request.presence_penalty),
             frequency_penalty: number(body.frequency_penalty, request.frequency_penalty),
             seed: body.seed.map_or(0, |seed| i64::from(seed).cast_unsigned()),
@@ -45,7 +46,7 @@ impl Parameters {
             temperature: beyond(body.temperature, request.temperature),
             top_p: beyond(body.top_p, request.top_p),
             min_p: beyond(body.min_p, request.min_p),
-            repetition_penalty: beyond(body.repetition_penalty, request.repetition_penalty),
+            repetition_penalty: beyond(repetition_penalty, request.repetition_penalty),
             presence_penalty: beyond(body.presence_penalty, request.presence_penalty),
             frequency_penalty: beyond(body.frequency_penalty, request.frequency_penalty),
             ..request.clone()
@@ -96,20 +97,30 @@ fn top_k(top_k: Option<i64>, default: u32) -> Result<u32, ApiError> {
     }
 }
 
-/// Says the value as the client wrote it, not as f32 has it.
+/// What the penalty of repetition is, and the field that says it.
+fn repetition_penalty(body: &GenerationBody) -> (&'static str, Option<f64>) {
+    match body.repetition_penalty {
+        None if body.repeat_penalty.is_some() => ("repeat_penalty", body.repeat_penalty),
+        said => ("repetition_penalty", said),
+    }
+}
+
+/// Says the field and the value as the client wrote them, not as the sampler has them.
 fn out_of_range(body: &GenerationBody, error: &SamplingError) -> ApiError {
+    let penalty = repetition_penalty(body);
     let written = match error.param {
         "temperature" => body.temperature,
         "top_p" => body.top_p,
         "min_p" => body.min_p,
-        "repetition_penalty" => body.repetition_penalty,
+        "repetition_penalty" => penalty.1,
         "presence_penalty" => body.presence_penalty,
         "frequency_penalty" => body.frequency_penalty,
         _ => None,
     };
     let SamplingError { param, value, limit } = error;
+    let param = if *param == "repetition_penalty" { penalty.0 } else { *param };
     let value = written.map_or_else(|| value.clone(), |written| written.to_string());
-    ApiError::invalid(*param, format!("`{param}` = {value} is out of range: expected {limit}"))
+    ApiError::invalid(param, format!("`{param}` = {value} is out of range: expected {limit}"))
 }
 
 #[cfg(test)]

@@ -330,3 +330,18 @@ async fn n_predict_is_another_name_of_max_tokens() {
         assert_eq!((reply.status.as_u16(), reply.error("param")), (400, json!("n_predict")));
     }
 }
+
+#[tokio::test]
+async fn repeat_penalty_is_another_name_of_repetition_penalty() {
+    let server = Setup::new().start().await;
+    // What the prompt says is less likely than `z` with a penalty of 2, and more likely without.
+    for (more, expected) in [
+        (json!({}), "ab"),
+        (json!({"repetition_penalty": 2}), "zb"),
+        (json!({"repeat_penalty": 2}), "zb"),
+        (json!({"repeat_penalty": 2, "repetition_penalty": 1}), "ab"),
+    ] {
+        let more = merged(json!({"logit_bias": {"122": 30}}), &more);
+        assert_eq!(completion(&server, "ab", more.clone()).await, expected, "{more}");
+    }
+}
