@@ -28,6 +28,7 @@ CLIENTS = [
     "langchain_python.py",
     "llm_python.py",
     "pydantic_ai_python.py",
+    "openai_agents_python.py",
     "ai_sdk.mjs",
 ]
 COLUMNS = {
