@@ -95,8 +95,8 @@ pub struct ServeArgs {
     #[arg(long, value_enum, default_value_t = GenerationConfig::Auto, value_name = "FROM")]
     generation_config: GenerationConfig,
 
-    /// Largest "n" of a request: answers to one prompt. Each takes one of the places that --max-num-seqs and
-    /// --max-num-queued-reqs give, and what the memory budget has for it.
+    /// Largest "n" of a request: answers to one prompt. Each takes a place of its own, running or queued, and
+    /// its share of the memory budget.
     #[arg(
         long,
         default_value_t = SAMPLES_MAX,

@@ -71,8 +71,6 @@ fn sizes_that_cannot_work_are_refused_with_value_and_limit() {
         (&["--block-size", "33"], &["--block-size", "33", "32"]),
         (&["--max-model-len", "513"], &["--max-model-len", "513", "512"]),
         (&["--max-num-seqs", "0"], &["--max-num-seqs", "'0'", "1..=1024"]),
-        (&["--max-n-sequences", "0"], &["--max-n-sequences", "'0'", "1..=128"]),
-        (&["--max-n-sequences", "129"], &["--max-n-sequences", "'129'", "1..=128"]),
         (&["--max-num-batched-tokens", "49"], &["--max-num-batched-tokens", "49", "50"]),
         (&["--kv-cache-memory-bytes", "1KiB"], &["--kv-cache-memory-bytes", "1024", "16384"]),
         (&["--kv-cache-memory-bytes", "1.5G"], &["--kv-cache-memory-bytes", "1.5", "whole"]),
@@ -100,6 +98,14 @@ fn sizes_that_cannot_work_are_refused_with_value_and_limit() {
             arguments.extend(*options);
             assert_refused(&arguments, parts);
         }
+    }
+}
+
+#[test]
+fn a_request_has_from_one_answer_to_128() {
+    for number in ["0", "129"] {
+        let arguments = ["serve", "--model", "dummy:tiny", "--max-n-sequences", number];
+        assert_refused(&arguments, &["--max-n-sequences", &format!("'{number}'"), "1..=128"]);
     }
 }
 

@@ -1,5 +1,4 @@
-//! One span in plain Rust, for every type of keys and values: the reference, and what any tier of
-//! vectors may be compiled from.
+//! One span in plain Rust, for every type of keys and values: the reference.
 //!
 //! Loops run over 16 lanes, tokens for scores and dimensions for values, without fused operations,
 //! so their sums do not depend on how wide the machine's vectors are.
