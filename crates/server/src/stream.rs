@@ -257,7 +257,7 @@ impl Drop for Generation {
             (None, false) => "cancelled",
         };
         let finish = self.choices.first().and_then(|choice| choice.finish).map(Finish::as_str);
-        let timings = self.timings();
+        let timings = self.is_done().then(|| self.timings());
         let (draft_tokens, accepted_draft_tokens) = self.draft_tokens().unzip();
         tracing::info!(
             id = %self.head.id,
@@ -270,10 +270,10 @@ impl Drop for Generation {
             choices = self.choices.len(),
             prompt_tokens = self.prompts.tokens,
             completion_tokens = self.usage().completion_tokens,
-            cached_prompt_tokens = timings.cached_prompt_tokens,
-            queue_ms = timings.queue_ms,
-            prefill_ms = timings.prefill_ms,
-            decode_ms = timings.decode_ms,
+            cached_prompt_tokens = self.cached_prompt_tokens(),
+            queue_ms = timings.as_ref().map(|timings| timings.queue_ms),
+            prefill_ms = timings.as_ref().map(|timings| timings.prefill_ms),
+            decode_ms = timings.as_ref().map(|timings| timings.decode_ms),
             draft_tokens,
             accepted_draft_tokens,
             "request"

@@ -82,6 +82,10 @@ fn a_request_that_outlasts_the_shutdown_timeout_is_cut_off_with_an_error() {
     assert!(events.iter().any(|event| event.contains("shutting down")), "{events:?}");
     let ended = server.end();
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    let mut lines = ended.stderr.lines().filter(|line| line.contains("endpoint="));
+    let line = lines.next().expect("the request has its line");
+    assert!(line.contains("outcome=\"failed\""), "{line}");
+    assert!(!line.contains("_ms="), "stages that did not end have no times: {line}");
 }
 
 #[test]
