@@ -260,15 +260,15 @@ fn cuts(sequences: &[SequenceRows<'_>], count: usize) -> Vec<(Range<usize>, bool
     cuts
 }
 
-/// The row at this cost, and whether it is inside a sequence.
+/// The row whose rows before it cost nearest to this, and whether it is inside a sequence.
 fn cut_at(sequences: &[SequenceRows<'_>], cost: usize) -> (usize, bool) {
     let mut before = 0;
     for sequence in sequences {
         let whole = sequence.cost(sequence.rows);
         if cost < before + whole {
-            let wanted = (0..sequence.rows).rfind(|&rows| before + sequence.cost(rows) <= cost);
-            let rows = wanted.unwrap_or(0);
-            return (sequence.row + rows, 0 < rows);
+            let far = |rows: &usize| cost.abs_diff(before + sequence.cost(*rows));
+            let rows = (0..=sequence.rows).min_by_key(far).unwrap_or(0);
+            return (sequence.row + rows, 0 < rows && rows < sequence.rows);
         }
         before += whole;
     }
@@ -303,6 +303,10 @@ mod tests {
         assert_eq!(cuts(&decode, 2), [(0..25, false), (25..50, false)]);
         assert_eq!(cuts(&decode, 1), [(0..50, false)]);
         assert_eq!(cuts(&[sequence(0, 1, 7)], 2), [(0..1, false)]);
+        // Those that came first have more tokens, so the half lies a little before the fourth's end.
+        let decode: Vec<_> = (0..8).map(|row| sequence(row, 1, 1300 - 20 * row)).collect();
+        assert_eq!(cuts(&decode, 2), [(0..4, false), (4..8, false)]);
+        assert_eq!(cuts(&decode, 4).len(), 4);
         let prompt = cuts(&[sequence(0, 256, 40)], 2);
         let (first, second) = (&prompt[0], &prompt[1]);
         assert_eq!(
