@@ -31,7 +31,7 @@ use setting::{Arguments, COLD_BYTES, Peaks, TIME, values};
 /// Query heads, heads of keys and values, elements of a head.
 type Heads = (usize, usize, usize);
 
-const HEADS: [Heads; 2] = [(9, 3, 64), (32, 8, 128)];
+const HEADS: [Heads; 3] = [(9, 3, 64), (20, 20, 64), (32, 8, 128)];
 const KV_TYPES: [KvType; 4] = [KvType::Bf16, KvType::F16, KvType::Int8, KvType::F32];
 /// Tokens of a hot sequence, with the new one.
 const HOT_TOKENS: [usize; 3] = [64, 256, 512];

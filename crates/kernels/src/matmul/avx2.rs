@@ -1,7 +1,8 @@
 //! AVX2 with FMA and F16C: the panels of the other tiers as two halves of eight lanes.
 //!
 //! Register tiles of 1-4 rows by one panel: of 16 registers, eight hold sums. Products of codes are
-//! summed in pairs of 16 bits over as many column groups as fit, and only then in 32 bits.
+//! summed in pairs of 16 bits over as many column groups as fit, and only then in 32 bits; levels of 8
+//! bits are multiplied as numbers of 16 bits and summed in 32 at once.
 
 #![expect(clippy::needless_range_loop, reason = "indices name registers of a tile")]
 
@@ -167,8 +168,10 @@ unsafe fn add_part<const KIND: u8, const PART: usize, const ROWS: usize>(
         }
         let groups = 8 / parts(kind);
         for first in (PART * groups..(PART + 1) * groups).step_by(run_groups(KIND)) {
-            for pass in 0..passes(KIND) {
-                add_run::<KIND, ROWS>(weights.codes, (x, steps), (first, pass), &mut dot);
+            if is_wide(KIND) {
+                add_wide::<KIND, ROWS>(weights.codes, (x, steps), first, &mut dot);
+            } else {
+                add_run::<KIND, ROWS>(weights.codes, (x, steps), first, &mut dot);
             }
         }
         for h in 0..HALVES {
@@ -197,7 +200,7 @@ unsafe fn add_part<const KIND: u8, const PART: usize, const ROWS: usize>(
 unsafe fn add_run<const KIND: u8, const ROWS: usize>(
     lines: *const u8,
     (x, steps): (&Inputs, usize),
-    (first, pass): (usize, usize),
+    first: usize,
     dot: &mut [[__m256i; HALVES]; ROWS],
 ) {
     let mut pairs = [[_mm256_setzero_si256(); HALVES]; ROWS];
@@ -207,7 +210,7 @@ unsafe fn add_run<const KIND: u8, const ROWS: usize>(
         let mut run = Run::start::<KIND>(lines, first);
         for _ in 0..steps {
             for group in 0..2 {
-                let weight = run.unpack::<KIND>((group, pass));
+                let weight = run.unpack::<KIND>(group);
                 for r in 0..ROWS {
                     let x = x_codes.add(r * x.cols + 4 * group).cast::<i32>();
                     let x = _mm256_set1_epi32(x.read_unaligned());
@@ -221,17 +224,68 @@ unsafe fn add_run<const KIND: u8, const ROWS: usize>(
             x_codes = x_codes.add(8);
         }
     }
-    let factor = _mm256_set1_epi16(if pass == 1 { 16 } else { 1 });
+    let ones = _mm256_set1_epi16(1);
     for r in 0..ROWS {
         for h in 0..HALVES {
-            dot[r][h] = _mm256_add_epi32(dot[r][h], _mm256_madd_epi16(pairs[r][h], factor));
+            dot[r][h] = _mm256_add_epi32(dot[r][h], _mm256_madd_epi16(pairs[r][h], ones));
         }
     }
 }
 
-/// Passes over a run: levels of 8 bits are multiplied as two of 4 bits, first their low halves.
-const fn passes(kind: u8) -> usize {
-    if matches!(kind, Q8_0 | IQ4NL | IQ4XS) { 2 } else { 1 }
+/// As [`add_run`] for levels of 8 bits, of which no two products fit 16 bits: of a column group those of
+/// the even columns are multiplied as numbers of 16 bits, then those of the odd ones.
+///
+/// # Safety
+/// As for [`add_run`].
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn add_wide<const KIND: u8, const ROWS: usize>(
+    lines: *const u8,
+    (x, steps): (&Inputs, usize),
+    first: usize,
+    dot: &mut [[__m256i; HALVES]; ROWS],
+) {
+    // SAFETY: by the contract; a step takes two column groups.
+    unsafe {
+        // Pairs of the even columns of each group, and of the odd ones.
+        let mut wide = [[_mm256_setzero_si256(); 2]; ROWS];
+        for r in 0..ROWS {
+            let codes = _mm256_loadu_si256(x.codes.add(r * x.cols).cast());
+            wide[r][0] = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(codes));
+            wide[r][1] = _mm256_srai_epi16::<8>(codes);
+        }
+        // Hidden from the compiler, which would take the pairs from the registers at some cost.
+        let mut pairs = black_box(&wide).as_ptr().cast::<i32>().add(first);
+        let mut run = Run::start::<KIND>(lines, first);
+        for _ in 0..steps {
+            for group in 0..2 {
+                let weight = run.unpack::<KIND>(group);
+                for odd in 0..2 {
+                    let mut levels = weight;
+                    for h in 0..HALVES {
+                        levels[h] = match odd {
+                            0 => _mm256_and_si256(weight[h], _mm256_set1_epi16(0xff)),
+                            _ => _mm256_srli_epi16::<8>(weight[h]),
+                        };
+                    }
+                    for r in 0..ROWS {
+                        let x = _mm256_set1_epi32(*pairs.add(16 * r + 8 * odd + group));
+                        for h in 0..HALVES {
+                            let products = _mm256_madd_epi16(levels[h], x);
+                            dot[r][h] = _mm256_add_epi32(dot[r][h], products);
+                        }
+                    }
+                }
+            }
+            run.step::<KIND>();
+            pairs = pairs.add(2);
+        }
+    }
+}
+
+/// Whether levels have 8 bits.
+const fn is_wide(kind: u8) -> bool {
+    matches!(kind, Q8_0 | IQ4NL | IQ4XS)
 }
 
 /// Column groups of a run: as many as fit 16 bits, `groups * level * 127 * 2 < 2^15`, and one part.

@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{HALF, HALVES, MXFP4, Weights, kind_of, passes};
+use super::{HALF, HALVES, MXFP4, Weights, kind_of};
 use crate::pack::{LINE, high_bits, high_place, low_bits, low_place, parts};
 
 /// A place in a run of column groups.
@@ -59,16 +59,13 @@ impl Run {
         }
     }
 
-    /// The first or second group of the step, `[16][4]` levels or, in one of two passes, halves of them.
+    /// The first or second group of the step, `[16][4]` levels.
     ///
     /// # Safety
     /// The step is one of the run's.
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn unpack<const KIND: u8>(
-        &self,
-        (group, pass): (usize, usize),
-    ) -> [__m256i; HALVES] {
+    pub(super) unsafe fn unpack<const KIND: u8>(&self, group: usize) -> [__m256i; HALVES] {
         let kind = kind_of(KIND);
         let width = low_bits(kind);
         let mut out = [_mm256_setzero_si256(); HALVES];
@@ -76,17 +73,17 @@ impl Run {
             // SAFETY: by the contract the lines exist.
             let (bits, from) = unsafe {
                 match width {
-                    8 => (load(self.line, group, h), 4 * pass),
+                    8 => (load(self.line, group, h), 0),
                     4 => (load(self.line, 0, h), 4 * group),
                     _ => (self.low[h], width * group),
                 }
             };
-            let mask = if width == 2 { 0x03 } else { 0x0f };
-            out[h] = _mm256_and_si256(moved(bits, -(from as i32)), _mm256_set1_epi8(mask));
+            out[h] = moved(bits, -(from as i32));
+            if width < 8 {
+                out[h] = _mm256_and_si256(out[h], _mm256_set1_epi8((1 << width) - 1));
+            }
             if let Some(levels) = kind.levels() {
-                let levels = table(levels);
-                let levels = if passes(KIND) == 1 { levels } else { nibble(levels, pass) };
-                out[h] = _mm256_shuffle_epi8(levels, out[h]);
+                out[h] = _mm256_shuffle_epi8(table(levels), out[h]);
             }
             if high_bits(kind) > 0 {
                 let high = moved(self.high[h], -((high_bits(kind) * group) as i32));
@@ -108,13 +105,6 @@ fn moved(bits: __m256i, up: i32) -> __m256i {
         1.. => _mm256_sll_epi16(bits, count),
         _ => _mm256_srl_epi16(bits, count),
     }
-}
-
-/// The low or the high nibble of every byte.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn nibble(bytes: __m256i, which: usize) -> __m256i {
-    _mm256_and_si256(moved(bytes, -4 * which as i32), _mm256_set1_epi8(0x0f))
 }
 
 /// The 16 bytes of `levels` in both lanes of 128 bits.
