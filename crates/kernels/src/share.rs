@@ -267,7 +267,7 @@ fn cut_at(sequences: &[SequenceRows<'_>], cost: usize) -> (usize, bool) {
         let whole = sequence.cost(sequence.rows);
         if cost < before + whole {
             let far = |rows: &usize| cost.abs_diff(before + sequence.cost(*rows));
-            let rows = (0..=sequence.rows).min_by_key(far).unwrap_or(0);
+            let rows = (0..=sequence.rows).min_by_key(far).expect("the range has a number");
             return (sequence.row + rows, 0 < rows && rows < sequence.rows);
         }
         before += whole;
@@ -306,7 +306,8 @@ mod tests {
         // Those that came first have more tokens, so the half lies a little before the fourth's end.
         let decode: Vec<_> = (0..8).map(|row| sequence(row, 1, 1300 - 20 * row)).collect();
         assert_eq!(cuts(&decode, 2), [(0..4, false), (4..8, false)]);
-        assert_eq!(cuts(&decode, 4).len(), 4);
+        let ends: Vec<_> = cuts(&decode, 4).iter().map(|(rows, _)| rows.end).collect();
+        assert_eq!(ends, [2, 4, 6, 8]);
         let prompt = cuts(&[sequence(0, 256, 40)], 2);
         let (first, second) = (&prompt[0], &prompt[1]);
         assert_eq!(

@@ -288,7 +288,8 @@ const fn is_wide(kind: u8) -> bool {
     matches!(kind, Q8_0 | IQ4NL | IQ4XS)
 }
 
-/// Column groups of a run: as many as fit 16 bits, `groups * level * 127 * 2 < 2^15`, and one part.
+/// Column groups of a run: as many as fit 16 bits, `groups * level * 127 * 2 < 2^15`, and one part; all of
+/// the part where sums have 32 bits ([`is_wide`]).
 const fn run_groups(kind: u8) -> usize {
     match kind {
         Q5_0 | Q5_1 | Q5_K | MXFP4 => 4,
